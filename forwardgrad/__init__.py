@@ -1,0 +1,1 @@
+"""forwardgrad: compile a declared recurrent graph into an online learning algorithm."""

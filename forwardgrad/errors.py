@@ -1,0 +1,71 @@
+"""Which errors do users see, and how do they read?
+
+Every error of the library is a `ForwardgradError`. Its message has one headline (what was being done, with the
+user's own names), then indented lines: what was expected, and one suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ForwardgradError(Exception):
+    """Base class of all errors raised on purpose by forwardgrad.
+
+    Args:
+        headline: what was being done, to which node or edge, and what is wrong with it.
+        details: further lines, printed indented: what was expected, what to do.
+
+    >>> print(GraphError("node 'h': size must be positive, got 0.", "Give a whole number of units."))
+    node 'h': size must be positive, got 0.
+      Give a whole number of units.
+    """
+
+    def __init__(self, headline: str, *details: str) -> None:
+        super().__init__("\n  ".join([headline, *(line for line in details if line)]))
+
+
+class GraphError(ForwardgradError, ValueError):
+    """A declared graph, a cell or one of their attributes is malformed."""
+
+
+class OpError(ForwardgradError, ValueError):
+    """An op is registered wrongly or returns what it must not."""
+
+
+class RuleError(ForwardgradError, ValueError):
+    """A learning rule is unknown, malformed or cannot serve this graph."""
+
+
+class DataError(ForwardgradError, ValueError):
+    """Arrays given at run time (inputs, targets, masks, parameters, states) do not fit the program."""
+
+
+class FileError(ForwardgradError, ValueError):
+    """A file cannot be read or written."""
+
+
+class RenderError(ForwardgradError, RuntimeError):
+    """A picture cannot be drawn."""
+
+
+class MissingExtraError(ForwardgradError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class DeadParameterWarning(UserWarning):
+    """A trainable parameter has no kept path to any loss; its gradient is zero."""
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """A line that suggests the nearest known word, and lists the known ones where they are few.
+
+    >>> did_you_mean("tahn", ["tanh", "relu"])
+    "Did you mean 'tanh'? Known: relu, tanh."
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(word), names, n=1)
+    question = f"Did you mean {near[0]!r}? " if near else ""
+    listing = f"Known: {', '.join(names)}." if names and len(names) <= 30 else ""
+    return (question + listing).strip()

@@ -1,0 +1,180 @@
+"""Which parameters does a graph have, where does each stand, and how is it drawn at first?"""
+
+from __future__ import annotations
+
+import ast
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad.errors import GraphError
+from forwardgrad.graph.network import Edge, Node, Parameter, Pattern
+from forwardgrad.graph.schema import name_of, numbers, where
+from forwardgrad.ops import Array
+
+_ARGUMENTS: Mapping[str, tuple[float, ...]] = {"normal": (0.1,), "uniform": (-0.1, 0.1), "orthogonal": (1.0,)}
+_DEFAULT = {"dense": "glorot", "sparse": "glorot", "diagonal": "uniform(0.1, 0.9)", "scalar": "uniform(0.1, 0.9)"}
+
+
+def weight_shape(kind: str, source: int, target: int, pattern: Pattern | None) -> tuple[int, ...]:
+    """The shape of a weight's array: `()`, `(size,)`, `(target, source)` or `(nnz,)`."""
+    if kind == "sparse":
+        assert pattern is not None
+        return (len(pattern.rows),)
+    return {"scalar": (), "diagonal": (target,), "dense": (target, source)}[kind]
+
+
+def edge_parameters(
+    graph: nx.MultiDiGraph[str], edges: Mapping[str, Edge], sizes: Mapping[str, int], ties: Mapping[str, list[Any]]
+) -> dict[str, Parameter]:
+    """The parameters that stand on edges, by name.
+
+    Raises:
+        GraphError: if edges that share a parameter differ in kind, shape, pattern, trainability or start.
+    """
+    return {name: _shared(graph, edges, sizes, name, places) for name, places in ties.items()}
+
+
+def _shared(
+    graph: nx.MultiDiGraph[str], edges: Mapping[str, Edge], sizes: Mapping[str, int], name: str, places: list[Any]
+) -> Parameter:
+    first = edges[name_of(*places[0])]
+    trainable = _trainable(graph.edges[places[0]])
+    shape = weight_shape(first.kind, sizes[first.source], sizes[first.target], first.pattern)
+    init: Any = None
+    for place in places:
+        edge, attributes = edges[name_of(*place)], graph.edges[place]
+        for what, one, other in (
+            ("kind", first.kind, edge.kind),
+            ("shape", shape, weight_shape(edge.kind, sizes[edge.source], sizes[edge.target], edge.pattern)),
+            ("pattern", first.pattern, edge.pattern),
+            ("trainability", trainable, _trainable(attributes)),
+        ):
+            if one != other:
+                raise GraphError(
+                    f"{where(*places[0])} and {where(*place)} share parameter {name!r} and differ in {what}"
+                    + (": they have different masks." if what == "pattern" else f": {one} and {other}."),
+                    "Give one of them another 'param'.",
+                )
+        if attributes.get("init") is not None:
+            if init is not None and not _same(init, attributes["init"]):
+                raise GraphError(
+                    f"{where(*place)}: parameter {name!r} has two different 'init'.", "Give 'init' on one edge only."
+                )
+            init = attributes["init"]
+    init = _DEFAULT[first.kind] if init is None else init
+    _check_init(where(*places[0]), init, shape)
+    return Parameter(
+        name=name,
+        kind=first.kind,
+        shape=shape,
+        trainable=trainable,
+        init=init,
+        fan=_fan(first, sizes),
+        edges=tuple(name_of(*place) for place in places),
+        pattern=first.pattern,
+    )
+
+
+def _trainable(attributes: Mapping[str, Any]) -> bool:
+    return bool(attributes["trainable"]) if attributes.get("trainable") is not None else True
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and (a == b if isinstance(a, str) else np.array_equal(a, b))
+
+
+def _fan(edge: Edge, sizes: Mapping[str, int]) -> tuple[float, float]:
+    if edge.kind == "dense":
+        return float(sizes[edge.source]), float(sizes[edge.target])
+    if edge.pattern is not None:
+        entries = len(edge.pattern.rows)
+        return entries / len(set(edge.pattern.rows.tolist())), entries / len(set(edge.pattern.columns.tolist()))
+    return 1.0, 1.0
+
+
+def bias_parameter(node: Node, attributes: Mapping[str, Any]) -> Parameter:
+    """The bias of a node that has one."""
+    given = attributes["bias"]
+    start: Any = 0.0 if isinstance(given, bool | np.bool_) else given
+    _check_init(f"node {node.name!r}, 'bias'", start, (node.size,))
+    trainable = attributes.get("bias_trainable")
+    assert node.bias is not None
+    return Parameter(
+        name=node.bias,
+        kind="bias",
+        shape=(node.size,),
+        trainable=True if trainable is None else bool(trainable),
+        init=start,
+        node=node.name,
+    )
+
+
+def _check_init(place: str, init: Any, shape: tuple[int, ...]) -> None:
+    if isinstance(init, str):
+        word, arguments = _call(place, init)
+        if len(arguments) > len(_ARGUMENTS.get(word, ())):
+            raise GraphError(f"{place}: init {init!r} takes {len(_ARGUMENTS.get(word, ()))} arguments.")
+        if word in ("orthogonal", "identity") and len(shape) != 2:
+            raise GraphError(f"{place}: init {init!r} needs a dense weight, and this one has shape {shape}.")
+        return
+    array = numbers(init)
+    assert array is not None  # the schema has checked it
+    if array.shape not in ((), shape):
+        hint = "Did you mean its transpose?" if array.shape[::-1] == shape else ""
+        raise GraphError(f"{place}: init must be a number or of shape {shape}, got {array.shape}.", hint)
+
+
+def _call(place: str, text: str) -> tuple[str, tuple[float, ...]]:
+    """`"normal(0.1)"` as `("normal", (0.1,))`."""
+    word, bracket, rest = text.partition("(")
+    if not bracket:
+        return word.strip(), ()
+    try:
+        arguments = ast.literal_eval(f"({rest.rstrip().removesuffix(')')},)")
+        return word.strip(), tuple(float(argument) for argument in arguments)
+    except (SyntaxError, ValueError, TypeError):
+        raise GraphError(
+            f"{place}: init {text!r} is not readable.", "Write it as normal(0.1) or uniform(0, 1)."
+        ) from None
+
+
+def draw(parameter: Parameter, seed: int) -> Array:
+    """An initial value of a parameter, float64, drawn from a stream of its own.
+
+    `glorot`, `he` and `lecun` are uniform on the interval that gives variance `2 / (in + out)`, `2 / in` and
+    `1 / in`; `normal(deviation)`, `uniform(low, high)`, `orthogonal(gain)`, `zeros`, `ones`, `identity`.
+    """
+    if not isinstance(parameter.init, str):
+        return np.broadcast_to(np.asarray(parameter.init, dtype=np.float64), parameter.shape).copy()
+    word, given = _call(f"parameter {parameter.name!r}", parameter.init)
+    arguments = (*given, *_ARGUMENTS.get(word, ())[len(given) :])
+    random = np.random.default_rng([seed, zlib.crc32(parameter.name.encode())])
+    inputs, outputs = parameter.fan
+    match word:
+        case "glorot" | "he" | "lecun":
+            variance = {"glorot": 2 / (inputs + outputs), "he": 2 / inputs, "lecun": 1 / inputs}[word]
+            bound = float(np.sqrt(3 * variance))
+            return random.uniform(-bound, bound, parameter.shape)
+        case "normal":
+            return random.normal(0.0, arguments[0], parameter.shape)
+        case "uniform":
+            return random.uniform(arguments[0], arguments[1], parameter.shape)
+        case "orthogonal":
+            return arguments[0] * _orthogonal(random, parameter.shape)
+        case "identity":
+            return np.eye(parameter.shape[0], parameter.shape[1])
+        case "ones":
+            return np.ones(parameter.shape)
+        case _:
+            return np.zeros(parameter.shape)
+
+
+def _orthogonal(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    tall = random.normal(size=(max(shape), min(shape)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diag(r))
+    return q if shape[0] >= shape[1] else q.T

@@ -1,0 +1,130 @@
+"""How large is each node, where the graph does not say so?
+
+Sizes travel along edges whose weight keeps the size (identity, scalar, diagonal), from the shapes of fixed values,
+masks, biases and initial values, and between edges that share one parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import networkx as nx
+
+from forwardgrad.errors import GraphError
+from forwardgrad.graph.schema import numbers, where
+from forwardgrad.ops import Op
+
+
+class _Sizes:
+    """The sizes found so far, each with the reason it was found by."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[int, str]] = {}
+
+    def set(self, node: str, size: int, reason: str) -> bool:
+        """Note a size; returns whether it is news."""
+        if node not in self.found:
+            self.found[node] = (size, reason)
+            return True
+        known, because = self.found[node]
+        if known != size:
+            raise GraphError(
+                f"{reason}: node {node!r} would have size {size}, but {because} makes it {known}.",
+                "A 'dense' or 'sparse' weight connects nodes of unequal size; all others need equal sizes.",
+            )
+        return False
+
+    def same(self, a: str, b: str, reason: str) -> bool:
+        """Note that two nodes have one size; returns whether that is news."""
+        if a in self.found and b not in self.found:
+            return self.set(b, self.found[a][0], reason)
+        if b in self.found:
+            return self.set(a, self.found[b][0], reason)
+        return False
+
+
+def kind_of(attributes: Mapping[str, Any]) -> str:
+    """The weight kind of an edge: as given, or read off the shape of its value."""
+    if attributes.get("weight") is not None:
+        return str(attributes["weight"])
+    value = numbers(attributes["value"]) if attributes.get("value") is not None else None
+    if value is None:
+        return "identity"
+    return {0: "scalar", 1: "diagonal", 2: "dense"}.get(value.ndim, "dense")
+
+
+def infer(graph: nx.MultiDiGraph[str], ops_of: Mapping[str, Op], ties: Iterable[list[Any]]) -> dict[str, int]:
+    """The size of every node.
+
+    Args:
+        graph: the declared graph, its attributes checked one by one.
+        ops_of: the op of each node.
+        ties: groups of edges `(source, target, key)` that share a parameter.
+
+    Raises:
+        GraphError: if two facts contradict each other, or a size cannot be inferred.
+    """
+    sizes = _Sizes()
+    for name, attributes in graph.nodes(data=True):
+        if attributes.get("size") is not None:
+            sizes.set(name, int(attributes["size"]), f"node {name!r} with 'size'")
+        for key in ("bias", "initial", *ops_of[name].options):
+            array = numbers(attributes[key]) if attributes.get(key) is not None else None
+            if array is not None and array.ndim == 1:
+                sizes.set(name, len(array), f"node {name!r} with {key!r} of shape {array.shape}")
+    for u, v, key, attributes in graph.edges(keys=True, data=True):
+        _from_arrays(sizes, u, v, where(u, v, key), attributes)
+    _spread(graph, sizes, [group for group in ties if len(group) > 1])
+    for name in graph.nodes:
+        if name not in sizes.found:
+            raise GraphError(
+                f"node {name!r}: its size cannot be inferred.",
+                "Give it 'size', or connect it by an identity, scalar or diagonal edge to a node that has one.",
+            )
+    return {name: size for name, (size, _) in sizes.found.items()}
+
+
+def _from_arrays(sizes: _Sizes, u: str, v: str, place: str, attributes: Mapping[str, Any]) -> None:
+    kind = kind_of(attributes)
+    keys = {"dense": ("value", "init"), "sparse": ("mask",), "diagonal": ("value", "init")}.get(kind, ())
+    for key in keys:
+        given = attributes.get(key)
+        array = numbers(given) if given is not None and not isinstance(given, str) else None
+        if array is None or array.ndim != (1 if kind == "diagonal" else 2):
+            continue
+        reason = f"{place} with {key!r} of shape {array.shape}"
+        if kind != "diagonal" and _transposed(sizes, u, v, array.shape):
+            raise GraphError(
+                f"{place}: weight {kind!r} needs {key} of shape {array.shape[::-1]}, got {array.shape}.",
+                f"{v!r} has size {sizes.found[v][0]}, {u!r} has size {sizes.found[u][0]}; "
+                f"a {kind} weight is (size of target, size of source).",
+                "Did you mean its transpose?",
+            )
+        sizes.set(v, array.shape[0], reason)
+        sizes.set(u, array.shape[-1], reason)
+
+
+def _transposed(sizes: _Sizes, u: str, v: str, shape: tuple[int, ...]) -> bool:
+    if u not in sizes.found or v not in sizes.found:
+        return False
+    expected = (sizes.found[v][0], sizes.found[u][0])
+    return shape != expected and shape[::-1] == expected
+
+
+def _spread(graph: nx.MultiDiGraph[str], sizes: _Sizes, ties: list[list[Any]]) -> None:
+    """Carry sizes along edges and ties until nothing is new."""
+    news = True
+    while news:
+        news = False
+        for u, v, key, attributes in graph.edges(keys=True, data=True):
+            if kind_of(attributes) in ("identity", "scalar", "diagonal"):
+                reason = f"{where(u, v, key)} of weight {kind_of(attributes)!r} from {u!r}"
+                news |= sizes.same(u, v, reason)
+        for first, *others in ties:
+            if kind_of(graph.edges[first]) == "scalar":
+                continue
+            for other in others:
+                reason = f"{where(*other)}, which shares a parameter with {where(*first)}"
+                news |= sizes.same(first[0], other[0], reason)
+                news |= sizes.same(first[1], other[1], reason)

@@ -1,0 +1,85 @@
+"""Which losses can stand on a node? Each is a value and a gradient per sample; the batch mean is taken outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.errors import OpError, did_you_mean
+from forwardgrad.ops import Array
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss on one node.
+
+    Args:
+        name: its name in `loss={"y": name}`.
+        value: `value(y, target) -> (rows,)`, the loss of each sample, for `y` of shape `(rows, size)`.
+        gradient: `gradient(y, target) -> (rows, size)`, the derivative of that value by `y`.
+        labels: whether the target is one whole number per sample, `(time, batch)`, instead of `(time, batch, size)`.
+
+    >>> absolute = Loss("absolute", value=lambda y, t: abs(y - t).sum(axis=1), gradient=lambda y, t: np.sign(y - t))
+    """
+
+    name: str
+    value: Callable[[Array, Array], Any]
+    gradient: Callable[[Array, Array], Any]
+    labels: bool = False
+
+
+def _log_softmax(y: Array) -> Array:
+    shifted = y - y.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def _cross_entropy(y: Array, label: Array) -> Array:
+    return -_log_softmax(y)[np.arange(len(y)), label]
+
+
+def _cross_entropy_gradient(y: Array, label: Array) -> Array:
+    gradient = np.exp(_log_softmax(y))
+    gradient[np.arange(len(y)), label] -= 1
+    return gradient
+
+
+def _bernoulli(y: Array, t: Array) -> Array:
+    # -t log s(y) - (1 - t) log(1 - s(y)) = softplus(y) - t y
+    return np.mean(np.logaddexp(0, y) - t * y, axis=1)
+
+
+def _bernoulli_gradient(y: Array, t: Array) -> Array:
+    return (0.5 * (1.0 + np.tanh(0.5 * y)) - t) / y.shape[1]
+
+
+_table: dict[str, Loss] = {}
+
+
+def add(loss: Loss, *, replace: bool = False) -> Loss:
+    """Enter a loss into the table; raises `OpError` if the name is taken."""
+    if loss.name in _table and not replace:
+        raise OpError(f"loss {loss.name!r} is registered already.", "Pass replace=True to put another in its place.")
+    _table[loss.name] = loss
+    return loss
+
+
+def get(loss: str | Loss) -> Loss:
+    """The loss of that name, or the loss itself; raises `OpError` if there is none."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, str) and loss in _table:  # pyright: ignore[reportUnnecessaryIsInstance]
+        return _table[loss]
+    raise OpError(f"unknown loss {loss!r}.", did_you_mean(loss, _table))
+
+
+def names() -> list[str]:
+    """The names of all registered losses, sorted."""
+    return sorted(_table)
+
+
+add(Loss("mse", lambda y, t: np.mean((y - t) ** 2, axis=1), lambda y, t: 2 * (y - t) / y.shape[1]))
+add(Loss("cross_entropy", _cross_entropy, _cross_entropy_gradient, labels=True))
+add(Loss("bernoulli", _bernoulli, _bernoulli_gradient))

@@ -1,0 +1,41 @@
+"""Which ops are there? The table by name, and the one way to add to it."""
+
+from __future__ import annotations
+
+from forwardgrad.errors import OpError, did_you_mean
+from forwardgrad.ops.op import Op
+
+_table: dict[str, Op] = {}
+
+
+def add(op: Op, *, replace: bool = False) -> Op:
+    """Enter an op into the table.
+
+    Raises:
+        OpError: if the name is taken (and `replace` is false), or the op is inconsistent.
+    """
+    if not op.name.isidentifier():
+        raise OpError(f"op {op.name!r}: a name is letters, digits and underscores.")
+    if op.name in _table and not replace:
+        raise OpError(f"op {op.name!r} is registered already.", "Pass replace=True to put another in its place.")
+    names = [port.name for port in op.ports]
+    if len(set(names)) != len(names):
+        raise OpError(f"op {op.name!r}: two ports have one name: {', '.join(names)}.")
+    _table[op.name] = op
+    return op
+
+
+def get(name: object) -> Op:
+    """The op of that name.
+
+    Raises:
+        OpError: if there is none.
+    """
+    if isinstance(name, str) and name in _table:
+        return _table[name]
+    raise OpError(f"unknown op {name!r}.", did_you_mean(name, _table))
+
+
+def names() -> list[str]:
+    """The names of all registered ops, sorted."""
+    return sorted(_table)

@@ -1,0 +1,279 @@
+"""Which credit paths count? Deterministic automata over the labels of edges.
+
+A path rule reads the edges of a path from where a parameter enters to a loss. It holds a mode, and says for every edge
+what the mode becomes, or `None`, which cuts the path. The compiler multiplies the declared graph with the automaton and
+differentiates the product exactly; it knows no rule by name.
+
+A user's own rule is a subclass (or any object with `start` and `step`):
+
+>>> class NoSelfLoops(PathRule):
+...     def start(self, node):
+...         return "anywhere"
+...     def step(self, mode, edge, target):
+...         return None if edge.source == edge.target else mode
+>>> str(NoSelfLoops() & Synaptic())
+'NoSelfLoops & synaptic'
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Hashable, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from forwardgrad.errors import RuleError, did_you_mean
+
+Mode = Hashable
+"""What an automaton remembers: any hashable value but `None`."""
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """What a rule sees of a node.
+
+    Args:
+        name: its name.
+        state: whether it has an outgoing delayed edge inside its component.
+        output: whether it has a loss.
+        output_component: whether its component holds a node that has a loss.
+    """
+
+    name: str
+    state: bool = False
+    output: bool = False
+    output_component: bool = False
+
+
+@dataclass(frozen=True)
+class EdgeView:
+    """What a rule sees of an edge.
+
+    Args:
+        source, target, key: as in the declared graph.
+        delay: whole number of steps.
+        mixing: whether its Jacobian moves credit between units.
+        recurrent: whether both ends lie in one component.
+        role: the word the graph gives it, or `None`.
+    """
+
+    source: str
+    target: str
+    key: int | str = 0
+    delay: int = 0
+    mixing: bool = False
+    recurrent: bool = False
+    role: str | None = None
+
+    @property
+    def explicit(self) -> bool:
+        """Recurrent and mixing: recurrence through other units."""
+        return self.recurrent and self.mixing
+
+    @property
+    def name(self) -> str:
+        """`"u->v"`, or `"u->v#key"` when the key is not 0."""
+        return f"{self.source}->{self.target}" + ("" if self.key == 0 else f"#{self.key}")
+
+
+class PathRule(ABC):
+    """A deterministic automaton over edges. Rules compose: `a & b` keeps the paths that both keep."""
+
+    @abstractmethod
+    def start(self, node: NodeView) -> Mode:
+        """The mode in which a parameter's influence arrives at the node it enters."""
+
+    @abstractmethod
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        """The mode after an edge, or `None` where the path is cut. It must not depend on anything else."""
+
+    def advance(self, mode: Mode, edge: EdgeView, target: NodeView, credit: str | None) -> Mode | None:
+        """`step` under the edge's attribute `credit`: `cut` always cuts; `keep` keeps the mode where it would cut."""
+        if credit == "cut":
+            return None
+        after = self.step(mode, edge, target)
+        return mode if after is None and credit == "keep" else after
+
+    def check(self, edges: Collection[str]) -> None:  # noqa: B027 (a hook that most rules need not fill)
+        """Raise `RuleError` if the rule cannot serve a graph with edges of these names. By default it always can."""
+
+    def __and__(self, other: PathRule) -> PathRule:
+        if not isinstance(other, PathRule):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return NotImplemented
+        return intersection([self, other])
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+
+@dataclass(frozen=True)
+class Both(PathRule):
+    """The paths that all factors keep: the product automaton. Made by `a & b`."""
+
+    factors: tuple[PathRule, ...]
+
+    def start(self, node: NodeView) -> Mode:
+        return tuple(factor.start(node) for factor in self.factors)
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        return self.advance(mode, edge, target, None)
+
+    def advance(self, mode: Mode, edge: EdgeView, target: NodeView, credit: str | None) -> Mode | None:
+        modes = cast("tuple[Mode, ...]", mode)
+        after = tuple(f.advance(m, edge, target, credit) for f, m in zip(self.factors, modes, strict=True))
+        return None if None in after else after
+
+    def check(self, edges: Collection[str]) -> None:
+        for factor in self.factors:
+            factor.check(edges)
+
+    def __str__(self) -> str:
+        return " & ".join(map(str, self.factors))
+
+
+def intersection(rules: Iterable[PathRule]) -> PathRule:
+    """The paths that all rules keep, in one spelling: flat, sorted, without repetition and without `all`."""
+    flat: list[PathRule] = []
+    for rule in rules:
+        for factor in rule.factors if isinstance(rule, Both) else (rule,):
+            if factor not in flat and not isinstance(factor, All):
+                flat.append(factor)
+    if not flat:
+        return All()
+    return flat[0] if len(flat) == 1 else Both(tuple(sorted(flat, key=str)))
+
+
+@dataclass(frozen=True)
+class All(PathRule):
+    """Every path: RTRL (Williams & Zipser 1989); with the whole sequence as one block, BPTT."""
+
+    def start(self, node: NodeView) -> Mode:
+        return "all"
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        return mode
+
+    def __str__(self) -> str:
+        return "all"
+
+
+@dataclass(frozen=True)
+class EpropDeep(PathRule):
+    """Credit through depth and through a unit's own state, never through other units in time.
+
+    Our reading of Millidge, *Generalising E-prop to Deep Networks* (arXiv 2512.24506). Modes: `fresh` (no state node of
+    this component reached yet), `state` (one was reached), `carried` (a delay was crossed since), `readout` (may only
+    reach a loss of this step). Edges of role `reset` and `topdown` are cut.
+    """
+
+    def start(self, node: NodeView) -> Mode:
+        return self._arrive("fresh", node)
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        after = None if edge.role in ("reset", "topdown") else self._cross(mode, edge)
+        return self._arrive(after, target)
+
+    @staticmethod
+    def _arrive(mode: Mode | None, node: NodeView) -> Mode | None:
+        return "state" if node.state and mode in ("fresh", "carried") else mode
+
+    @staticmethod
+    def _cross(mode: Mode, edge: EdgeView) -> Mode | None:
+        if mode == "readout":
+            return "readout" if edge.delay == 0 else None
+        if not edge.recurrent:
+            return "fresh"
+        if edge.delay:
+            # A source of such an edge is a state node; only `credit = keep` brings another mode to it.
+            return None if edge.explicit else "carried"
+        if edge.explicit:
+            return {"fresh": "fresh", "state": "readout", "carried": None}[cast("str", mode)]
+        return mode
+
+    def __str__(self) -> str:
+        return "eprop-deep"
+
+
+@dataclass(frozen=True)
+class Synaptic(PathRule):
+    """All delays stand before the first mixing edge, so that a trace is one number per synapse.
+
+    Behind it (mode `outside`) instantaneous edges are kept, and delayed ones inside a component that holds an output or
+    of role `readout`: the leak of a readout, which filters traces without widening what they must store.
+    """
+
+    def start(self, node: NodeView) -> Mode:
+        return "own"
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        if mode == "own":
+            return "outside" if self._leaves(edge) else "own"
+        kept = edge.delay == 0 or (edge.recurrent and target.output_component) or edge.role == "readout"
+        return "outside" if kept else None
+
+    def _leaves(self, edge: EdgeView) -> bool:
+        return edge.mixing
+
+    def __str__(self) -> str:
+        return "synaptic"
+
+
+@dataclass(frozen=True)
+class Near(Synaptic):
+    """Like `synaptic`, but mixing edges inside a component do not count: OSTL with H (Bohnstingl et al. 2020)."""
+
+    def _leaves(self, edge: EdgeView) -> bool:
+        return edge.mixing and not edge.recurrent
+
+    def __str__(self) -> str:
+        return "near"
+
+
+@dataclass(frozen=True)
+class Immediate(PathRule):
+    """No delayed edge at all: credit of the same step only (SLTT, Meng et al. 2023, arXiv 2302.14311)."""
+
+    def start(self, node: NodeView) -> Mode:
+        return "now"
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        return None if edge.delay else mode
+
+    def __str__(self) -> str:
+        return "immediate"
+
+
+@dataclass(frozen=True)
+class Cut(PathRule):
+    """Every path that crosses none of the named edges (`"u->v"`, `"u->v#key"`)."""
+
+    edges: tuple[str, ...]
+
+    def start(self, node: NodeView) -> Mode:
+        return "kept"
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        return None if edge.name in self.edges else mode
+
+    def check(self, edges: Collection[str]) -> None:
+        for name in self.edges:
+            if name not in edges:
+                raise RuleError(f"rule {str(self)!r}: the graph has no edge {name!r}.", did_you_mean(name, edges))
+
+    def __str__(self) -> str:
+        return f"cut({list(self.edges)!r})"
+
+
+def cut(edges: str | Iterable[str]) -> Cut:
+    """The rule that cuts these edges.
+
+    Raises:
+        RuleError: if no edge is named, or a name is not a string.
+
+    >>> str(cut(["h->h"]) & Immediate())
+    "cut(['h->h']) & immediate"
+    """
+    names = (edges,) if isinstance(edges, str) else tuple(edges)
+    if not names or not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RuleError(f"cut({edges!r}): needs names of edges, such as cut(['h->h']).")
+    return Cut(tuple(sorted(set(names))))
