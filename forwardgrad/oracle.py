@@ -1,0 +1,565 @@
+"""What is the gradient, found without the compiler? Reverse accumulation over the unrolled graph; finite differences.
+
+The oracle is the reference that compiled programs are held against, so it shares no code with them and is kept plain:
+every weight is a dense matrix, every local Jacobian a dense matrix per sample, and the declared graph is unrolled over
+(node, mode, time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad import losses, rules
+from forwardgrad.errors import DataError, GraphError, OpError, RuleError, did_you_mean
+from forwardgrad.graph import Edge, Network, validate
+from forwardgrad.losses import Loss
+from forwardgrad.ops import Array
+from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
+from forwardgrad.structure import Structure
+
+
+@dataclass(frozen=True)
+class OracleResult:
+    """What an oracle found.
+
+    Args:
+        loss: the loss of the sequence, summed over time and over the nodes that have one.
+        grads: the gradient of each trainable parameter, shaped like it.
+        outputs: the values of the nodes that have a loss, `(time, batch, size)`.
+    """
+
+    loss: float
+    grads: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+def reverse(
+    graph: nx.MultiDiGraph[str],
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    loss: Mapping[str, str | Loss],
+    rule: Any = "rtrl",
+    mask: Any = None,
+) -> OracleResult:
+    """The gradient over the credit paths that a rule keeps, by reverse accumulation over the unrolled graph.
+
+    Write `q` for the mode of the rule's automaton, `e: v -> w` for an edge with delay `d` and local Jacobian
+    `J_e = dw(t) / dv(t - d)`. The adjoint, and the gradient of the weight on an edge `u -> v` with delay `d`, are
+
+        a(v, q, t) = dloss(t) / dv(t) + sum over e of J_e(t + d)' a(w, step(q, e, w), t + d)
+        g = sum over t of (dport(t))' a(v, start(v), t) u(t - d)'
+
+    Edges where `step` cuts are left out. Unfolded, `g` is the sum, over all paths of the unrolled graph from the
+    parameter to a loss whose labels the automaton accepts, of the products of the Jacobians along the path (by
+    induction over the topological order of the unrolled graph). The automaton is deterministic, so that each path
+    counts once.
+
+    Args:
+        graph: a declared graph.
+        params: `{parameter: array}`, all parameters of the graph, frozen ones too.
+        inputs: `{input node: (time, batch, size)}`.
+        targets: `{node with a loss: (time, batch, size)}`, or `(time, batch)` whole numbers for a loss on labels.
+        loss: `{node: name of a loss, or Loss}`.
+        rule: a rule, or `{pattern of parameter names: rule}`, of which the first match holds.
+        mask: weights of the losses, `(time,)` or `(time, batch)`, or `{node: such}`; a node it leaves out has weight 1.
+            The batch mean divides by the size of the batch, whatever the mask.
+
+    Returns:
+        Loss, gradients and outputs, in float64. A parameter without a kept path to a loss has gradient zero here.
+
+    Raises:
+        GraphError: if the graph is malformed, or a loss names no node of it.
+        RuleError: if a rule is malformed, or a trainable parameter matches none.
+        DataError: if an array is missing, unknown, of the wrong shape or not finite.
+        OpError: if a loss is unknown.
+
+    >>> import networkx as nx
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=1)
+    >>> g.add_node("h", op="linear")
+    >>> _ = g.add_edge("x", "h", weight="scalar")
+    >>> _ = g.add_edge("h", "h", delay=1, value=0.5)
+    >>> x = np.ones((2, 1, 1))
+    >>> result = reverse(g, {"x->h": 2.0}, {"x": x}, {"h": 0 * x}, {"h": "mse"})
+    >>> result.loss, float(result.grads["x->h"])  # h = 2, 3; dh/dw = 1, 1.5
+    (13.0, 13.0)
+    >>> float(reverse(g, {"x->h": 2.0}, {"x": x}, {"h": 0 * x}, {"h": "mse"}, rule="immediate").grads["x->h"])
+    10.0
+    """
+    problem = _problem(graph, params, inputs, targets, loss, mask)
+    network, run = problem.network, _run(problem.network, problem.params, problem.inputs)
+    seeds = _seeds(problem, run)
+    jacobians = {(v, port): _jacobian(network, run, v, port) for v in network.nodes for port in run.ports[v]}
+    grads: dict[str, Array] = {}
+    labels = _labels(network, problem.losses)
+    for path_rule, names in _assign(rule, network):
+        adjoint = _adjoint(network, run, jacobians, seeds, path_rule, set(names), labels)
+        for name in names:
+            grads[name] = _gradient(network, run, jacobians, adjoint, name)
+    outputs = {name: run.values[name] for name in problem.losses}
+    return OracleResult(_total(problem, run), {name: grads[name] for name in network.trainable}, outputs)
+
+
+def finite_difference(
+    graph: nx.MultiDiGraph[str],
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    loss: Mapping[str, str | Loss],
+    mask: Any = None,
+    epsilon: float = 1e-5,
+) -> OracleResult:
+    """The gradient by central differences, `(loss(p + epsilon) - loss(p - epsilon)) / (2 epsilon)` entry by entry.
+
+    Args:
+        graph, params, inputs, targets, loss, mask: as for `reverse`.
+        epsilon: how far each entry is moved. The error grows as `epsilon ** 2`, its rounding as `1 / epsilon`.
+
+    Returns:
+        Loss, gradients and outputs, in float64.
+
+    Raises:
+        OpError: if the declared derivative of an op is not that of its value (`spike`, `stop`).
+        GraphError, DataError: as for `reverse`.
+
+    >>> import networkx as nx
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=1)
+    >>> g.add_node("y", op="linear")
+    >>> _ = g.add_edge("x", "y", weight="scalar")
+    >>> x = np.ones((2, 1, 1))
+    >>> round(float(finite_difference(g, {"x->y": 2.0}, {"x": x}, {"y": 0 * x}, {"y": "mse"}).grads["x->y"]), 6)
+    8.0
+    """
+    if not epsilon > 0:
+        raise DataError(f"finite differences: epsilon must be greater than 0, got {epsilon!r}.")
+    problem = _problem(graph, params, inputs, targets, loss, mask)
+    network = problem.network
+    for node in network.nodes.values():
+        if not node.op.smooth:
+            raise OpError(
+                f"node {node.name!r}: the declared derivative of op {node.op.name!r} is not that of its value.",
+                "Finite differences say nothing about it; use oracle.reverse, which takes the declared derivative.",
+            )
+
+    def moved(name: str, index: tuple[int, ...], by: float) -> float:
+        array = problem.params[name].copy()
+        array[index] += by
+        return _total(problem, _run(network, {**problem.params, name: array}, problem.inputs))
+
+    grads = {name: np.zeros(network.parameters[name].shape) for name in network.trainable}
+    for name, gradient in grads.items():
+        for index in np.ndindex(gradient.shape):
+            gradient[index] = (moved(name, index, epsilon) - moved(name, index, -epsilon)) / (2 * epsilon)
+    run = _run(network, problem.params, problem.inputs)
+    return OracleResult(_total(problem, run), grads, {name: run.values[name] for name in problem.losses})
+
+
+def forward(graph: nx.MultiDiGraph[str], params: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """The value of every node, `{node: (time, batch, size)}`, in float64.
+
+    Args:
+        graph: a declared graph.
+        params: `{parameter: array}`.
+        inputs: `{input node: (time, batch, size)}`.
+
+    Raises:
+        GraphError, DataError: as for `reverse`.
+
+    >>> import networkx as nx
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=1)
+    >>> g.add_node("h", op="linear", initial=8.0)
+    >>> _ = g.add_edge("x", "h")
+    >>> _ = g.add_edge("h", "h", delay=1, value=0.5)
+    >>> forward(g, {}, {"x": np.ones((3, 1, 1))})["h"].ravel().tolist()
+    [5.0, 3.5, 2.75]
+    """
+    network = validate(graph)
+    arrays, _, _ = _inputs(network, inputs)
+    return _run(network, _parameters(network, params), arrays).values
+
+
+# The forward pass.
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A forward pass: weights as `(target, source)`, values and sums of ports as `(time, batch, size)`."""
+
+    weights: Mapping[str, Array]
+    values: dict[str, Array]
+    ports: Mapping[str, Mapping[str, Array]]
+
+
+def _run(network: Network, params: Mapping[str, Array], inputs: Mapping[str, Array]) -> _Run:
+    time, batch, _ = next(iter(inputs.values())).shape
+    weights = {name: _weight(network, edge, params) for name, edge in network.edges.items()}
+    values = {name: np.zeros((time, batch, node.size)) for name, node in network.nodes.items()} | dict(inputs)
+    ports = {
+        name: {port: np.zeros((time, batch, node.size)) for port in node.ports} for name, node in network.nodes.items()
+    }
+    for t in range(time):
+        for name in network.order:
+            node, sums = network.nodes[name], ports[name]
+            if name in inputs:
+                continue
+            if node.bias is not None:
+                sums[node.bias_port][t] += params[node.bias]
+            for edge in network.into[name]:
+                sums[edge.port][t] += _past(network, values, edge, t) @ weights[edge.name].T
+            values[name][t] = node.op.evaluate([sums[port][t] for port in node.ports], node.options)
+    return _Run(weights, values, ports)
+
+
+def _past(network: Network, values: Mapping[str, Array], edge: Edge, t: int) -> Array:
+    """What an edge reads at time t: `(batch, size)`, or `(size,)` before the start."""
+    return values[edge.source][t - edge.delay] if t >= edge.delay else network.nodes[edge.source].initial
+
+
+def _weight(network: Network, edge: Edge, params: Mapping[str, Array]) -> Array:
+    """The weight of an edge as a dense matrix."""
+    rows, columns = network.nodes[edge.target].size, network.nodes[edge.source].size
+    if edge.kind == "identity":
+        return np.eye(rows)
+    array = params[edge.param] if edge.param is not None else cast("Array", edge.value)
+    if edge.kind == "dense":
+        return array
+    matrix = np.zeros((rows, columns))
+    if edge.pattern is None:
+        np.fill_diagonal(matrix, array)
+    else:
+        matrix[edge.pattern.rows, edge.pattern.columns] = array
+    return matrix
+
+
+def _entries(edge: Edge, matrix: Array) -> Array:
+    """The gradient by an edge's array, from that by its dense matrix."""
+    if edge.pattern is not None:
+        return matrix[edge.pattern.rows, edge.pattern.columns]
+    if edge.kind == "dense":
+        return matrix
+    return np.asarray(np.trace(matrix)) if edge.kind == "scalar" else np.diagonal(matrix)
+
+
+# Labels: worked out here on purpose, apart from the compiler's own derivation.
+
+
+@dataclass(frozen=True)
+class _Labels:
+    nodes: Mapping[str, NodeView]
+    edges: Mapping[str, EdgeView]
+
+
+def _labels(network: Network, outputs: Iterable[str]) -> _Labels:
+    """What rules see. Two nodes are in one component where each reaches the other without `topdown` edges."""
+    place = {name: i for i, name in enumerate(network.nodes)}
+    reach = np.eye(len(place), dtype=bool)
+    for edge in network.edges.values():
+        reach[place[edge.source], place[edge.target]] |= edge.role != "topdown"
+    for k in range(len(place)):  # Warshall: paths whose inner nodes are among the first k
+        reach |= reach[:, [k]] & reach[[k], :]
+    together = reach & reach.T
+
+    def inside(edge: Edge) -> bool:
+        return bool(together[place[edge.source], place[edge.target]])
+
+    nodes = {
+        name: NodeView(
+            name,
+            state=any(e.source == name and e.delay > 0 and inside(e) for e in network.edges.values()),
+            output=name in outputs,
+            output_component=any(bool(together[place[name], place[output]]) for output in outputs),
+        )
+        for name in network.nodes
+    }
+    edges = {
+        e.name: EdgeView(e.source, e.target, e.key, e.delay, _mixing(network, e), inside(e), e.role)
+        for e in network.edges.values()
+    }
+    return _Labels(nodes, edges)
+
+
+def _mixing(network: Network, edge: Edge) -> bool:
+    return edge.kind in ("dense", "sparse") or _structure(network, edge.target, edge.port) == Structure.FULL
+
+
+def _structure(network: Network, name: str, port: str) -> Structure:
+    node = network.nodes[name]
+    return node.op.port(port, node.ports).structure
+
+
+# The backward pass.
+
+
+def _jacobian(network: Network, run: _Run, name: str, port: str) -> Array:
+    """The derivative of a node by one of its ports, `(time, batch, size, size)`."""
+    node, y = network.nodes[name], run.values[name]
+    time, batch, size = y.shape
+    sums = [run.ports[name][each].reshape(-1, size) for each in node.ports]
+    derivative = node.op.jacobian(port, node.ports, sums, y.reshape(-1, size), node.options)
+    match _structure(network, name, port):
+        case Structure.ZERO:
+            derivative = np.zeros((time * batch, size, size))
+        case Structure.FULL:
+            pass
+        case _:
+            derivative = derivative[:, :, None] * np.eye(size)
+    return derivative.reshape(time, batch, size, size)
+
+
+def _adjoint(
+    network: Network,
+    run: _Run,
+    jacobians: Mapping[tuple[str, str], Array],
+    seeds: Mapping[str, Array],
+    rule: PathRule,
+    names: set[str],
+    labels: _Labels,
+) -> dict[str, Array]:
+    """The adjoint `(time, batch, size)` at each node where one of these parameters enters, in its starting mode."""
+    starts = {v: rule.start(labels.nodes[v]) for v in network.nodes if names & _entering(network, v)}
+    edges = [e for e in network.edges.values() if _structure(network, e.target, e.port) != Structure.ZERO]
+    links = {e.name: np.einsum("tbij,jk->tbik", jacobians[e.target, e.port], run.weights[e.name]) for e in edges}
+    cache: dict[tuple[Mode, str], Mode | None] = {}
+
+    def after(mode: Mode, edge: Edge) -> Mode | None:
+        key = (mode, edge.name)
+        if key not in cache:
+            cache[key] = rule.advance(mode, labels.edges[edge.name], labels.nodes[edge.target], edge.credit)
+        return cache[key]
+
+    time = len(next(iter(run.values.values())))
+    modes = _reached(network, time, starts, edges, after)
+    adjoint: dict[tuple[str, Mode, int], Array] = {}
+    for t in reversed(range(time)):
+        for v in reversed(network.order):
+            leaving = [(e, t + e.delay) for e in edges if e.source == v and t + e.delay < time]
+            for mode in modes[t][v]:
+                total = seeds[v][t]
+                for edge, s in leaving:
+                    arrived = after(mode, edge)
+                    if arrived is not None:
+                        total = total + np.einsum("bi,bij->bj", adjoint[edge.target, arrived, s], links[edge.name][s])
+                adjoint[v, mode, t] = total
+    return {v: np.stack([adjoint[v, mode, t] for t in range(time)]) for v, mode in starts.items()}
+
+
+def _reached(
+    network: Network,
+    time: int,
+    starts: Mapping[str, Mode],
+    edges: Iterable[Edge],
+    after: Callable[[Mode, Edge], Mode | None],
+) -> list[dict[str, list[Mode]]]:
+    """For every time step, the modes in which influence can be at each node; found by going forward."""
+    history: list[dict[str, list[Mode]]] = []
+    for t in range(time):
+        history.append({})
+        for v in network.order:
+            found: dict[Mode, None] = {starts[v]: None} if v in starts else {}
+            for edge in edges:
+                if edge.target == v and t >= edge.delay:
+                    found |= dict.fromkeys(after(mode, edge) for mode in history[t - edge.delay][edge.source])
+            history[t][v] = [mode for mode in found if mode is not None]
+    return history
+
+
+def _entering(network: Network, name: str) -> set[str | None]:
+    """The parameters that enter at a node: on its in-edges, and its bias."""
+    return {edge.param for edge in network.into[name]} | {network.nodes[name].bias}
+
+
+def _gradient(
+    network: Network, run: _Run, jacobians: Mapping[tuple[str, str], Array], adjoint: Mapping[str, Array], name: str
+) -> Array:
+    """The gradient of a parameter, summed over the places where it stands."""
+    parameter = network.parameters[name]
+    total = np.zeros(parameter.shape)
+    for v in [parameter.node] if parameter.node is not None else []:
+        total += np.einsum("tbi,tbij->j", adjoint[v], jacobians[v, network.nodes[v].bias_port])
+    for edge in (network.edges[each] for each in parameter.edges):
+        at_port = np.einsum("tbi,tbij->tbj", adjoint[edge.target], jacobians[edge.target, edge.port])
+        read = [
+            np.broadcast_to(_past(network, run.values, edge, t), run.values[edge.source][t].shape)
+            for t in range(len(at_port))
+        ]
+        total += _entries(edge, np.einsum("tbi,tbj->ij", at_port, np.stack(read)))
+    return total
+
+
+# Losses and rules.
+
+
+def _total(problem: _Problem, run: _Run) -> float:
+    total = 0.0
+    for name, loss in problem.losses.items():
+        y, target = _rows(run.values[name]), _rows(problem.targets[name])
+        mask = problem.masks[name]
+        total += float(np.sum(mask * np.asarray(loss.value(y, target)).reshape(mask.shape))) / mask.shape[1]
+    return total
+
+
+def _seeds(problem: _Problem, run: _Run) -> dict[str, Array]:
+    """The derivative of the total loss by each node's own value, `(time, batch, size)`."""
+    seeds = {name: np.zeros_like(value) for name, value in run.values.items()}
+    for name, loss in problem.losses.items():
+        y, target = _rows(run.values[name]), _rows(problem.targets[name])
+        mask = problem.masks[name][:, :, None]
+        seeds[name] = mask * np.asarray(loss.gradient(y, target)).reshape(seeds[name].shape) / mask.shape[1]
+    return seeds
+
+
+def _rows(array: Array) -> Array:
+    """Time and batch as one axis, since losses and ops take rows of samples."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def _assign(rule: Any, network: Network) -> list[tuple[PathRule, list[str]]]:
+    """The path rules, each with the trainable parameters that travel by it."""
+    given = dict(cast("Mapping[str, Any]", rule)) if isinstance(rule, Mapping) else {"*": rule}
+    groups: list[tuple[PathRule, list[str]]] = [(rules.rule(each).paths, []) for each in given.values()]
+    for path_rule, _ in groups:
+        path_rule.check(network.edges)
+    for name in network.trainable:
+        matching = [i for i, pattern in enumerate(given) if fnmatchcase(name, pattern)]
+        if not matching:
+            raise RuleError(
+                f"parameter {name!r} matches no pattern of the rules: {', '.join(map(repr, given))}.",
+                "Add a last pattern '*' for all the others.",
+            )
+        groups[matching[0]][1].append(name)
+    return [group for group in groups if group[1]]
+
+
+# Arguments.
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """All arguments, checked and in float64; masks are `(time, batch)`."""
+
+    network: Network
+    params: Mapping[str, Array]
+    inputs: Mapping[str, Array]
+    targets: Mapping[str, Array]
+    losses: Mapping[str, Loss]
+    masks: Mapping[str, Array]
+
+
+def _problem(graph: nx.MultiDiGraph[str], params: Any, inputs: Any, targets: Any, loss: Any, mask: Any) -> _Problem:
+    network = validate(graph)
+    arrays, time, batch = _inputs(network, inputs)
+    wanted = _losses(network, loss)
+    given = _named("targets", targets, wanted)
+    return _Problem(
+        network,
+        _parameters(network, params),
+        arrays,
+        {name: _target(network, name, each, given[name], time, batch) for name, each in wanted.items()},
+        wanted,
+        _masks(wanted, mask, time, batch),
+    )
+
+
+def _losses(network: Network, loss: Any) -> dict[str, Loss]:
+    if not isinstance(loss, Mapping) or not loss:
+        raise GraphError(f"loss: needs at least one node, got {loss!r}.", "Write it as loss={'y': 'mse'}.")
+    for name in cast("Mapping[Any, Any]", loss):
+        if name not in network.nodes:
+            raise GraphError(f"loss: the graph has no node {name!r}.", did_you_mean(name, network.nodes))
+    return {name: losses.get(each) for name, each in cast("Mapping[str, Any]", loss).items()}
+
+
+def _parameters(network: Network, params: Any) -> dict[str, Array]:
+    given = _named("params", params, network.parameters)
+    return {
+        name: _numbers(f"parameter {name!r}", given[name], parameter.shape)
+        for name, parameter in network.parameters.items()
+    }
+
+
+def _inputs(network: Network, inputs: Any) -> tuple[dict[str, Array], int, int]:
+    """The arrays, the number of steps and the size of the batch."""
+    if not network.inputs:
+        raise DataError("the graph has no input node, so the number of steps is unknown.", "Add one with op='input'.")
+    given = _named("inputs", inputs, network.inputs)
+    name = network.inputs[0]
+    first = _array(f"input {name!r}", given[name]).shape
+    if len(first) != 3 or 0 in first:
+        raise DataError(f"input {name!r}: needs shape (time, batch, size), each at least 1, got {first}.")
+    time, batch, _ = first
+    arrays = {
+        name: _numbers(f"input {name!r}", given[name], (time, batch, network.nodes[name].size))
+        for name in network.inputs
+    }
+    return arrays, time, batch
+
+
+def _target(network: Network, name: str, loss: Loss, given: Any, time: int, batch: int) -> Array:
+    size, what = network.nodes[name].size, f"target {name!r}"
+    if not loss.labels:
+        return _numbers(what, given, (time, batch, size))
+    labels = _numbers(what, given, (time, batch))
+    if not np.isin(labels, np.arange(size)).all():
+        raise DataError(f"{what}: labels must be whole numbers from 0 to {size - 1}.", f"{name!r} has size {size}.")
+    return labels.astype(np.intp)
+
+
+def _masks(wanted: Iterable[str], mask: Any, time: int, batch: int) -> dict[str, Array]:
+    by_node = cast("Mapping[str, Any]", mask) if isinstance(mask, Mapping) else dict.fromkeys(wanted, mask)
+    for name in by_node:
+        if name not in wanted:
+            raise DataError(f"mask: node {name!r} has no loss.", did_you_mean(name, wanted))
+    masks: dict[str, Array] = {}
+    for name in wanted:
+        given = np.ones(time) if by_node.get(name) is None else by_node[name]
+        array = _array(f"mask of {name!r}", given)
+        if array.shape not in ((time,), (time, batch)):
+            raise DataError(f"mask of {name!r}: needs shape {(time,)} or {(time, batch)}, got {array.shape}.")
+        masks[name] = np.broadcast_to(array.reshape(time, -1), (time, batch))
+    return masks
+
+
+def _named(what: str, given: Any, wanted: Iterable[str]) -> Mapping[str, Any]:
+    """A mapping that has the wanted names and no others."""
+    if not isinstance(given, Mapping):
+        raise DataError(f"{what}: needs a mapping from names to arrays, got {type(given).__name__}.")
+    mapping = cast("Mapping[str, Any]", given)
+    names = set(wanted)
+    for name in mapping:
+        if name not in names:
+            raise DataError(f"{what}: unknown name {name!r}.", did_you_mean(name, names))
+    for name in wanted:
+        if name not in mapping:
+            raise DataError(f"{what}: {name!r} is missing.", f"Needed: {', '.join(sorted(names))}.")
+    return mapping
+
+
+def _numbers(what: str, given: Any, shape: tuple[int, ...]) -> Array:
+    """A finite float64 array of that shape."""
+    array = _array(what, given)
+    if array.shape != shape:
+        raise DataError(f"{what}: needs shape {shape}, got {array.shape}.")
+    return array
+
+
+def _array(what: str, given: Any) -> Array:
+    """A finite float64 array."""
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise DataError(f"{what}: its rows have unequal lengths.") from None
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what}: needs real numbers, got {type(given).__name__} of {array.dtype}.")
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        raise DataError(f"{what}: holds NaN or infinite values.")
+    return array
