@@ -1,0 +1,354 @@
+"""How is a declared graph read from a file and written to one? As TOML, or as networkx node-link JSON.
+
+Nothing in a file is executed. Arrays of more than 64 entries lie in a `.npz` beside the file, which records its digest,
+so that a pair that does not belong together is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad import cells, losses
+from forwardgrad.atomic import write_bytes
+from forwardgrad.errors import FileError, ForwardgradError, GraphError, OpError, did_you_mean
+from forwardgrad.graph import library
+from forwardgrad.graph.formats import FORMAT, FORMATS, MARK, Document, short
+from forwardgrad.graph.schema import is_whole, numbers, where
+from forwardgrad.graph.validate import validate
+from forwardgrad.ops import Array
+
+LARGEST_INLINE = 64
+"""Arrays of more entries go to the `.npz`."""
+
+_WORDS = ("name", "title", "source")
+
+
+def load(name_or_path: str | os.PathLike[str]) -> nx.MultiDiGraph[str]:
+    """Read a declared graph.
+
+    Args:
+        name_or_path: the name of a shipped graph, or a path ending in `.toml` or `.json`.
+
+    Returns:
+        The graph, found legal by `validate`. Its `graph.graph` holds `title`, `source` and `loss` where the file does.
+
+    Raises:
+        FileError: if the name is unknown, or the file cannot be read or does not follow the format.
+        GraphError: if the graph is malformed. Either error names the file.
+
+    >>> graph = load("elman")
+    >>> graph.graph["loss"], sorted(graph)
+    ({'y': 'mse'}, ['h', 'x', 'y'])
+    """
+    path = _path(name_or_path)
+    if isinstance(name_or_path, str) and path.suffix.lower() not in FORMATS:
+        path = library.path(name_or_path)
+    try:
+        from_text, _ = _format_of(path)
+        graph = _build(from_text(_read(path)), path.with_suffix(".npz"))
+        validate(graph)
+        _check_loss(graph)
+    except ForwardgradError as error:
+        raise type(error)(f"{str(path)!r}: {error}") from error.__cause__
+    except RecursionError:
+        raise FileError(f"{str(path)!r}: is nested too deeply.") from None
+    return graph
+
+
+def save(graph: nx.MultiDiGraph[str], path: str | os.PathLike[str]) -> None:
+    """Write a declared graph to a file, whole or not at all; `load` reads the same graph back.
+
+    Arrays of more than 64 entries go to a `.npz` of the same stem beside it, which is written first. Where anything
+    fails, the old files stay. (Two graphs of one stem in one folder would share that `.npz`: give them two stems.)
+
+    Args:
+        graph: the graph; it is validated first.
+        path: where to; its suffix, `.toml` or `.json`, says in which format.
+
+    Raises:
+        GraphError: if the graph is malformed, or carries an attribute that no file can hold.
+        FileError: if the suffix is another one, or the file cannot be written.
+
+    >>> import tempfile
+    >>> graph = load("lstm")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(graph, folder + "/mine.json")
+    ...     sorted(load(folder + "/mine.json")) == sorted(graph)
+    True
+    """
+    path = _path(path)
+    _, to_text = _format_of(path)
+    validate(graph)
+    _check_loss(graph)
+    plain, arrays = _plain_graph(graph)
+    side = _archive(arrays)
+    if side:
+        plain.graph[MARK]["arrays_sha256"] = hashlib.sha256(side).hexdigest()
+    try:
+        text = to_text(plain).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise GraphError(f"the text {error.object!r} cannot be written as UTF-8.") from error
+    if side:
+        _write_pair(path, text, side)
+    else:
+        write_bytes(path, text)
+
+
+def _path(given: Any) -> Path:
+    if not isinstance(given, str | os.PathLike):
+        raise FileError(
+            f"a graph is loaded and saved by name or path, got {type(given).__name__}.",
+            "A networkx graph is compiled as it stands.",
+        )
+    return Path(os.fsdecode(cast("str | os.PathLike[str]", given)))
+
+
+def _format_of(path: Path) -> tuple[Callable[[str], Document], Callable[[nx.MultiDiGraph[str]], str]]:
+    """How files of this suffix are read and written."""
+    if path.suffix.lower() not in FORMATS:
+        raise FileError(f"a graph file ends in {' or '.join(FORMATS)}, got {path.name!r}.")
+    return FORMATS[path.suffix.lower()]
+
+
+# Reading
+
+
+def _read(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise FileError(f"cannot be read: {reason}.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise FileError(f"line {line}: is not text in UTF-8.", "Is it a graph file at all?") from error
+
+
+def _build(document: Document, side: Path) -> nx.MultiDiGraph[str]:
+    arrays = _arrays(document.digest, side)
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.graph.update(_graph_attributes(document.attributes))
+    for name, attributes in document.nodes:
+        if name in graph:
+            raise GraphError(f"node {name!r} is declared twice.", "Rename one of the two.")
+        graph.add_node(name)
+        graph.nodes[name].update(_resolve(f"node {name!r}", attributes, arrays))
+    for n, table in enumerate(document.cells, start=1):
+        _expand(graph, n, _resolve(f"number {n} of 'cells'", table, arrays))
+    for source, target, key, attributes in document.edges:
+        _add_edge(graph, source, target, key, attributes, arrays)
+    return graph
+
+
+def _graph_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of the graph itself, checked; those of networkx that mean nothing here are refused."""
+    for key, value in given.items():
+        if key in _WORDS and value is not None and not isinstance(value, str):
+            raise GraphError(f"graph attribute {key!r} must be a text, got {short(value)}.")
+        if key not in (*_WORDS, "loss", MARK):
+            raise GraphError(f"unknown graph attribute {key!r}.", did_you_mean(key, (*_WORDS, "loss")))
+    loss = {"loss": dict(given["loss"])} if isinstance(given.get("loss"), Mapping) else {}
+    about = {key: value for key, value in given.items() if key != MARK and value is not None}
+    return {MARK: {"format": FORMAT}, **about, **loss}
+
+
+def _check_loss(graph: nx.MultiDiGraph[str]) -> None:
+    loss = graph.graph.get("loss")
+    if loss is None:
+        return
+    if not isinstance(loss, Mapping):
+        raise GraphError(f"graph attribute 'loss' must be a table of nodes and losses, got {short(loss)}.")
+    for node, name in cast("Mapping[Any, Any]", loss).items():
+        if node not in graph:
+            raise GraphError(f"graph attribute 'loss': there is no node {node!r}.", did_you_mean(node, graph.nodes))
+        if not isinstance(name, str):
+            raise GraphError(f"graph attribute 'loss': that of node {node!r} must be a name, got {short(name)}.")
+        try:
+            losses.get(name)
+        except OpError as error:
+            raise GraphError(f"graph attribute 'loss': node {node!r}: {error}") from None
+
+
+def _arrays(digest: Any, side: Path) -> dict[str, Array] | None:
+    """The arrays beside the file, `None` where it has none; read only if they are those it was written with."""
+    if digest is None:
+        return None
+    try:
+        data = side.read_bytes()
+    except OSError as error:
+        raise FileError(f"its arrays {str(side)!r} cannot be read: {error.strerror or error}.") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise FileError(
+            f"its arrays {str(side)!r} are not those it was written with: their sha256 is not 'arrays_sha256'.",
+            "One of the two files was replaced or is damaged; write the pair anew.",
+        )
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise FileError(f"its arrays {str(side)!r} are not readable as .npz: {error}.") from error
+
+
+def _resolve(place: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array] | None) -> dict[str, Any]:
+    """Attributes with the arrays that they refer to."""
+    return {key: _resolved(place, key, value, arrays) for key, value in attributes.items()}
+
+
+def _resolved(place: str, key: str, value: Any, arrays: Mapping[str, Array] | None) -> Any:
+    if not isinstance(value, dict):
+        return value
+    reference = cast("dict[str, Any]", value)
+    if set(reference) != {"array"}:
+        raise FileError(
+            f"{place}: attribute {key!r} is a table, and attributes are flat.",
+            "In TOML, the name of a node with a dot is quoted: [nodes.'l1.h']." if place.startswith("node") else "",
+        )
+    if arrays is None:
+        raise FileError(f"{place}: {key!r} refers to an array, but the file records no 'arrays_sha256' of a .npz.")
+    name = reference["array"]
+    if name not in arrays:
+        raise FileError(f"{place}: {key!r} refers to an unknown array {name!r}.", did_you_mean(name, arrays))
+    return arrays[name]
+
+
+def _expand(graph: nx.MultiDiGraph[str], n: int, table: dict[str, Any]) -> None:
+    place = f"number {n} of 'cells'"
+    kind = table.pop("cell", None)
+    if not isinstance(kind, str) or kind not in cells.TABLE:
+        raise GraphError(f"{place}: unknown cell {kind!r}.", did_you_mean(kind, cells.TABLE))
+    signature = dict(inspect.signature(cells.TABLE[kind]).parameters)
+    del signature["graph"]
+    for key in table:
+        if key not in signature:
+            raise GraphError(f"{place}: cell {kind!r} has no argument {key!r}.", did_you_mean(key, signature))
+    for key, parameter in signature.items():
+        if parameter.default is parameter.empty and key not in table:
+            raise GraphError(f"{place}: cell {kind!r} needs {key!r}.")
+    cells.TABLE[kind](graph, **table)
+
+
+def _add_edge(
+    graph: nx.MultiDiGraph[str],
+    source: str,
+    target: str,
+    key: Any,
+    attributes: Mapping[str, Any],
+    arrays: Mapping[str, Array] | None,
+) -> None:
+    for end in (source, target):
+        if end not in graph:
+            raise GraphError(
+                f"edge {source!r} -> {target!r}: node {end!r} is not declared.", did_you_mean(end, graph.nodes)
+            )
+    if key is not None and not isinstance(key, str) and not is_whole(key):
+        raise GraphError(f"{where(source, target, key)}: 'key' must be a whole number or a string.")
+    if key is not None and graph.has_edge(source, target, key):
+        raise GraphError(f"{where(source, target, key)} is declared twice.", "Give one of the two another 'key'.")
+    resolved = _resolve(where(source, target, 0 if key is None else key), attributes, arrays)
+    new = graph.add_edge(source, target, key)
+    graph.edges[source, target, new].update(resolved)
+
+
+# Writing
+
+
+def _plain_graph(graph: nx.MultiDiGraph[str]) -> tuple[nx.MultiDiGraph[str], dict[str, Array]]:
+    """The graph with plain attributes only, and the arrays that they refer to."""
+    arrays: dict[str, Array] = {}
+    plain: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    plain.graph.update(_graph_attributes(graph.graph))
+    for name, attributes in graph.nodes(data=True):
+        plain.add_node(name)
+        plain.nodes[name].update(_plain_attributes(f"node {name!r}", attributes, arrays))
+    multigraph = cast("nx.MultiDiGraph[str]", nx.MultiDiGraph(graph))  # from a DiGraph, perhaps
+    for u, v, key, attributes in multigraph.edges(keys=True, data=True):
+        key = key if isinstance(key, str) else int(key)
+        plain.add_edge(u, v, key)
+        plain.edges[u, v, key].update(_plain_attributes(where(u, v, key), attributes, arrays))
+    return plain, arrays
+
+
+def _plain_attributes(place: str, attributes: Mapping[Any, Any], arrays: dict[str, Array]) -> dict[str, Any]:
+    return {
+        key: _plain(f"{place}: attribute {key!r}", value, arrays)
+        for key, value in attributes.items()
+        if value is not None
+    }
+
+
+def _plain(place: str, value: Any, arrays: dict[str, Array]) -> Any:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if numbers(value) is None:  # only drawing attributes get here; the others have been validated
+        raise GraphError(
+            f"{place} cannot be written: {short(value)}.", "A file holds texts, numbers and arrays of them."
+        )
+    array = np.asarray(value)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64)
+    if array.size <= LARGEST_INLINE:
+        return array.tolist()
+    arrays[f"a{len(arrays)}"] = array
+    return {"array": f"a{len(arrays) - 1}"}
+
+
+def _archive(arrays: Mapping[str, Array]) -> bytes:
+    """The content of the `.npz`, empty where there are no arrays."""
+    if not arrays:
+        return b""
+    buffer = io.BytesIO()
+    # The entry MARK tells our files from others, which are never overwritten.
+    entries: dict[str, Any] = {MARK: np.array(FORMAT), **arrays}
+    np.savez(buffer, **entries)
+    return buffer.getvalue()
+
+
+def _write_pair(path: Path, text: bytes, data: bytes) -> None:
+    """Write the arrays, then the file that records their digest; where the second fails, undo the first."""
+    side = path.with_suffix(".npz")
+    old = _old_arrays(side)
+    write_bytes(side, data)
+    try:
+        write_bytes(path, text)
+    except BaseException:
+        if old is None:
+            side.unlink()
+        else:
+            write_bytes(side, old)
+        raise
+
+
+def _old_arrays(side: Path) -> bytes | None:
+    """The `.npz` that is about to be replaced, or `None`; refuses one that no graph was saved to."""
+    try:
+        data = side.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FileError(f"cannot replace {str(side)!r}: {error.strerror or error}.") from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            ours = f"{MARK}.npy" in archive.namelist()
+    except zipfile.BadZipFile:
+        ours = False
+    if not ours:
+        raise FileError(
+            f"the large arrays of the graph would replace {str(side)!r}, which holds something else.",
+            "Save the graph under another name.",
+        )
+    return data
