@@ -58,7 +58,8 @@ def graphs(
     """
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for i in range(draw(st.integers(1, 2))):
-        graph.add_node(f"x{i}", op="input", size=draw(st.integers(1, max_size)), **_initial(draw))
+        size = draw(st.integers(1, max_size))
+        graph.add_node(f"x{i}", op="input", size=size, **_initial(draw, size))
     ops = SMOOTH[:1] + (() if smooth else ROUGH) + SMOOTH[1:] + (("stop",) if stop and not smooth else ())
     for i in range(draw(st.integers(1, max_nodes))):
         _add_node(draw, graph, f"n{i}", draw(st.sampled_from(ops)), max_size, max_delay)
@@ -66,26 +67,32 @@ def graphs(
     for u, v, key in list(graph.edges(keys=True)):
         _add_weight(draw, graph, u, v, key)
     _share(draw, graph)
-    return graph
+    return _backwards(graph) if draw(st.booleans()) else graph
 
 
 def _rarely(draw: st.DrawFn, percent: int) -> bool:
     return draw(st.integers(0, 99)) >= 100 - percent
 
 
-def _initial(draw: st.DrawFn) -> dict[str, Any]:
-    """Sometimes a value before the start: a number, or one for each unit (filled in as the size is known)."""
-    return {"initial": draw(st.sampled_from([0.5, -0.4]))} if _rarely(draw, 30) else {}
+def _backwards(graph: nx.MultiDiGraph[str]) -> nx.MultiDiGraph[str]:
+    """The same graph, declared in an order that is not topological."""
+    other: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    other.add_nodes_from(reversed(list(graph.nodes(data=True))))
+    other.add_edges_from(reversed(list(graph.edges(keys=True, data=True))))
+    return other
+
+
+def _initial(draw: st.DrawFn, size: int) -> dict[str, Any]:
+    """Sometimes a value before the start: a number, or one for each unit."""
+    return {"initial": draw(st.sampled_from([0.5, np.linspace(-0.4, 0.6, size)]))} if _rarely(draw, 30) else {}
 
 
 def _add_node(draw: st.DrawFn, graph: nx.MultiDiGraph[str], name: str, op: str, max_size: int, max_delay: int) -> None:
     """A node with its edges from earlier nodes."""
     earlier = [u for u in graph if op not in ("exp", "square") or graph.nodes[u]["op"] in BOUNDED]
     size = draw(st.integers(min(2, max_size) if op == "softmax" else 1, max_size))
-    graph.add_node(name, op=op, size=size, **_initial(draw))
+    graph.add_node(name, op=op, size=size, **_initial(draw, size))
     attributes = graph.nodes[name]
-    if "initial" in attributes and draw(st.booleans()):
-        attributes["initial"] = np.linspace(-0.5, 0.5, size) + attributes["initial"]
     if _rarely(draw, 50):
         attributes["bias"] = draw(st.sampled_from([True, 0.2, np.linspace(-0.3, 0.4, size)]))
         if op == "mul":
@@ -99,7 +106,8 @@ def _add_node(draw: st.DrawFn, graph: nx.MultiDiGraph[str], name: str, op: str, 
     ports = ["a", "b"] if op == "mul" else [] if "bias" in attributes and _rarely(draw, 10) else ["in"]
     ports += draw(st.lists(st.sampled_from(["b", "c"] if op == "mul" else ["in"]), max_size=2))
     for port in ports:
-        _add_edge(graph, draw(st.sampled_from(earlier)), name, port, draw(_delays(0, max_delay)))
+        source = draw(st.just(earlier[-1]) | st.sampled_from(earlier))  # the last one is likely, for depth
+        _add_edge(graph, source, name, port, draw(_delays(0, max_delay)))
 
 
 def _delays(least: int, most: int) -> st.SearchStrategy[int]:
@@ -117,8 +125,8 @@ def _add_feedback(draw: st.DrawFn, graph: nx.MultiDiGraph[str], max_delay: int) 
     nodes = [name for name in graph if name.startswith("n")]
     pairs = [(name, name) for name in nodes if draw(st.booleans())]
     for _ in range(draw(st.integers(0, 3))):
-        one, other = draw(st.integers(0, len(nodes) - 1)), draw(st.integers(0, len(nodes) - 1))
-        pairs.append((nodes[max(one, other)], nodes[min(one, other)]))
+        v = draw(st.sampled_from(nodes))
+        pairs.append((draw(st.sampled_from(sorted(nx.descendants(graph, v)) or [v])), v))
     for u, v in pairs:
         if graph.nodes[v]["op"] in ("exp", "square") and graph.nodes[u]["op"] not in BOUNDED:
             continue  # it could grow without bound
