@@ -45,6 +45,7 @@ def graphs(
     max_delay: int = 3,
     smooth: bool = False,
     stop: bool = False,
+    credit: bool = True,
 ) -> nx.MultiDiGraph[str]:
     """A declared graph: inputs `x0`, ..., then nodes `n0`, ... in an order that edges of delay 0 follow.
 
@@ -55,6 +56,7 @@ def graphs(
         max_delay: longest delay, at least 1.
         smooth: leave out ops whose declared derivative finite differences do not find (`spike`, `relu`).
         stop: whether to put in the op `stop`, behind which every parameter is dead.
+        credit: whether edges may carry `credit`, which cuts paths under every rule, RTRL too.
     """
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for i in range(draw(st.integers(1, 2))):
@@ -65,7 +67,7 @@ def graphs(
         _add_node(draw, graph, f"n{i}", draw(st.sampled_from(ops)), max_size, max_delay)
     _add_feedback(draw, graph, max_delay)
     for u, v, key in list(graph.edges(keys=True)):
-        _add_weight(draw, graph, u, v, key)
+        _add_weight(draw, graph, u, v, key, credit)
     _share(draw, graph)
     return _backwards(graph) if draw(st.booleans()) else graph
 
@@ -137,7 +139,7 @@ def _add_feedback(draw: st.DrawFn, graph: nx.MultiDiGraph[str], max_delay: int) 
             graph.edges[u, v, key]["role"] = draw(st.sampled_from(["reset", "topdown", "readout"]))
 
 
-def _add_weight(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, key: int) -> None:
+def _add_weight(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, key: int, credit: bool) -> None:
     """A weight of any kind the sizes allow; trainable, frozen or fixed; perhaps a string as key, and `credit`."""
     shape = (graph.nodes[v]["size"], graph.nodes[u]["size"])
     attributes = graph.edges[u, v, key]
@@ -158,7 +160,7 @@ def _add_weight(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, ke
         attributes["value"] = _fixed(graph, attributes, kind, shape, v, draw(SEEDS))
         if kind != "sparse" and draw(st.booleans()):
             del attributes["weight"]  # read off the shape
-    if _rarely(draw, 12):
+    if credit and _rarely(draw, 12):
         attributes["credit"] = draw(st.sampled_from(["cut", "keep"]))
 
 
@@ -266,6 +268,10 @@ class Problem:
         edges = (f"  {u!r} -> {v!r} ({key!r}): {edge}" for u, v, key, edge in self.graph.edges(keys=True, data=True))
         head = f"Problem(steps={self.steps}, batch={self.batch}, loss={self.loss}, mask={self.mask!r})"
         return "\n".join([head, *nodes, *edges, f"  params: {self.params}"])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How Hypothesis prints it: it would spell out every array otherwise."""
+        printer.text(repr(self))
 
 
 @st.composite
