@@ -1,0 +1,70 @@
+"""What stands on a node and on an edge of a declared graph?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from forwardgrad.graph import Edge, Network, Node
+from forwardgrad.render.text import lines, power
+
+
+def node(network: Network, node: Node) -> str:
+    """Name; op, size and bias; then what differs from its default."""
+    about = [node.op.name, str(node.size)]
+    if node.bias is not None:
+        bias = "bias" if network.parameters[node.bias].trainable else "fixed bias"
+        about.append(bias if node.bias_port == "in" else f"{bias} on {node.bias_port}")
+    options = [
+        f"{key} {_number(value)}"
+        for key, value in node.options.items()
+        if not _equal(value, node.op.options[key].default)
+    ]
+    if np.any(node.initial):
+        options.append(f"initial {_number(node.initial)}")
+    return lines(node.name, " · ".join(about), *options)
+
+
+def edge(network: Network, edge: Edge, shared: Collection[str]) -> str:
+    """Weight; delay; port, role, credit; the name of a shared parameter."""
+    parameter = network.parameters.get(edge.param or "")
+    return lines(
+        edge.param if edge.param is not None and edge.param in shared else "",
+        _weight(network, edge) + (" frozen" if parameter is not None and not parameter.trainable else ""),
+        power(edge.delay) if edge.delay else "",
+        f"port {edge.port}" if edge.port != "in" else "",
+        f"role {edge.role}" if edge.role else "",
+        f"credit {edge.credit}" if edge.credit else "",
+    )
+
+
+def _weight(network: Network, edge: Edge) -> str:
+    """Kind and shape of a weight, `target×source`; of a fixed number, the number; of an identity, nothing."""
+    source, target = network.nodes[edge.source].size, network.nodes[edge.target].size
+    fixed = "fixed " if edge.value is not None else ""
+    match edge.kind:
+        case "identity":
+            return ""
+        case "scalar":
+            return "scalar" if edge.value is None else f"×{_number(edge.value)}"
+        case "diagonal":
+            return f"{fixed}diagonal {target}"
+        case "sparse":
+            assert edge.pattern is not None
+            return f"{fixed}sparse {target}×{source}, {len(edge.pattern.rows)} entries"
+        case _:
+            return f"{fixed}{edge.kind} {target}×{source}"
+
+
+def _number(value: object) -> str:
+    """A number in few digits, an array by its range, a word as it is."""
+    if isinstance(value, str):
+        return value
+    array = np.asarray(value, dtype=np.float64)
+    low, high = f"{array.min():.4g}", f"{array.max():.4g}"
+    return low if low == high else f"{low}…{high}"
+
+
+def _equal(value: object, default: object) -> bool:
+    return value == default if isinstance(value, str) else bool(np.all(np.asarray(value) == default))

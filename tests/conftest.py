@@ -1,0 +1,39 @@
+"""What do all tests share? Hypothesis profiles, and texts to compare with (`--update-golden` writes them anew)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+GOLDEN = Path(__file__).parent / "golden"
+
+settings.register_profile("dev", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
+if settings.get_current_profile_name() == "default":  # under CI, Hypothesis has chosen its own by now
+    settings.load_profile("dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the texts in tests/golden/ anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden(text, name)` compares a text with the file `tests/golden/name`."""
+    update: bool = request.config.getoption("--update-golden")
+
+    def check(text: str, name: str) -> None:
+        path = GOLDEN / name
+        if update:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+            return
+        if not path.exists():
+            pytest.fail(f"tests/golden/{name} is missing; write it with: pytest {request.node.nodeid} --update-golden")
+        expected = path.read_text(encoding="utf-8")
+        assert text == expected, f"differs from tests/golden/{name}; if that is wanted, run pytest --update-golden"
+
+    return check
