@@ -75,6 +75,33 @@ def get(loss: str | Loss) -> Loss:
     raise OpError(f"unknown loss {loss!r}.", did_you_mean(loss, _table))
 
 
+def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
+    """The loss of a block and its gradient: the sum over time of the weighted mean over the batch.
+
+    Args:
+        loss: the loss.
+        y: `(time, batch, size)`.
+        target: `(time, batch, size)`, or `(time, batch)` for labels.
+        weight: `(time, batch)`, or `None` for ones. The divisor of the mean is the batch size in any case.
+
+    Returns:
+        The loss, and its derivative by `y`, `(time, batch, size)`.
+
+    Raises:
+        OpError: if the loss returns a wrong shape.
+    """
+    rows = y.reshape(-1, y.shape[-1])
+    targets = target.reshape(len(rows), *target.shape[2:])
+    value, gradient = np.asarray(loss.value(rows, targets)), np.asarray(loss.gradient(rows, targets), y.dtype)
+    if value.shape != rows.shape[:1] or gradient.shape != rows.shape:
+        raise OpError(
+            f"loss {loss.name!r}: value and gradient have shapes {value.shape} and {gradient.shape}.",
+            f"For y of shape {rows.shape} they must be {rows.shape[:1]} and {rows.shape}.",
+        )
+    scale = np.full(y.shape[:2], 1 / y.shape[1], y.dtype) if weight is None else weight / y.shape[1]
+    return float((value * scale.ravel()).sum()), gradient.reshape(y.shape) * scale[..., None]
+
+
 def names() -> list[str]:
     """The names of all registered losses, sorted."""
     return sorted(_table)

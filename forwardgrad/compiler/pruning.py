@@ -1,0 +1,101 @@
+"""Which places matter? Those from which a loss can be reached; and those with the same future are one."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from forwardgrad.compiler.labels import edge_structure
+from forwardgrad.compiler.product import Arc, Place, Product
+from forwardgrad.graph import Network
+from forwardgrad.structure import Structure
+
+
+def reaching_nodes(network: Network, outputs: Collection[str]) -> set[str]:
+    """The nodes of the declared graph from which a loss can be reached."""
+    found, queue = set(outputs), deque(outputs)
+    while queue:
+        for edge in network.into[queue.popleft()]:
+            if edge.source not in found and edge_structure(network, edge) is not Structure.ZERO:
+                found.add(edge.source)
+                queue.append(edge.source)
+    return found
+
+
+def live_places(product: Product, outputs: Collection[str]) -> set[int]:
+    """The places from which a loss can be reached along arcs. Every mode may end at a loss of the same step."""
+    entering = product.arcs_into()
+    found = {index for index, place in enumerate(product.places) if place.node in outputs}
+    queue = deque(found)
+    while queue:
+        for arc in entering[queue.popleft()]:
+            if arc.source not in found:
+                found.add(arc.source)
+                queue.append(arc.source)
+    return found
+
+
+def prune(product: Product, outputs: Collection[str]) -> Product:
+    """The product without places that cannot reach a loss; `dropped` keeps its old indices and is left out."""
+    return _quotient(product, [[index] for index in sorted(live_places(product, outputs))])
+
+
+def merge(product: Product) -> Product:
+    """The product with places of the same future made one.
+
+    Two places of a node have the same future if the same edges leave them, to places of the same future. The influence
+    on the merged place is then the sum of theirs, since every adjoint is the same. (Partition refinement; this is the
+    minimisation of a deterministic automaton, node by node, and also joins what different rules have in common.)
+    """
+    leaving = product.arcs_from()
+    group = _numbered(place.node for place in product.places)
+    while True:
+        refined = _numbered(
+            (group[index], tuple(sorted((arc.edge, group[arc.target]) for arc in leaving[index])))
+            for index in range(len(product.places))
+        )
+        if max(refined, default=0) == max(group, default=0):
+            break
+        group = refined
+    members: defaultdict[int, list[int]] = defaultdict(list)
+    for index, number in enumerate(group):
+        members[number].append(index)
+    return _quotient(product, list(members.values()))
+
+
+def _numbered(keys: Iterable[object]) -> list[int]:
+    numbers: dict[object, int] = {}
+    return [numbers.setdefault(key, len(numbers)) for key in keys]
+
+
+def _quotient(product: Product, groups: list[list[int]]) -> Product:
+    """The product whose places are these groups; what touches no group falls away."""
+    number = {index: new for new, group in enumerate(groups) for index in group}
+    arcs = dict.fromkeys(
+        Arc(arc.edge, number[arc.source], number[arc.target])
+        for arc in product.arcs
+        if arc.source in number and arc.target in number
+    )
+    return Product(
+        places=_labelled(product, groups),
+        arcs=tuple(arcs),
+        injections=tuple(replace(i, place=number[i.place]) for i in product.injections if i.place in number),
+        dropped=(),
+    )
+
+
+def _labelled(product: Product, groups: list[list[int]]) -> tuple[Place, ...]:
+    """The places of groups, labelled by the modes they unite; a label is unique within its node."""
+    taken: set[Place] = set()
+    places: list[Place] = []
+    for group in groups:
+        node = product.places[group[0]].node
+        label = "|".join(sorted({part for index in group for part in product.places[index].label.split("|")}))
+        place, count = Place(node, label), 1
+        while place in taken:
+            count += 1
+            place = Place(node, f"{label}~{count}")
+        taken.add(place)
+        places.append(place)
+    return tuple(places)

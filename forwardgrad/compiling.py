@@ -1,0 +1,107 @@
+"""What does `forwardgrad.compile` do? Read graph, losses and rules, make the plan, refuse what cannot learn."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Literal, cast
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad import losses as loss_table
+from forwardgrad.compiler import Plan, make_plan
+from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, did_you_mean
+from forwardgrad.graph import Network, validate
+from forwardgrad.losses import Loss
+from forwardgrad.paths import PathRule
+from forwardgrad.program import Program
+from forwardgrad.rules import Rule
+from forwardgrad.rules import rule as read_rule
+
+
+def compile(
+    graph: nx.MultiDiGraph[str],
+    loss: Mapping[str, str | Loss] | None = None,
+    rule: str | Rule | PathRule | Mapping[str, Any] = "rtrl",
+    *,
+    dtype: Any = "float64",
+    backend: str = "numpy",
+    dead: Literal["error", "warn"] = "error",
+) -> Program:
+    """Compile a declared graph to an online learning algorithm.
+
+    Args:
+        graph: a `networkx.MultiDiGraph`; it is not changed.
+        loss: the loss of each output node, by name or as a `Loss`; by default the one its file names.
+        rule: a rule as text (`"eprop"`, `"eprop-deep & cut(['h->y'])"`), a path rule, or a mapping from patterns of
+            parameter names to rules: the first pattern that fits is used.
+        dtype: `float64` or `float32`.
+        backend: `numpy`.
+        dead: what a trainable parameter without a kept path to a loss is: an `error`, or worth a warning (`warn`).
+
+    Returns:
+        The program.
+
+    Raises:
+        GraphError: if the graph or a loss node is malformed.
+        RuleError: if a rule is unknown or cannot serve this graph.
+    """
+    network = validate(graph)
+    if np.dtype(dtype).name not in ("float64", "float32"):
+        raise DataError(f"compile: dtype must be float64 or float32, got {np.dtype(dtype)}.")
+    if backend != "numpy":
+        raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, ["numpy"]))
+    if dead not in ("error", "warn"):
+        raise DataError(f"compile: dead must be 'error' or 'warn', got {dead!r}.")
+    losses = _read_losses(network, graph.graph.get("loss") if loss is None else loss)
+    rules = _assign(network, rule)
+    plan = make_plan(network, tuple(losses), {name: r.paths for name, r in rules.items()})
+    if plan.dead:
+        _report_dead(plan, rules, dead)
+    return Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype)
+
+
+def _read_losses(network: Network, given: Any) -> dict[str, Loss]:
+    if not isinstance(given, Mapping) or not given:
+        raise GraphError("no loss is given.", "Say which node has which: compile(graph, loss={'y': 'mse'}).")
+    losses: dict[str, Loss] = {}
+    for name, loss in cast("Mapping[Any, Any]", given).items():
+        if name not in network.nodes:
+            raise GraphError(f"loss on {name!r}: the graph has no such node.", did_you_mean(name, network.nodes))
+        if name in network.inputs:
+            raise GraphError(f"loss on {name!r}: it is an input, on which no parameter has influence.")
+        losses[name] = loss_table.get(loss)
+    return losses
+
+
+def _assign(network: Network, given: Any) -> dict[str, Rule]:
+    """The rule of each trainable parameter."""
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(network.trainable, read_rule(given))
+    patterns = {pattern: read_rule(rule) for pattern, rule in cast("Mapping[Any, Any]", given).items()}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in network.trainable):
+            raise RuleError(
+                f"rule for {pattern!r}: fits no trainable parameter.", did_you_mean(pattern, network.trainable)
+            )
+    rules: dict[str, Rule] = {}
+    for name in network.trainable:
+        fitting = [rule for pattern, rule in patterns.items() if fnmatchcase(name, pattern)]
+        if not fitting:
+            raise RuleError(f"parameter {name!r}: no pattern of the rules fits it.", "End the mapping with '*'.")
+        rules[name] = fitting[0]
+    return rules
+
+
+def _report_dead(plan: Plan, rules: Mapping[str, Rule], dead: str) -> None:
+    name = plan.dead[0]
+    others = f" (and {len(plan.dead) - 1} more)" if len(plan.dead) > 1 else ""
+    at = ", ".join(plan.dropped[name]) or "nowhere: no edge leads on to a loss"
+    text = f"parameter {name!r}{others}: rule '{rules[name]}' keeps no path from it to a loss."
+    hint = f"Credit is cut at: {at}. Freeze it with trainable=False, or choose another rule."
+    if dead == "error":
+        raise RuleError(text, hint)
+    warnings.warn(f"{text} {hint}", DeadParameterWarning, stacklevel=3)

@@ -1,0 +1,342 @@
+"""What does a user hold after compiling? A `Program`: immutable, stateless; parameters and state go in and come out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad import losses as loss_table
+from forwardgrad.arrays import (
+    Target,
+    check_names,
+    numeric,
+    read_inputs,
+    read_params,
+    read_targets,
+    shape_without_inputs,
+)
+from forwardgrad.backends import Interpreter, Memory
+from forwardgrad.blocks import Length, blocks
+from forwardgrad.compiler import Decision, Plan
+from forwardgrad.compiler.derivation import Derived, listing
+from forwardgrad.cost import Cost, block_bytes
+from forwardgrad.errors import DataError, GraphError, did_you_mean
+from forwardgrad.graph import Network, draw
+from forwardgrad.losses import Loss
+from forwardgrad.ops import Array
+from forwardgrad.rules import Rule
+
+State = dict[str, Array]
+"""Activations and influence between two blocks: a flat dictionary of arrays, the batch on axis 1 of each."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a block gives.
+
+    Args:
+        loss: sum over the block's steps.
+        grads: the block's gradient of each trainable parameter, shaped like it.
+        outputs: per node with a loss, its values, `(time, batch, size)`.
+    """
+
+    loss: float
+    grads: dict[str, Array]
+    outputs: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a sequence gives: the loss summed over time, and the gradient of each trainable parameter."""
+
+    loss: float
+    grads: dict[str, Array]
+
+
+class Program:
+    """A declared graph compiled to an online learning algorithm. Made by `forwardgrad.compile`.
+
+    Attributes:
+        graph: the declared graph (a frozen copy).
+        network: the graph validated, with every default filled in.
+        losses: the loss of each output node.
+        rules: what was derived for each trainable parameter (`Derived`), by name.
+        dtype: of all arrays.
+        decisions: what the compiler decided and why.
+    """
+
+    def __init__(
+        self, graph: nx.MultiDiGraph[str], plan: Plan, losses: Mapping[str, Loss], rules: Mapping[str, Rule], dtype: Any
+    ) -> None:
+        self.graph = graph
+        self.network: Network = plan.network
+        self.losses = MappingProxyType(dict(losses))
+        self.dtype = np.dtype(dtype)
+        self.decisions: tuple[Decision, ...] = plan.decisions
+        self._plan = plan
+        self._engine = Interpreter(plan, self.dtype)
+        self._rules = MappingProxyType(dict(rules))
+        self._value_keys = {_key("value", name): name for name in self._engine.history()}
+        self._influence_keys = {
+            _key("influence", name, plan.product.places[place].node, plan.product.places[place].label): (name, place)
+            for name, places in plan.entries.items()
+            for place in places
+        }
+        self.rules: Mapping[str, Derived] = MappingProxyType({name: self._derived(name) for name in plan.entries})
+
+    def init(self, seed: int = 0) -> dict[str, Array]:
+        """Initial parameters, as the graph's `init` and `bias` attributes say.
+
+        Args:
+            seed: a whole number; each parameter draws from a stream of its own.
+
+        Returns:
+            `{name: array}`, trainable and frozen parameters.
+        """
+        return {name: draw(p, seed).astype(self.dtype) for name, p in self.network.parameters.items()}
+
+    def start(self, batch: int = 1) -> State:
+        """The state before t = 0: initial values, and no influence."""
+        if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(f"start: batch must be a whole number >= 1, got {batch!r}.")
+        return self._flat(self._engine.start(int(batch)))
+
+    def step(
+        self,
+        params: Mapping[str, Any],
+        state: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        targets: Mapping[str, Any],
+        mask: Any = None,
+    ) -> tuple[State, Step]:
+        """Run one block: any number of steps with fixed weights.
+
+        Args:
+            params: `{name: array}`.
+            state: from `start`, an earlier `step` or `reset`.
+            inputs: `{input node: (time, batch, size)}`.
+            targets: `{output node: (time, batch, size)}`, or `(time, batch)` labels.
+            mask: weights of the loss, `(time,)` or `(time, batch)`, for all outputs or as `{output node: mask}`.
+
+        Returns:
+            The state after the block, and the block's loss, gradients and outputs.
+
+        Raises:
+            DataError: if an array does not fit.
+        """
+        return self._step(params, state, inputs, targets, mask, advance=True)
+
+    def _step(
+        self, params: Any, state: Any, inputs: Any, targets: Any, mask: Any, *, advance: bool
+    ) -> tuple[State, Step]:
+        memory = self._memory(state)
+        weights = read_params(self.network, params, self.dtype)
+        values, shape = read_inputs(self.network, inputs, self.dtype, (None, _batch(memory)))
+        shape = shape or shape_without_inputs(targets, self.losses)
+        goals = read_targets(self.network, self.losses, targets, mask, shape, self.dtype)
+        if _batch(memory) not in (None, shape[1]):
+            raise DataError(f"step: the state is of batch {_batch(memory)}, the inputs are of batch {shape[1]}.")
+        tape = self._engine.forward(weights, memory.values, values, shape)
+        outputs = {name: tape.values(name).copy() for name in self.losses}
+        loss, seeds = self._losses(outputs, goals)
+        grads = self._engine.gradients(tape, memory, seeds)
+        after = self._flat(self._engine.advance(tape, memory)) if advance else {}
+        return after, Step(loss, grads, outputs)
+
+    def _losses(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
+        total, seeds = 0.0, dict[str, Array]()
+        for name, loss in self.losses.items():
+            value, seeds[name] = loss_table.evaluate(loss, outputs[name], goals[name].values, goals[name].weight)
+            total += value
+        return total, seeds
+
+    def gradient(
+        self,
+        params: Mapping[str, Any],
+        inputs: Any,
+        targets: Mapping[str, Any] | None = None,
+        block: Length = "auto",
+        mask: Any = None,
+    ) -> Result:
+        """The gradient over a sequence from the start state, weights frozen, in blocks; memory does not grow with time.
+
+        Args:
+            params: `{name: array}`.
+            inputs: `{input node: (time, batch, size)}`; or an iterable of `(inputs, targets)` or
+                `(inputs, targets, mask)`, pieces of a sequence that need not fit in memory (then without `targets`).
+            targets: as in `step`.
+            block: number of steps per block; a piece longer than that is cut into blocks. `"auto"` chooses it from the
+                program, the batch and memory, never from the length of the sequence.
+            mask: as in `step`.
+
+        Returns:
+            The loss and the gradients, summed over the sequence.
+
+        Raises:
+            DataError: if an array does not fit, or the iterable is empty.
+
+        >>> import forwardgrad as fg, networkx as nx, numpy as np
+        >>> g = nx.MultiDiGraph()
+        >>> g.add_node("x", op="input", size=1)
+        >>> g.add_node("y", op="linear", size=1)
+        >>> _ = g.add_edge("x", "y", weight="dense")
+        >>> _ = g.add_edge("y", "y", value=0.5, delay=1)
+        >>> program = fg.compile(g, loss={"y": "mse"}, rule="rtrl")
+        >>> x = np.ones((3, 1, 1))
+        >>> result = program.gradient({"x->y": np.array([[1.0]])}, {"x": x}, {"y": 0 * x}, block=1)
+        >>> result.loss, result.grads["x->y"]   # y is 1, 1.5, 1.75
+        (6.3125, array([[12.625]]))
+        """
+        total, grads, state = 0.0, dict[str, Array](), None
+        for piece, last in blocks(self._plan, self.losses, self.dtype, (inputs, targets, mask), block):
+            state = self.start(piece.batch) if state is None else state
+            state, step = self._step(params, state, piece.inputs, piece.targets, piece.mask, advance=not last)
+            total += step.loss
+            grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
+        if state is None:
+            raise DataError("gradient: the sequence is empty.")
+        return Result(total, grads)
+
+    def reset(self, state: Mapping[str, Any], where: Any) -> State:
+        """The state with some samples started afresh: activations and influence.
+
+        Args:
+            state: a state; it is not changed.
+            where: `(batch,)` truth values: the samples to start afresh.
+
+        Raises:
+            DataError: if a shape does not fit.
+        """
+        memory = self._memory(state)
+        batch = _batch(memory)
+        chosen = np.asarray(where)
+        if batch is None:
+            return {}
+        if chosen.shape != (batch,) or chosen.dtype != np.bool_:
+            raise DataError(
+                f"reset: where must be ({batch},) truth values, got {chosen.dtype} of shape {chosen.shape}."
+            )
+        flat, fresh = self._flat(memory), self.start(batch)
+        return {
+            key: np.where(chosen.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
+            for key, array in flat.items()
+        }
+
+    def run(
+        self,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        state: Mapping[str, Any] | None = None,
+        *,
+        steps: int | None = None,
+        batch: int | None = None,
+    ) -> dict[str, Array]:
+        """Run the declared graph forward only.
+
+        Args:
+            params: `{name: array}`.
+            inputs: `{input node: (time, batch, size)}`.
+            state: a state to go on from; by default the start.
+            steps, batch: for a graph without inputs, how long to run it and with how many samples.
+
+        Returns:
+            `{node: (time, batch, size)}` for every node.
+
+        Raises:
+            DataError: if an array does not fit.
+        """
+        weights = read_params(self.network, params, self.dtype)
+        memory = None if state is None else self._memory(state)
+        known = batch if memory is None else _batch(memory)
+        values, shape = read_inputs(self.network, inputs, self.dtype, (steps, known))
+        if shape is None:
+            if steps is None:
+                raise DataError("run: this graph has no inputs, so nothing says how long to run.", "Pass steps=100.")
+            shape = steps, known or 1
+        if memory is None:
+            memory = self._engine.start(shape[1])
+        tape = self._engine.forward(weights, memory.values, values, shape)
+        return {name: tape.values(name).copy() for name in self.network.nodes}
+
+    def cost(self, batch: int = 1, block: int = 1) -> Cost:
+        """What the program stores, in bytes, known before it runs."""
+        influence = {name: batch * derived.bytes for name, derived in self.rules.items()}
+        nodes = self.network.nodes
+        values = sum(n * nodes[name].size for name, n in self._engine.history().items()) * batch * self.dtype.itemsize
+        return Cost(batch, block, influence, values, block_bytes(self._plan, batch, block, self.dtype))
+
+    def pattern(self, name: str) -> tuple[Array, Array]:
+        """Rows and columns of the entries of a sparse parameter, in the order of its array.
+
+        Raises:
+            GraphError: if there is no sparse parameter of that name.
+        """
+        parameter = self.network.parameters.get(name)
+        if parameter is None or parameter.pattern is None:
+            known = [p.name for p in self.network.parameters.values() if p.pattern is not None]
+            raise GraphError(f"there is no sparse parameter {name!r}.", did_you_mean(name, known))
+        return parameter.pattern.rows.copy(), parameter.pattern.columns.copy()
+
+    def __str__(self) -> str:
+        trained = [self.network.parameters[name] for name in self.rules]
+        title = (
+            f"Program: {len(self.network.nodes)} nodes, {len(self.network.edges)} edges, {len(trained)} trainable "
+            f"parameters ({sum(int(np.prod(p.shape)) for p in trained):,} numbers), {self.dtype}, "
+            f"loss {', '.join(f'{loss.name} on {name}' for name, loss in self.losses.items())}"
+        )
+        return listing(title, list(self.rules.values()))
+
+    def _flat(self, memory: Memory) -> State:
+        flat = {key: memory.values[name] for key, name in self._value_keys.items()}
+        return flat | {key: memory.influence[entry] for key, entry in self._influence_keys.items()}
+
+    def _memory(self, state: Any) -> Memory:
+        check_names("state", state, [*self._value_keys, *self._influence_keys])
+        values = {name: numeric(f"state {key!r}", state[key], self.dtype) for key, name in self._value_keys.items()}
+        influence = {e: numeric(f"state {key!r}", state[key], self.dtype) for key, e in self._influence_keys.items()}
+        memory = Memory(values, influence)
+        expected = self._flat(self._engine.start(_batch(memory) or 1))
+        for key, array in self._flat(memory).items():
+            if array.shape != expected[key].shape:
+                raise DataError(
+                    f"state {key!r}: expected shape {expected[key].shape}, got {array.shape}.",
+                    "A state belongs to the program and batch size it was started with.",
+                )
+        return memory
+
+    def _derived(self, name: str) -> Derived:
+        plan, engine = self._plan, self._engine
+        entries = {
+            f"{plan.product.places[place].node} ({plan.product.places[place].label})": place
+            for place in plan.entries[name]
+        }
+        shapes = {label: engine.influence_shape(name, place) for label, place in entries.items()}
+        lags = {label: plan.depth[place] for label, place in entries.items()}
+        numbers = sum(int(np.prod(shape)) * lags[label] for label, shape in shapes.items())
+        return Derived(
+            parameter=name,
+            rule=str(self._rules[name]),
+            layouts=MappingProxyType({label: plan.layouts[name, place] for label, place in entries.items()}),
+            shapes=MappingProxyType(shapes),
+            lags=MappingProxyType(lags),
+            exact=not plan.dropped[name],
+            dropped=plan.dropped[name],
+            bytes=numbers * self.dtype.itemsize,
+        )
+
+
+def _key(kind: str, *names: str) -> str:
+    # JSON keeps names apart that hold the separators.
+    return kind + json.dumps(names, ensure_ascii=False)
+
+
+def _batch(memory: Memory) -> int | None:
+    for array in [*memory.values.values(), *memory.influence.values()]:
+        return array.shape[1] if array.ndim > 1 else None
+    return None

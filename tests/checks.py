@@ -1,0 +1,55 @@
+"""What every gradient test asks: is the gradient the oracle's, at blocks shorter than the sequence, and is it live?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import forwardgrad as fg
+from forwardgrad import oracle
+from forwardgrad.ops import Array
+
+TOLERANCE = 1e-10
+
+
+def error(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> float:
+    """Largest difference of any gradient, relative to the largest entry of them all (at least 1e-3)."""
+    assert found.keys() == wanted.keys()
+    scale = max([1e-3, *(float(np.abs(g).max()) for g in wanted.values())])
+    return max((float(np.abs(found[name] - wanted[name]).max()) / scale for name in wanted), default=0.0)
+
+
+def compiled(problem: Any, rule: Any, **options: Any) -> fg.Program:
+    """The problem's program; parameters without a path are allowed, since the oracle must find zero for them too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fg.DeadParameterWarning)
+        return fg.compile(problem.graph, loss=problem.loss, rule=rule, dead="warn", **options)
+
+
+def assert_like_oracle(problem: Any, rule: Any, blocks: tuple[int, ...] = (1, 3)) -> fg.Program:
+    """Assert that loss and gradients equal the oracle's at these block lengths, and with one block for all."""
+    program = compiled(problem, rule)
+    wanted = oracle.reverse(**problem.arguments, rule=rule)
+    for block in (*blocks, problem.steps):
+        found = program.gradient(problem.params, problem.inputs, problem.targets, block=block, mask=problem.mask)
+        assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss))
+        assert error(found.grads, wanted.grads) <= TOLERANCE, f"block {block}"
+    return program
+
+
+def blocks_gradient(program: fg.Program, problem: Any, lengths: list[int]) -> dict[str, Array]:
+    """The gradient over the sequence by `step`, with blocks of these lengths."""
+    state, at, total = program.start(problem.batch), 0, dict[str, Array]()
+    masks = problem.mask if isinstance(problem.mask, dict) else dict.fromkeys(problem.loss, problem.mask)
+    for length in lengths:
+        cut = slice(at, at + length)
+        mask = {name: None if m is None else m[cut] for name, m in masks.items()}
+        inputs = {name: x[cut] for name, x in problem.inputs.items()}
+        targets = {name: y[cut] for name, y in problem.targets.items()}
+        state, step = program.step(problem.params, state, inputs, targets, mask=mask)
+        total = {name: g + total[name] if total else g for name, g in step.grads.items()}
+        at += length
+    return total
