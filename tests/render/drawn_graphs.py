@@ -102,5 +102,5 @@ def named(name: str) -> Graph:
     g.add_node("in", op="input", size=2)
     g.add_node(name, op="mul", layer=name)
     g.add_edge("in", name, port=name, weight="diagonal", role=name, param=name)
-    g.add_edge(name, name, port="b", weight="diagonal", delay=1, param=name)
+    g.add_edge(name, name, port="the other port", weight="diagonal", delay=1, param=name)
     return g
