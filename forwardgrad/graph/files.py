@@ -11,7 +11,6 @@ import inspect
 import io
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +22,8 @@ from forwardgrad import cells, losses
 from forwardgrad.atomic import write_bytes
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, OpError, did_you_mean
 from forwardgrad.graph import library
-from forwardgrad.graph.formats import FORMAT, FORMATS, MARK, Document, short
-from forwardgrad.graph.schema import is_whole, numbers, where
+from forwardgrad.graph.formats import FORMAT, FORMATS, MARK, Document
+from forwardgrad.graph.schema import is_whole, numbers, show, where
 from forwardgrad.graph.validate import validate
 from forwardgrad.ops import Array
 
@@ -157,7 +156,7 @@ def _graph_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of the graph itself, checked; those of networkx that mean nothing here are refused."""
     for key, value in given.items():
         if key in _WORDS and value is not None and not isinstance(value, str):
-            raise GraphError(f"graph attribute {key!r} must be a text, got {short(value)}.")
+            raise GraphError(f"graph attribute {key!r} must be a text, got {show(value)}.")
         if key not in (*_WORDS, "loss", MARK):
             raise GraphError(f"unknown graph attribute {key!r}.", did_you_mean(key, (*_WORDS, "loss")))
     loss = {"loss": dict(given["loss"])} if isinstance(given.get("loss"), Mapping) else {}
@@ -170,12 +169,12 @@ def _check_loss(graph: nx.MultiDiGraph[str]) -> None:
     if loss is None:
         return
     if not isinstance(loss, Mapping):
-        raise GraphError(f"graph attribute 'loss' must be a table of nodes and losses, got {short(loss)}.")
+        raise GraphError(f"graph attribute 'loss' must be a table of nodes and losses, got {show(loss)}.")
     for node, name in cast("Mapping[Any, Any]", loss).items():
         if node not in graph:
             raise GraphError(f"graph attribute 'loss': there is no node {node!r}.", did_you_mean(node, graph.nodes))
         if not isinstance(name, str):
-            raise GraphError(f"graph attribute 'loss': that of node {node!r} must be a name, got {short(name)}.")
+            raise GraphError(f"graph attribute 'loss': that of node {node!r} must be a name, got {show(name)}.")
         try:
             losses.get(name)
         except OpError as error:
@@ -196,10 +195,17 @@ def _arrays(digest: Any, side: Path) -> dict[str, Array] | None:
             "One of the two files was replaced or is damaged; write the pair anew.",
         )
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+    except Exception as error:  # a crafted archive makes its readers raise anything
         raise FileError(f"its arrays {str(side)!r} are not readable as .npz: {error}.") from error
+
+
+def _array(data: bytes) -> Array:
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise TypeError("an entry is not one array")
+    return cast(Array, array)
 
 
 def _resolve(place: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array] | None) -> dict[str, Any]:
@@ -219,7 +225,7 @@ def _resolved(place: str, key: str, value: Any, arrays: Mapping[str, Array] | No
     if arrays is None:
         raise FileError(f"{place}: {key!r} refers to an array, but the file records no 'arrays_sha256' of a .npz.")
     name = reference["array"]
-    if name not in arrays:
+    if not isinstance(name, str) or name not in arrays:
         raise FileError(f"{place}: {key!r} refers to an unknown array {name!r}.", did_you_mean(name, arrays))
     return arrays[name]
 
@@ -296,7 +302,7 @@ def _plain(place: str, value: Any, arrays: dict[str, Array]) -> Any:
         return bool(value)
     if numbers(value) is None:  # only drawing attributes get here; the others have been validated
         raise GraphError(
-            f"{place} cannot be written: {short(value)}.", "A file holds texts, numbers and arrays of them."
+            f"{place} cannot be written: {show(value)}.", "A file holds texts, numbers and arrays of them."
         )
     array = np.asarray(value)
     if array.dtype.kind == "f":

@@ -12,7 +12,7 @@ import networkx as nx
 import tomli_w
 
 from forwardgrad.errors import FileError, did_you_mean
-from forwardgrad.graph.schema import is_whole
+from forwardgrad.graph.schema import is_whole, show
 
 FORMAT = 1
 """The version of the format that is written, and the newest one that is read."""
@@ -67,6 +67,10 @@ def from_json(text: str) -> Document:
     except ValueError as error:  # an integer of thousands of digits
         raise FileError(f"is not valid JSON: {error}.") from error
     data = _table("the file", data)
+    if "links" in data:
+        raise FileError(
+            "'links' must be called 'edges'.", 'Write it with networkx.node_link_data(graph, edges="edges").'
+        )
     _known("key", data, ("directed", "multigraph", "graph", "nodes", "edges"))
     if data.get("directed", True) is not True:
         raise FileError("'directed' must be true: a declared graph is directed.")
@@ -77,7 +81,7 @@ def from_json(text: str) -> Document:
     for n, table in _tables("nodes", data.get("nodes", [])):
         name = table.get("id")
         if not isinstance(name, str):
-            raise FileError(f"number {n} of 'nodes': 'id' must be a string, got {name!r}.")
+            raise FileError(f"number {n} of 'nodes': 'id' must be a string, got {show(name)}.")
         nodes.append((name, {key: value for key, value in table.items() if key != "id"}))
     edges = [_edge(n, table, "source", "target") for n, table in _tables("edges", data.get("edges", []))]
     return Document(attributes, nodes, edges, digest=about.get("arrays_sha256"))
@@ -100,34 +104,28 @@ def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 def _table(place: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise FileError(f"{place} must be a table of names and values, got {short(value)}.")
+        raise FileError(f"{place} must be a table of names and values, got {show(value)}.")
     return cast("dict[str, Any]", value)
 
 
 def _tables(place: str, value: Any) -> list[tuple[int, dict[str, Any]]]:
     if not isinstance(value, list):
-        raise FileError(f"{place!r} must be a list of tables, got {short(value)}.", f"In TOML, write [[{place}]].")
+        raise FileError(f"{place!r} must be a list of tables, got {show(value)}.", f"In TOML, write [[{place}]].")
     items = cast("list[Any]", value)
     return [(n, _table(f"number {n} of {place!r}", item)) for n, item in enumerate(items, start=1)]
 
 
-def short(value: Any) -> str:
-    """A value as errors show it."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _check_format(version: Any) -> None:
     if not is_whole(version) or not 1 <= version <= FORMAT:
-        raise FileError(f"has format {short(version)}; this version of forwardgrad reads formats up to {FORMAT}.")
+        raise FileError(f"has format {show(version)}; this version of forwardgrad reads formats up to {FORMAT}.")
 
 
 def _edge(n: int, table: dict[str, Any], source: str, target: str) -> tuple[str, str, Any, dict[str, Any]]:
     ends: list[str] = []
     for end in (source, target):
         if not isinstance(table.get(end), str):
-            got = f"got {short(table[end])}" if end in table else "and it is missing"
-            shown = ", ".join(f"{key} = {short(value)}" for key, value in table.items())
+            got = f"got {show(table[end])}" if end in table else "and it is missing"
+            shown = ", ".join(f"{key} = {show(value)}" for key, value in table.items())
             raise FileError(f"number {n} of 'edges' ({shown}): {end!r} must be the name of a node, {got}.")
         ends.append(table[end])
     rest = {key: value for key, value in table.items() if key not in (source, target, "key")}

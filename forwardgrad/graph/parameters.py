@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad.errors import GraphError
+from forwardgrad.errors import DataError, GraphError
 from forwardgrad.graph.network import Edge, Node, Parameter, Pattern
-from forwardgrad.graph.schema import name_of, numbers, where
+from forwardgrad.graph.schema import is_whole, name_of, numbers, show, where
 from forwardgrad.ops import Array
 
 _ARGUMENTS: Mapping[str, tuple[float, ...]] = {"normal": (0.1,), "uniform": (-0.1, 0.1), "orthogonal": (1.0,)}
@@ -84,7 +83,7 @@ def _trainable(attributes: Mapping[str, Any]) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and (a == b if isinstance(a, str) else np.array_equal(a, b))
+    return a == b if isinstance(a, str) or isinstance(b, str) else np.array_equal(a, b)
 
 
 def _fan(edge: Edge, sizes: Mapping[str, int]) -> tuple[float, float]:
@@ -100,7 +99,7 @@ def bias_parameter(node: Node, attributes: Mapping[str, Any]) -> Parameter:
     """The bias of a node that has one."""
     given = attributes["bias"]
     start: Any = 0.0 if isinstance(given, bool | np.bool_) else given
-    _check_init(f"node {node.name!r}, 'bias'", start, (node.size,))
+    _check_shape(f"node {node.name!r}", "bias", start, (node.size,))
     trainable = attributes.get("bias_trainable")
     assert node.bias is not None
     return Parameter(
@@ -116,16 +115,28 @@ def bias_parameter(node: Node, attributes: Mapping[str, Any]) -> Parameter:
 def _check_init(place: str, init: Any, shape: tuple[int, ...]) -> None:
     if isinstance(init, str):
         word, arguments = _call(place, init)
-        if len(arguments) > len(_ARGUMENTS.get(word, ())):
-            raise GraphError(f"{place}: init {init!r} takes {len(_ARGUMENTS.get(word, ()))} arguments.")
+        number = len(_ARGUMENTS.get(word, ()))
+        if len(arguments) not in (0, number):
+            raise GraphError(f"{place}: init {show(init)} has {len(arguments)} arguments, and {word!r} takes {number}.")
+        if word == "normal" and arguments and arguments[0] < 0:
+            raise GraphError(f"{place}: init {init!r}: the deviation of 'normal' must not be negative.")
+        if word == "uniform" and arguments and arguments[0] > arguments[1]:
+            raise GraphError(
+                f"{place}: init {init!r}: the bounds of 'uniform' must ascend.",
+                f"Did you mean uniform({arguments[1]:g}, {arguments[0]:g})?",
+            )
         if word in ("orthogonal", "identity") and len(shape) != 2:
             raise GraphError(f"{place}: init {init!r} needs a dense weight, and this one has shape {shape}.")
         return
-    array = numbers(init)
+    _check_shape(place, "init", init, shape)
+
+
+def _check_shape(place: str, key: str, value: Any, shape: tuple[int, ...]) -> None:
+    array = numbers(value)
     assert array is not None  # the schema has checked it
     if array.shape not in ((), shape):
         hint = "Did you mean its transpose?" if array.shape[::-1] == shape else ""
-        raise GraphError(f"{place}: init must be a number or of shape {shape}, got {array.shape}.", hint)
+        raise GraphError(f"{place}: {key!r} must be a number or of shape {shape}, got {array.shape}.", hint)
 
 
 def _call(place: str, text: str) -> tuple[str, tuple[float, ...]]:
@@ -133,13 +144,14 @@ def _call(place: str, text: str) -> tuple[str, tuple[float, ...]]:
     word, bracket, rest = text.partition("(")
     if not bracket:
         return word.strip(), ()
+    inside, bracket, after = rest.partition(")")
     try:
-        arguments = ast.literal_eval(f"({rest.rstrip().removesuffix(')')},)")
-        return word.strip(), tuple(float(argument) for argument in arguments)
-    except (SyntaxError, ValueError, TypeError):
-        raise GraphError(
-            f"{place}: init {text!r} is not readable.", "Write it as normal(0.1) or uniform(0, 1)."
-        ) from None
+        arguments = tuple(float(argument) for argument in inside.split(","))
+    except ValueError:
+        arguments = ()
+    if not bracket or after.strip() or not arguments or not np.isfinite(arguments).all():
+        raise GraphError(f"{place}: init {show(text)} is not readable.", "Write it as normal(0.1) or uniform(0, 1).")
+    return word.strip(), arguments
 
 
 def draw(parameter: Parameter, seed: int) -> Array:
@@ -147,7 +159,12 @@ def draw(parameter: Parameter, seed: int) -> Array:
 
     `glorot`, `he` and `lecun` are uniform on the interval that gives variance `2 / (in + out)`, `2 / in` and
     `1 / in`; `normal(deviation)`, `uniform(low, high)`, `orthogonal(gain)`, `zeros`, `ones`, `identity`.
+
+    Raises:
+        DataError: if the seed is not a whole number >= 0.
     """
+    if not is_whole(seed) or seed < 0:
+        raise DataError(f"a seed must be a whole number >= 0, got {show(seed)}.")
     if not isinstance(parameter.init, str):
         return np.broadcast_to(np.asarray(parameter.init, dtype=np.float64), parameter.shape).copy()
     word, given = _call(f"parameter {parameter.name!r}", parameter.init)

@@ -36,8 +36,17 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+MOST = 2**31 - 1
+"""The largest size, delay or seed: what any machine can count to, so that no array library meets a larger number."""
+
+
 def _whole(least: int) -> Callable[[Any], str]:
-    return lambda value: "" if is_whole(value) and value >= least else f"a whole number >= {least}"
+    def check(value: Any) -> str:
+        if not is_whole(value) or value < least:
+            return f"a whole number >= {least}"
+        return "" if value <= MOST else f"a whole number <= {MOST}"
+
+    return check
 
 
 def _word(*choices: str) -> Callable[[Any], str]:
@@ -61,7 +70,8 @@ def numbers(value: Any) -> np.ndarray[Any, Any] | None:
         return None
     if array.dtype.kind not in "biuf" or array.size == 0:
         return None
-    array = array.astype(np.float64)
+    with np.errstate(over="ignore"):  # from long doubles
+        array = array.astype(np.float64)
     return array if np.isfinite(array).all() else None
 
 
@@ -126,11 +136,15 @@ def _check(place: str, attributes: Mapping[Any, Any], known: Mapping[str, Callab
         if key not in known:
             raise GraphError(f"{place}: unknown attribute {key!r}.", did_you_mean(key, known))
         if value is not None and (expected := known[key](value)):
-            raise GraphError(f"{place}: attribute {key!r} must be {expected}, got {_show(value)}.")
+            raise GraphError(f"{place}: attribute {key!r} must be {expected}, got {show(value)}.")
 
 
-def _show(value: Any) -> str:
-    text = repr(value)
+def show(value: Any) -> str:
+    """A value as errors show it: its text, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print whole numbers of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -15,6 +15,8 @@ from forwardgrad.errors import GraphError
 from forwardgrad.graph.schema import numbers, where
 from forwardgrad.ops import Op
 
+_UNEQUAL = "A 'dense' or 'sparse' weight connects nodes of unequal size; all others need equal sizes."
+
 
 class _Sizes:
     """The sizes found so far, each with the reason it was found by."""
@@ -31,17 +33,24 @@ class _Sizes:
         if known != size:
             raise GraphError(
                 f"{reason}: node {node!r} would have size {size}, but {because} makes it {known}.",
-                "A 'dense' or 'sparse' weight connects nodes of unequal size; all others need equal sizes.",
+                _UNEQUAL,
             )
         return False
 
     def same(self, a: str, b: str, reason: str) -> bool:
         """Note that two nodes have one size; returns whether that is news."""
-        if a in self.found and b not in self.found:
+        if a in self.found and b in self.found:
+            (size_a, because_a), (size_b, because_b) = self.found[a], self.found[b]
+            if size_a != size_b:
+                raise GraphError(
+                    f"{reason}: {a!r} and {b!r} must have one size, got {size_a} and {size_b}.",
+                    f"{a!r} has its size from {because_a}, {b!r} from {because_b}.",
+                    _UNEQUAL,
+                )
+            return False
+        if a in self.found:
             return self.set(b, self.found[a][0], reason)
-        if b in self.found:
-            return self.set(a, self.found[b][0], reason)
-        return False
+        return b in self.found and self.set(a, self.found[b][0], reason)
 
 
 def kind_of(attributes: Mapping[str, Any]) -> str:
@@ -94,22 +103,17 @@ def _from_arrays(sizes: _Sizes, u: str, v: str, place: str, attributes: Mapping[
         if array is None or array.ndim != (1 if kind == "diagonal" else 2):
             continue
         reason = f"{place} with {key!r} of shape {array.shape}"
-        if kind != "diagonal" and _transposed(sizes, u, v, array.shape):
-            raise GraphError(
-                f"{place}: weight {kind!r} needs {key} of shape {array.shape[::-1]}, got {array.shape}.",
-                f"{v!r} has size {sizes.found[v][0]}, {u!r} has size {sizes.found[u][0]}; "
-                f"a {kind} weight is (size of target, size of source).",
-                "Did you mean its transpose?",
-            )
+        if kind != "diagonal" and u in sizes.found and v in sizes.found:
+            expected = (sizes.found[v][0], sizes.found[u][0])
+            if array.shape != expected:
+                raise GraphError(
+                    f"{place}: weight {kind!r} needs {key} of shape {expected}, got {array.shape}.",
+                    f"{v!r} has size {expected[0]}, {u!r} has size {expected[1]}; "
+                    f"a {kind} weight is (size of target, size of source).",
+                    "Did you mean its transpose?" if array.shape[::-1] == expected else "",
+                )
         sizes.set(v, array.shape[0], reason)
         sizes.set(u, array.shape[-1], reason)
-
-
-def _transposed(sizes: _Sizes, u: str, v: str, shape: tuple[int, ...]) -> bool:
-    if u not in sizes.found or v not in sizes.found:
-        return False
-    expected = (sizes.found[v][0], sizes.found[u][0])
-    return shape != expected and shape[::-1] == expected
 
 
 def _spread(graph: nx.MultiDiGraph[str], sizes: _Sizes, ties: list[list[Any]]) -> None:
@@ -119,12 +123,13 @@ def _spread(graph: nx.MultiDiGraph[str], sizes: _Sizes, ties: list[list[Any]]) -
         news = False
         for u, v, key, attributes in graph.edges(keys=True, data=True):
             if kind_of(attributes) in ("identity", "scalar", "diagonal"):
-                reason = f"{where(u, v, key)} of weight {kind_of(attributes)!r} from {u!r}"
+                reason = f"{where(u, v, key)} of weight {kind_of(attributes)!r}"
                 news |= sizes.same(u, v, reason)
         for first, *others in ties:
-            if kind_of(graph.edges[first]) == "scalar":
-                continue
+            kind = kind_of(graph.edges[first])
             for other in others:
+                if kind == "scalar" or kind != kind_of(graph.edges[other]):
+                    continue  # no shape to agree in; ties of unequal kind are refused with the parameters
                 reason = f"{where(*other)}, which shares a parameter with {where(*first)}"
                 news |= sizes.same(first[0], other[0], reason)
                 news |= sizes.same(first[1], other[1], reason)

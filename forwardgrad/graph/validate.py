@@ -157,7 +157,13 @@ def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) 
             raise GraphError(f"{place}: weight 'sparse' needs a mask of shape {shape}, got {mask.shape}.")
     else:
         random = np.random.default_rng(int(attributes.get("pattern_seed") or 0))
-        mask = random.random(shape) < float(attributes["density"])
+        try:
+            mask = random.random(shape) < float(attributes["density"])
+        except (MemoryError, ValueError):
+            raise GraphError(
+                f"{place}: a pattern of shape {shape} drawn by 'density' does not fit into memory.",
+                "Make the nodes smaller.",
+            ) from None
     rows, columns = np.nonzero(mask)
     if not len(rows):
         raise GraphError(
@@ -195,9 +201,7 @@ def _vector(place: str, key: str, value: Any, size: int) -> Array:
     assert array is not None  # the schema has checked it
     if array.shape not in ((), (size,)):
         raise GraphError(f"{place}: {key!r} must be a number or of shape ({size},), got {array.shape}.")
-    vector = np.broadcast_to(array, (size,)).copy()
-    vector.flags.writeable = False
-    return vector
+    return np.broadcast_to(array, (size,))  # read only, and one number takes the memory of one
 
 
 def _options(name: str, op: Op, attributes: Mapping[str, Any], size: int) -> dict[str, Any]:
@@ -218,14 +222,13 @@ def _ports(name: str, op: Op, into: list[Edge], bias_port: str | None) -> tuple[
     fed = list(dict.fromkeys([edge.port for edge in into] + ([bias_port] if bias_port else [])))
     if op.name == "input":
         if fed:
-            raise GraphError(
-                f"{place}: an input takes neither edges nor a bias.", f"It has an edge into port {fed[0]!r}."
-            )
+            got = where(into[0].source, into[0].target, into[0].key) if into else "a bias"
+            raise GraphError(f"{place}: an input takes neither edges nor a bias.", f"It has {got}.")
         return ()
     if not fed:
         raise GraphError(f"{place}: has no in-edge and no bias.", "Connect it, or give it bias=True.")
     if op.each_port is not None:
-        if bias_port == "in" and all(edge.port != "in" for edge in into):
+        if bias_port == "in" and into and all(edge.port != "in" for edge in into):
             raise GraphError(
                 f"{place}: op {op.name!r} has no port 'in' for the bias.", f"Name a 'bias_port': {', '.join(fed[:-1])}."
             )
