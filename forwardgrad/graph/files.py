@@ -104,6 +104,28 @@ def save(graph: nx.MultiDiGraph[str], path: str | os.PathLike[str]) -> None:
         write_bytes(path, text)
 
 
+def dumps(graph: nx.MultiDiGraph[str]) -> str:
+    """A declared graph as one text, node-link JSON with every array written out; `loads` reads it back.
+
+    Raises:
+        GraphError: if the graph is malformed, or carries an attribute that no file can hold.
+    """
+    validate(graph)
+    return FORMATS[".json"][1](_plain_graph(graph, largest_inline=None)[0])
+
+
+def loads(text: str) -> nx.MultiDiGraph[str]:
+    """The declared graph of a text made by `dumps`.
+
+    Raises:
+        FileError: if the text does not follow the format.
+        GraphError: if the graph is malformed.
+    """
+    graph = _build(FORMATS[".json"][0](text), None)
+    validate(graph)
+    return graph
+
+
 def _path(given: Any) -> Path:
     if not isinstance(given, str | os.PathLike):
         raise FileError(
@@ -136,8 +158,8 @@ def _read(path: Path) -> str:
         raise FileError(f"line {line}: is not text in UTF-8.", "Is it a graph file at all?") from error
 
 
-def _build(document: Document, side: Path) -> nx.MultiDiGraph[str]:
-    arrays = _arrays(document.digest, side)
+def _build(document: Document, side: Path | None) -> nx.MultiDiGraph[str]:
+    arrays = None if side is None else _arrays(document.digest, side)
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     graph.graph.update(_graph_attributes(document.attributes))
     for name, attributes in document.nodes:
@@ -271,31 +293,35 @@ def _add_edge(
 # Writing
 
 
-def _plain_graph(graph: nx.MultiDiGraph[str]) -> tuple[nx.MultiDiGraph[str], dict[str, Array]]:
+def _plain_graph(
+    graph: nx.MultiDiGraph[str], largest_inline: int | None = LARGEST_INLINE
+) -> tuple[nx.MultiDiGraph[str], dict[str, Array]]:
     """The graph with plain attributes only, and the arrays that they refer to."""
     arrays: dict[str, Array] = {}
     plain: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     plain.graph.update(_graph_attributes(graph.graph))
     for name, attributes in graph.nodes(data=True):
         plain.add_node(name)
-        plain.nodes[name].update(_plain_attributes(f"node {name!r}", attributes, arrays))
+        plain.nodes[name].update(_plain_attributes(f"node {name!r}", attributes, arrays, largest_inline))
     multigraph = cast("nx.MultiDiGraph[str]", nx.MultiDiGraph(graph))  # from a DiGraph, perhaps
     for u, v, key, attributes in multigraph.edges(keys=True, data=True):
         key = key if isinstance(key, str) else int(key)
         plain.add_edge(u, v, key)
-        plain.edges[u, v, key].update(_plain_attributes(where(u, v, key), attributes, arrays))
+        plain.edges[u, v, key].update(_plain_attributes(where(u, v, key), attributes, arrays, largest_inline))
     return plain, arrays
 
 
-def _plain_attributes(place: str, attributes: Mapping[Any, Any], arrays: dict[str, Array]) -> dict[str, Any]:
+def _plain_attributes(
+    place: str, attributes: Mapping[Any, Any], arrays: dict[str, Array], largest_inline: int | None
+) -> dict[str, Any]:
     return {
-        key: _plain(f"{place}: attribute {key!r}", value, arrays)
+        key: _plain(f"{place}: attribute {key!r}", value, arrays, largest_inline)
         for key, value in attributes.items()
         if value is not None
     }
 
 
-def _plain(place: str, value: Any, arrays: dict[str, Array]) -> Any:
+def _plain(place: str, value: Any, arrays: dict[str, Array], largest_inline: int | None) -> Any:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, bool | np.bool_):
@@ -307,7 +333,7 @@ def _plain(place: str, value: Any, arrays: dict[str, Array]) -> Any:
     array = np.asarray(value)
     if array.dtype.kind == "f":
         array = array.astype(np.float64)
-    if array.size <= LARGEST_INLINE:
+    if largest_inline is None or array.size <= largest_inline:
         return array.tolist()
     arrays[f"a{len(arrays)}"] = array
     return {"array": f"a{len(arrays) - 1}"}
