@@ -148,6 +148,9 @@ def _add_weight(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, ke
         key = graph.add_edge(u, v, key=f"k{key}", **attributes)
         attributes = graph.edges[u, v, key]
     alike = ["scalar", "diagonal", "identity"] if shape[0] == shape[1] else []
+    others = (edge for _, _, edge in graph.in_edges(v, data=True) if edge is not attributes and edge.get("delay"))
+    if alike and attributes.get("delay") and not all(edge.keys() & {"weight", "value"} for edge in others):
+        alike.remove("identity")  # two loops without damping could double a value at every step
     kind = draw(st.sampled_from(["dense", *alike, "sparse"]))
     if kind != "identity":
         attributes["weight"] = kind
