@@ -1,5 +1,6 @@
 """forwardgrad: compile a declared recurrent graph into an online learning algorithm."""
 
+from forwardgrad import oracle, render
 from forwardgrad.compiling import compile
 from forwardgrad.errors import (
     DataError,
@@ -12,18 +13,25 @@ from forwardgrad.errors import (
     RenderError,
     RuleError,
 )
+from forwardgrad.extend import register_loss, register_op
+from forwardgrad.graph.files import load, save
+from forwardgrad.learner import Learner
 from forwardgrad.losses import Loss
+from forwardgrad.optimizers import SGD, Adam
 from forwardgrad.paths import EdgeView, NodeView, PathRule
 from forwardgrad.program import Program
 from forwardgrad.rules import Rule
 
 __all__ = [
+    "SGD",
+    "Adam",
     "DataError",
     "DeadParameterWarning",
     "EdgeView",
     "FileError",
     "ForwardgradError",
     "GraphError",
+    "Learner",
     "Loss",
     "MissingExtraError",
     "NodeView",
@@ -34,4 +42,10 @@ __all__ = [
     "Rule",
     "RuleError",
     "compile",
+    "load",
+    "oracle",
+    "register_loss",
+    "register_op",
+    "render",
+    "save",
 ]

@@ -29,7 +29,7 @@ def compile(
     *,
     dtype: Any = "float64",
     backend: str = "numpy",
-    dead: Literal["error", "warn"] = "error",
+    dead: Literal["error", "warn", "ignore"] = "error",
 ) -> Program:
     """Compile a declared graph to an online learning algorithm.
 
@@ -40,7 +40,8 @@ def compile(
             parameter names to rules: the first pattern that fits is used.
         dtype: `float64` or `float32`.
         backend: `numpy`.
-        dead: what a trainable parameter without a kept path to a loss is: an `error`, or worth a warning (`warn`).
+        dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
+            nothing to speak of; its gradient is zero then.
 
     Returns:
         The program.
@@ -54,12 +55,12 @@ def compile(
         raise DataError(f"compile: dtype must be float64 or float32, got {np.dtype(dtype)}.")
     if backend != "numpy":
         raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, ["numpy"]))
-    if dead not in ("error", "warn"):
-        raise DataError(f"compile: dead must be 'error' or 'warn', got {dead!r}.")
+    if dead not in ("error", "warn", "ignore"):
+        raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")
     losses = _read_losses(network, graph.graph.get("loss") if loss is None else loss)
     rules = _assign(network, rule)
     plan = make_plan(network, tuple(losses), {name: r.paths for name, r in rules.items()})
-    if plan.dead:
+    if plan.dead and dead != "ignore":
         _report_dead(plan, rules, dead)
     return Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype)
 

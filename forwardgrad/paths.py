@@ -113,7 +113,8 @@ class Both(PathRule):
     factors: tuple[PathRule, ...]
 
     def start(self, node: NodeView) -> Mode:
-        return tuple(factor.start(node) for factor in self.factors)
+        modes = tuple(factor.start(node) for factor in self.factors)
+        return None if any(mode is None for mode in modes) else modes  # refused, as for a single rule
 
     def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
         return self.advance(mode, edge, target, None)
@@ -121,7 +122,7 @@ class Both(PathRule):
     def advance(self, mode: Mode, edge: EdgeView, target: NodeView, credit: str | None) -> Mode | None:
         modes = cast("tuple[Mode, ...]", mode)
         after = tuple(f.advance(m, edge, target, credit) for f, m in zip(self.factors, modes, strict=True))
-        return None if None in after else after
+        return None if any(mode is None for mode in after) else after
 
     def check(self, edges: Collection[str]) -> None:
         for factor in self.factors:

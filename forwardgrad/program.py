@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,7 @@ from forwardgrad.arrays import (
     shape_without_inputs,
 )
 from forwardgrad.backends import Interpreter, Memory
-from forwardgrad.blocks import Length, blocks
+from forwardgrad.blocks import Block, Length, cut, marking_last
 from forwardgrad.compiler import Decision, Plan
 from forwardgrad.compiler.derivation import Derived, listing
 from forwardgrad.cost import Cost, block_bytes
@@ -67,6 +67,7 @@ class Program:
         network: the graph validated, with every default filled in.
         losses: the loss of each output node.
         rules: what was derived for each trainable parameter (`Derived`), by name.
+        plan: the derived algorithm, as the compiler hands it to a backend.
         dtype: of all arrays.
         decisions: what the compiler decided and why.
     """
@@ -79,7 +80,7 @@ class Program:
         self.losses = MappingProxyType(dict(losses))
         self.dtype = np.dtype(dtype)
         self.decisions: tuple[Decision, ...] = plan.decisions
-        self._plan = plan
+        self.plan = plan
         self._engine = Interpreter(plan, self.dtype)
         self._rules = MappingProxyType(dict(rules))
         self._value_keys = {_key("value", name): name for name in self._engine.history()}
@@ -194,7 +195,11 @@ class Program:
         (6.3125, array([[12.625]]))
         """
         total, grads, state = 0.0, dict[str, Array](), None
-        for piece, last in blocks(self._plan, self.losses, self.dtype, (inputs, targets, mask), block):
+        if isinstance(inputs, Mapping):
+            inputs = [(inputs, targets, mask)]  # pyright: ignore[reportUnknownVariableType]
+        elif targets is not None or mask is not None:
+            raise DataError("gradient: targets and mask come with the pieces, where inputs is an iterable of pieces.")
+        for piece, last in marking_last(self.blocks(inputs, block)):
             state = self.start(piece.batch) if state is None else state
             state, step = self._step(params, state, piece.inputs, piece.targets, piece.mask, advance=not last)
             total += step.loss
@@ -202,6 +207,18 @@ class Program:
         if state is None:
             raise DataError("gradient: the sequence is empty.")
         return Result(total, grads)
+
+    def blocks(self, stream: Iterable[Any], block: Length = "auto") -> Iterator[Block]:
+        """Cut a stream into blocks, none made before it is asked for.
+
+        Args:
+            stream: pieces `(inputs, targets)` or `(inputs, targets, mask)`, arrays as in `step`.
+            block: steps per block; a longer piece is cut. `None`: each piece is a block.
+
+        Raises:
+            DataError: if an array does not fit.
+        """
+        return cut(self.plan, self.losses, self.dtype, stream, block)
 
     def reset(self, state: Mapping[str, Any], where: Any) -> State:
         """The state with some samples started afresh: activations and influence.
@@ -269,7 +286,7 @@ class Program:
         influence = {name: batch * derived.bytes for name, derived in self.rules.items()}
         nodes = self.network.nodes
         values = sum(n * nodes[name].size for name, n in self._engine.history().items()) * batch * self.dtype.itemsize
-        return Cost(batch, block, influence, values, block_bytes(self._plan, batch, block, self.dtype))
+        return Cost(batch, block, influence, values, block_bytes(self.plan, batch, block, self.dtype))
 
     def pattern(self, name: str) -> tuple[Array, Array]:
         """Rows and columns of the entries of a sparse parameter, in the order of its array.
@@ -311,7 +328,7 @@ class Program:
         return memory
 
     def _derived(self, name: str) -> Derived:
-        plan, engine = self._plan, self._engine
+        plan, engine = self.plan, self._engine
         entries = {
             f"{plan.product.places[place].node} ({plan.product.places[place].label})": place
             for place in plan.entries[name]
@@ -321,7 +338,7 @@ class Program:
         numbers = sum(int(np.prod(shape)) * lags[label] for label, shape in shapes.items())
         return Derived(
             parameter=name,
-            rule=str(self._rules[name]),
+            rule=self._rules[name],
             layouts=MappingProxyType({label: plan.layouts[name, place] for label, place in entries.items()}),
             shapes=MappingProxyType(shapes),
             lags=MappingProxyType(lags),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from forwardgrad.rules import Rule
 from forwardgrad.structure import Structure
 
 
@@ -24,7 +25,7 @@ class Derived:
     """
 
     parameter: str
-    rule: str
+    rule: Rule
     layouts: Mapping[str, Structure]
     shapes: Mapping[str, tuple[int, ...]]
     lags: Mapping[str, int]
@@ -57,5 +58,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def listing(title: str, derived: Sequence[Derived]) -> str:
     """The listing of a program: a title, and a line a parameter."""
-    rows = [[d.parameter, d.rule, d.stored, d.verdict, f"{d.bytes:,}"] for d in derived]
+    rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}"] for d in derived]
     return title + "\n\n" + table(["parameter", "rule", "stores influence on", "gradient", "bytes/sample"], rows)

@@ -153,6 +153,18 @@ class _Explorer:
                     self.arcs.append(Arc(edge.name, source, self.place(rule, edge.target, after)))
 
 
+def _start(rule: PathRule, node: NodeView) -> Mode:
+    try:
+        mode = rule.start(node)
+    except Exception as error:
+        raise RuleError(
+            f"rule '{rule}': start(node {node.name!r}) failed.", f"{type(error).__name__}: {error}"
+        ) from error
+    if mode is None:
+        raise RuleError(f"rule '{rule}': start(node {node.name!r}) returned None.", "A mode is anything but None.")
+    return mode
+
+
 def _advance(rule: PathRule, mode: Mode, edge: EdgeView, target: NodeView, credit: str | None) -> Mode | None:
     try:
         return rule.advance(mode, edge, target, credit)
@@ -186,9 +198,7 @@ def multiply(network: Network, labels: Labels, rules: Mapping[str, PathRule]) ->
         for node, port, edge in sites:
             if port_structure(network, node, port) is Structure.ZERO:
                 continue
-            mode = rule.start(labels.nodes[node])
-            if mode is None:
-                raise RuleError(f"rule '{rule}': start(node {node!r}) returned None.", "A mode is anything but None.")
+            mode = _start(rule, labels.nodes[node])
             injections.append(Injection(name, explorer.place(number, node, mode), port, edge))
     explorer.explore()
     places = tuple(Place(node, text(mode)) for _, node, mode in explorer.index)

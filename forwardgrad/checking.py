@@ -1,0 +1,131 @@
+"""Does the engine give the oracles' gradient on this graph, under this rule? The check behind `forwardgrad check`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad import losses as loss_table
+from forwardgrad import oracle
+from forwardgrad.compiling import compile
+from forwardgrad.ops import Array
+from forwardgrad.program import Program
+
+REVERSE = 1e-10
+"""Largest relative error against reverse accumulation that passes, in float64."""
+
+DIFFERENCE = 1e-6
+"""Largest relative error against central differences that passes."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One comparison.
+
+    Args:
+        seed: of parameters and data.
+        blocks: the block lengths compared, all but the last shorter than the sequence.
+        reverse: largest error against `oracle.reverse`, relative to the largest entry of the gradient.
+        difference: relative error of the exact gradient along a random direction against a central difference, or
+            `None` where a declared derivative is not that of the value, or `credit` cuts.
+        largest: largest entry of the reference gradient: zero would make the comparison empty.
+        silent: parameters whose reference gradient is zero throughout.
+    """
+
+    seed: int
+    blocks: tuple[int, ...]
+    reverse: float
+    difference: float | None
+    largest: float
+    silent: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all errors are small, and there was something to compare."""
+        differs = self.difference is not None and self.difference > DIFFERENCE
+        return self.largest > 0 and self.reverse <= REVERSE and not differs
+
+
+def check(
+    graph: nx.MultiDiGraph[str], loss: Mapping[str, str], rule: Any, *, samples: int, steps: int = 12, batch: int = 2
+) -> Iterator[Sample]:
+    """Compare the engine with both oracles on random parameters and data.
+
+    Args:
+        graph: a declared graph.
+        loss: the loss of each output node.
+        rule: a rule, as for `compile`.
+        samples: how many seeds.
+        steps: length of the sequences; at least 2.
+        batch: number of samples in each.
+
+    Raises:
+        GraphError, RuleError: if the graph or the rule is malformed.
+    """
+    program = compile(graph, loss=loss, rule=rule)
+    smooth = all(node.op.smooth for node in program.network.nodes.values())
+    smooth &= not any(edge.credit for edge in program.network.edges.values())
+    exact = compile(graph, loss=loss, rule="rtrl", dead="ignore") if smooth else None
+    for seed in range(samples):
+        yield _sample(program, exact, loss, rule, seed, steps, batch)
+
+
+def _sample(
+    program: Program, exact: Program | None, loss: Mapping[str, str], rule: Any, seed: int, steps: int, batch: int
+) -> Sample:
+    random = np.random.default_rng(seed)
+    params = {
+        name: p + 0.1 * random.standard_normal(np.shape(p)) * (name in program.rules)
+        for name, p in program.init(seed).items()
+    }
+    inputs, targets = _data(program, random, steps, batch)
+    wanted = oracle.reverse(program.graph, params, inputs, targets, loss, rule)
+    largest = max((float(np.abs(g).max()) for g in wanted.grads.values()), default=0.0)
+    blocks = tuple(dict.fromkeys((1, 1 + steps // 3, steps)))
+    error = 0.0
+    for block in blocks:
+        found = program.gradient(params, inputs, targets, block=block).grads
+        worst = max((float(np.abs(found[name] - g).max()) for name, g in wanted.grads.items()), default=0.0)
+        error = max(error, worst / largest if largest else worst)
+    difference = None if exact is None else _difference(exact, params, inputs, targets, loss, random)
+    silent = tuple(name for name, g in wanted.grads.items() if not g.any())
+    return Sample(seed, blocks, error, difference, largest, silent)
+
+
+def _data(
+    program: Program, random: np.random.Generator, steps: int, batch: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    nodes = program.network.nodes
+    inputs = {name: random.standard_normal((steps, batch, nodes[name].size)) for name in program.network.inputs}
+    targets: dict[str, Array] = {}
+    for name, loss in program.losses.items():
+        size = nodes[name].size
+        labels = loss_table.get(loss).labels
+        targets[name] = (
+            random.integers(size, size=(steps, batch)) if labels else random.uniform(0, 1, (steps, batch, size))
+        )
+    return inputs, targets
+
+
+def _difference(
+    exact: Program,
+    params: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    targets: Mapping[str, Array],
+    loss: Mapping[str, str],
+    random: np.random.Generator,
+) -> float:
+    """Relative error along a random direction, of unit length so that large graphs are moved no further than small."""
+    direction = {name: random.standard_normal(params[name].shape) for name in exact.rules}
+    length = np.sqrt(sum(float(np.sum(d * d)) for d in direction.values()))
+    direction = {name: d / length for name, d in direction.items()}
+    block = max(1, len(next(iter(targets.values()))) // 3)
+    grads = exact.gradient(params, inputs, targets, block=block).grads
+    found = sum(float(np.sum(grads[name] * d)) for name, d in direction.items())
+    wanted = oracle.directional_derivative(exact.graph, params, inputs, targets, loss, direction)
+    size = np.sqrt(sum(float(np.sum(g * g)) for g in grads.values()))
+    return abs(found - wanted) / max(abs(wanted), 1e-3 * size, 1e-12)

@@ -1,0 +1,238 @@
+"""What can be done from a terminal? `forwardgrad graphs | train | explain | check | render`.
+
+Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may read the answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+from tqdm import tqdm
+
+from forwardgrad import checking, data, render, training
+from forwardgrad.compiler.derivation import table
+from forwardgrad.compiling import compile
+from forwardgrad.errors import ForwardgradError, GraphError
+from forwardgrad.graph import library
+from forwardgrad.graph.files import load
+from forwardgrad.learner import Update
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = given.command
+    try:
+        return command(given)
+    except ForwardgradError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="forwardgrad", description="Compile declared recurrent graphs to online learning algorithms."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=command)
+        sub.add_argument("--json", action="store_true", help="print JSON")
+        return sub
+
+    def graph(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("graph", metavar="GRAPH", help="name of a shipped graph, or a .toml or .json file")
+
+    def rule(sub: argparse.ArgumentParser, default: str) -> None:
+        sub.add_argument("--rule", default=default, help="learning rule, such as eprop or 'eprop-deep & near'")
+        sub.add_argument(
+            "--loss", action="append", metavar="NODE=LOSS", help="loss of a node (default: those the file names)"
+        )
+
+    add("graphs", _graphs, "List the shipped graphs.")
+
+    sub = add("train", _train, "Train a graph online to predict a series one step ahead.")
+    graph(sub)
+    defaults = training.Settings()
+    sub.add_argument("--data", default="laser", help="a series (laser), or a .npy, .csv or .txt file of one column")
+    rule(sub, "eprop-deep")
+    sub.add_argument("--out", metavar="FOLDER", help="where results go (default: runs/DATA)")
+    sub.add_argument("--train-samples", type=_positive, default=8000, help="samples to learn from (default 8000)")
+    sub.add_argument("--passes", type=_positive, default=defaults.passes, help="passes over them (default %(default)s)")
+    sub.add_argument("--block", type=_positive, default=defaults.block, help="steps per update (default %(default)s)")
+    sub.add_argument(
+        "--learning-rate", type=float, default=defaults.learning_rate, help="of Adam (default %(default)s)"
+    )
+    sub.add_argument("--clip", type=float, default=defaults.clip, help="gradient norm limit (default %(default)s)")
+    sub.add_argument("--seed", type=int, default=defaults.seed, help="of initial parameters (default %(default)s)")
+    sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
+
+    sub = add("explain", _explain, "Print what a rule becomes on a graph: a line a parameter.")
+    graph(sub)
+    rule(sub, "eprop")
+    sub.add_argument("--decisions", action="store_true", help="print every decision of the compiler, too")
+
+    sub = add("check", _check, "Hold the compiled gradient against independent oracles.")
+    graph(sub)
+    rule(sub, "eprop")
+    sub.add_argument("--samples", type=_positive, default=10, help="random seeds (default %(default)s)")
+    sub.add_argument("--steps", type=_at_least_two, default=12, help="length of sequences (default %(default)s)")
+
+    sub = add("render", _render, "Draw a declared graph.")
+    graph(sub)
+    sub.add_argument("-o", "--output", help=".svg, .png, .pdf or .dot file (default: NAME.svg)")
+    return parser
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+_positive, _at_least_two = _whole(1), _whole(2)
+
+
+def _losses(graph: nx.MultiDiGraph[str], given: Sequence[str] | None) -> dict[str, str]:
+    if given:
+        pairs = [pair.rpartition("=") for pair in given]
+        for node, sign, loss in pairs:
+            if not (node and sign and loss):
+                raise GraphError(f"--loss {node or loss!r}: write it as NODE=LOSS, such as y=mse.")
+        return {node: loss for node, _, loss in pairs}
+    found = graph.graph.get("loss")
+    if not found:
+        raise GraphError("the graph's file names no loss.", "Add one: --loss y=mse.")
+    return dict(found)
+
+
+def _print_json(answer: Any) -> None:
+    print(json.dumps(answer, indent=2))
+
+
+def _graphs(given: argparse.Namespace) -> int:
+    titles = library.titles()
+    if given.json:
+        _print_json(titles)
+    else:
+        print(table(["graph", "what it is"], [[name, title] for name, title in titles.items()]))
+    return 0
+
+
+def _train(given: argparse.Namespace) -> int:
+    graph = load(given.graph)
+    program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dtype=given.dtype)
+    training.ends(program)
+    settings = training.Settings(given.passes, given.block, given.learning_rate, given.clip, given.seed)
+    task = data.one_step(data.get(given.data), train=given.train_samples)
+    folder = Path(given.out or f"runs/{task.series.name}")
+    training.prepare(folder)
+    with tqdm(total=settings.passes * len(task.train_inputs), unit=" steps", desc="learning") as bar:
+
+        def progress(update: Update) -> None:
+            bar.update(update.steps)
+            if update.seen % 200 < update.steps:
+                bar.set_postfix(loss=f"{update.loss:.4f}", refresh=False)
+
+        trained = training.train(program, task, settings, progress)
+    about = {"graph": given.graph, "rule": given.rule}
+    found = training.report(program, task, settings, trained, about)
+    written, missing = training.write(folder, task, trained, found)
+    for line in missing:
+        print(f"note: {line}", file=sys.stderr)
+    if given.json:
+        _print_json(found)
+        return 0
+    print(f"{given.graph} learned {task.series.name} under {given.rule}: {settings.passes} passes over", end=" ")
+    print(f"{task.train:,} samples in {trained.seconds:.0f} s, blocks of {settings.block}.")
+    for name, value in found["nmse"].items():
+        if name != "test":
+            print(f"{name + ' NMSE:':<40} {value:.4f}")
+    print(f"wrote {', '.join(str(folder / name) for name in written)}")
+    print(f"test NMSE: {trained.test:.4f}")
+    return 0
+
+
+def _explain(given: argparse.Namespace) -> int:
+    graph = load(given.graph)
+    program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
+    if given.json:
+        answer = {
+            name: {
+                "rule": str(d.rule),
+                "paths": str(d.rule.paths),
+                "exact": d.exact,
+                "dropped": list(d.dropped),
+                "stores": {place: {"layout": str(w), "shape": d.shapes[place]} for place, w in d.layouts.items()},
+                "bytes": d.bytes,
+            }
+            for name, d in program.rules.items()
+        }
+        _print_json(answer)
+        return 0
+    print(program)
+    if given.decisions:
+        print("\n" + "\n".join(map(str, program.decisions)))
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    graph = load(given.graph)
+    loss = _losses(graph, given.loss)
+    samples = list(
+        tqdm(
+            checking.check(graph, loss, given.rule, samples=given.samples, steps=given.steps),
+            total=given.samples,
+            unit=" samples",
+            desc="checking",
+        )
+    )
+    passed = all(sample.passed for sample in samples)
+    differences = [sample.difference for sample in samples if sample.difference is not None]
+    silent = [name for name in samples[0].silent if all(name in sample.silent for sample in samples)]
+    if given.json:
+        answer = {
+            "passed": passed,
+            "samples": len(samples),
+            "reverse": max(sample.reverse for sample in samples),
+            "difference": max(differences, default=None),
+            "silent": silent,
+        }
+        _print_json(answer)
+        return 0 if passed else 1
+    print(
+        f"{given.graph} under {given.rule}: {len(samples)} samples of {given.steps} steps, blocks {samples[0].blocks}"
+    )
+    print(f"reverse accumulation: largest relative error {max(s.reverse for s in samples):.1e} (allowed 1e-10)")
+    if differences:
+        print(f"rtrl by central differences: largest relative error {max(differences):.1e} (allowed 1e-06)")
+    else:
+        print("central differences: left out, since a declared derivative or credit is not that of the loss")
+    if silent:
+        print(f"silent: the reference gradient of {', '.join(silent)} is zero in all samples")
+    print("passed" if passed else "FAILED")
+    return 0 if passed else 1
+
+
+def _render(given: argparse.Namespace) -> int:
+    graph = load(given.graph)
+    path = Path(given.output or f"{Path(given.graph).stem}.svg")
+    written = render.write(render.graph(graph, title=graph.graph.get("title")), path)
+    if given.json:
+        _print_json({"written": str(written)})
+    else:
+        print(f"wrote {written}")
+    return 0

@@ -1,0 +1,162 @@
+"""How does a network learn from a stream? Blocks in, updates at block ends; everything can be saved and resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from forwardgrad import checkpoint
+from forwardgrad.arrays import read_params
+from forwardgrad.errors import DataError
+from forwardgrad.ops import Array
+from forwardgrad.optimizers import Optimizer, clip_by_norm
+from forwardgrad.program import Program, State, Step
+
+Progress = Callable[["Update"], None]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one block of learning gave.
+
+    Args:
+        step: loss, gradients and outputs of the block, before the update.
+        steps: length of the block.
+        seen: steps of the stream learned from so far, this block included.
+    """
+
+    step: Step
+    steps: int
+    seen: int
+
+    @property
+    def loss(self) -> float:
+        """Mean loss per step of the block."""
+        return self.step.loss / self.steps
+
+
+class Learner:
+    """A program with parameters, optimiser and state, learning online.
+
+    An update takes the gradient of the block's mean loss per step, so that a learning rate means the same at every
+    block length. Influence carried over an update mixes Jacobians of old and new weights, as in every forward rule.
+
+    Args:
+        program: the compiled program.
+        params: `{name: array}`; they are copied.
+        optimizer: `SGD`, `Adam` or an object like these.
+        clip: largest joint norm of a block's gradients, or `None`.
+
+    Raises:
+        DataError: if the parameters do not fit the program.
+
+    >>> import forwardgrad as fg, networkx as nx, numpy as np
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=1)
+    >>> g.add_node("y", op="linear", size=1)
+    >>> _ = g.add_edge("x", "y", weight="dense")
+    >>> program = fg.compile(g, loss={"y": "mse"})
+    >>> learner = Learner(program, program.init(), fg.SGD(0.3))
+    >>> x = np.random.default_rng(0).normal(size=(200, 1, 1))
+    >>> updates = learner.fit([({"x": x}, {"y": 2 * x})], block=4)
+    >>> learner.params["x->y"].round(3), learner.seen
+    (array([[2.]]), 200)
+    """
+
+    def __init__(
+        self, program: Program, params: Mapping[str, Any], optimizer: Optimizer, *, clip: float | None = None
+    ) -> None:
+        self.program, self.optimizer, self.clip = program, optimizer, clip
+        self.params: dict[str, Array] = {
+            name: array.copy() for name, array in read_params(program.network, params, program.dtype).items()
+        }
+        trained = {name: self.params[name] for name in program.rules}
+        self.optimizer_state: dict[str, Array] = optimizer.start(trained)
+        self.state: State | None = None
+        self.seen = 0
+
+    def fit(self, stream: Iterable[Any], *, block: int | None = None, progress: Progress | None = None) -> list[Update]:
+        """Learn from a stream; call it again to go on from where it ended.
+
+        Args:
+            stream: pieces `(inputs, targets)` or `(inputs, targets, mask)`, arrays as in `Program.step`, all of one
+                batch size. They may be made as they are asked for, without end in sight.
+            block: steps per update; a longer piece is cut. `None`: a piece is a block.
+            progress: called after every update.
+
+        Returns:
+            The losses: an update without its arrays for every block, in order.
+
+        Raises:
+            DataError: if an array does not fit. What was learned before stays.
+        """
+        return [
+            Update(Step(update.step.loss, {}, {}), update.steps, update.seen)
+            for update in self.updates(stream, block=block, progress=progress)
+        ]
+
+    def updates(
+        self, stream: Iterable[Any], *, block: int | None = None, progress: Progress | None = None
+    ) -> Iterator[Update]:
+        """Like `fit`, one update at a time: for streams without end."""
+        for piece in self.program.blocks(stream, block=block):
+            if self.state is None:
+                self.state = self.program.start(piece.batch)
+            state, step = self.program.step(self.params, self.state, piece.inputs, piece.targets, piece.mask)
+            grads = {name: g / piece.steps for name, g in step.grads.items()}
+            if self.clip is not None:
+                grads = clip_by_norm(grads, self.clip)
+            params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
+            # Nothing has failed: now, and only now, the learner moves on.
+            self.params, self.optimizer_state, self.state = params, optimizer_state, state
+            self.seen += piece.steps
+            update = Update(step, piece.steps, self.seen)
+            if progress is not None:
+                progress(update)
+            yield update
+
+    def reset(self, where: Any = None) -> None:
+        """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all."""
+        if self.state is not None:
+            self.state = None if where is None else self.program.reset(self.state, where)
+
+    def save(self, path: Any) -> None:
+        """Write parameters, optimiser, activations and influence to one file, whole or not at all.
+
+        Raises:
+            FileError: if it cannot be written, or the program holds what no file can: a path rule, op or loss of the
+                user's own is stored by its text, and must be given again to `load`.
+        """
+        checkpoint.write(
+            path,
+            {
+                "optimizer": self.optimizer.config(),
+                "clip": self.clip,
+                "seen": self.seen,
+                "program": checkpoint.describe(self.program),
+            },
+            {"params": self.params, "optimizer": self.optimizer_state, "state": self.state},
+        )
+
+    @classmethod
+    def load(cls, path: Any, program: Program | None = None) -> Learner:
+        """Read a learner back; it goes on bit for bit as if it had never stopped.
+
+        Args:
+            path: a file written by `save`.
+            program: the program it belongs to; needed where the program uses a path rule or a loss object that has no
+                text. It is compiled from the file otherwise.
+
+        Raises:
+            FileError: if the file cannot be read, is no checkpoint, is damaged, or belongs to another program.
+        """
+        meta, groups = checkpoint.read(path)
+        program = checkpoint.match(path, meta["program"], program)
+        params, state = groups["params"], groups["state"]
+        if params is None:
+            raise DataError(f"checkpoint {str(path)!r}: holds no parameters.")
+        learner = cls(program, params, checkpoint.optimizer(path, meta["optimizer"]), clip=meta["clip"])
+        learner.optimizer_state = groups["optimizer"] or {}
+        learner.state, learner.seen = state, int(meta["seen"])
+        return learner
