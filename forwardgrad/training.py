@@ -100,9 +100,7 @@ def train(program: Program, task: OneStep, settings: Settings, progress: Callabl
 
     def watch(update: Update) -> None:
         left = 0.5 * (1 + np.cos(np.pi * update.seen / total))
-        learner.optimizer = replace(
-            Adam(settings.learning_rate), learning_rate=settings.learning_rate * max(left, 1e-3)
-        )
+        learner.optimizer = Adam(settings.learning_rate * max(left, 1e-3))
         progress(update)
 
     for _ in range(settings.passes):
