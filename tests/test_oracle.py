@@ -273,14 +273,16 @@ def test_rules_agree_with_rtrl_where_units_are_independent() -> None:
 
 @pytest.mark.parametrize("rule", NAMED)
 @pytest.mark.parametrize("recurrent", [{"weight": "dense"}, {"weight": "diagonal"}, {"value": 0.9 * np.eye(3)}])
-def test_a_relay_after_a_delay_declares_the_same_network(rule: str, recurrent: dict[str, Any]) -> None:
+def test_relays_after_a_delay_declare_the_same_network(rule: str, recurrent: dict[str, Any]) -> None:
     """If this fails, labels depend on how a delay is spelled."""
     direct = problem(layer(**recurrent), "y")
     graph = layer(**recurrent)
     graph.remove_edge("h", "h")
-    graph.add_node("relay", op="linear")
-    graph.add_edge("h", "relay", delay=1)
-    graph.add_edge("relay", "h", **recurrent | ({} if "value" in recurrent else {"param": "h->h"}))
+    graph.add_node("one", op="linear")
+    graph.add_node("two", op="linear")
+    graph.add_edge("h", "one", delay=1)
+    graph.add_edge("one", "two")
+    graph.add_edge("two", "h", **recurrent | ({} if "value" in recurrent else {"param": "h->h"}))
     relayed = replace(direct, graph=graph)
     assert_same(
         oracle.reverse(**relayed.arguments, rule=rule).grads, oracle.reverse(**direct.arguments, rule=rule).grads
