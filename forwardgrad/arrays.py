@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.errors import DataError, did_you_mean
-from forwardgrad.graph import Network
+from forwardgrad.graph import Network, Parameter
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 
@@ -79,6 +79,27 @@ def shape_without_inputs(targets: Any, losses: Mapping[str, Loss]) -> tuple[int,
     if len(shape) < 2:
         raise DataError(f"target {name!r}: expected shape (time, batch, ...), got {shape}.")
     return shape[0], shape[1]
+
+
+def read_signals(
+    network: Network, nodes: Collection[str], signals: Any, dtype: Any, shape: tuple[int, int]
+) -> dict[str, Array]:
+    """The learning signals that the user gives, `(time, batch, size)` by node.
+
+    Raises:
+        DataError: if a name is missing or unknown, a shape does not fit, or a value is not finite.
+    """
+    if signals is None and not nodes:
+        return {}
+    signals = {} if signals is None else signals
+    check_names("signals", signals, nodes)
+    found: dict[str, Array] = {}
+    for name in nodes:
+        what = f"signal {name!r}"
+        array = numeric(what, signals[name], dtype)
+        _check_shape(what, array, (*shape, network.nodes[name].size))
+        found[name] = _finite(what, array, "(time, batch, unit)")
+    return found
 
 
 def _check_shape(what: str, array: Array, expected: tuple[int | None, ...]) -> None:
@@ -175,15 +196,15 @@ def _labels(name: str, given: Any, weight: Array | None, shape: tuple[int, int],
     return labels
 
 
-def read_params(network: Network, params: Any, dtype: Any) -> dict[str, Array]:
-    """The parameters, checked against the network.
+def read_params(parameters: Mapping[str, Parameter], params: Any, dtype: Any) -> dict[str, Array]:
+    """The parameters given, checked against those expected.
 
     Raises:
         DataError: if a name is missing or unknown, or a shape does not fit.
     """
-    check_names("params", params, network.parameters)
+    check_names("params", params, parameters)
     found: dict[str, Array] = {}
-    for name, parameter in network.parameters.items():
+    for name, parameter in parameters.items():
         array = numeric(f"parameter {name!r}", params[name], dtype)
         if array.shape != parameter.shape:
             raise DataError(f"parameter {name!r}: expected shape {parameter.shape}, got {array.shape}.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from forwardgrad.arrays import read_inputs, read_targets, shape_without_inputs
+from forwardgrad.arrays import read_inputs, read_signals, read_targets, shape_without_inputs
 from forwardgrad.compiler import Plan
 from forwardgrad.cost import choose_block
 from forwardgrad.errors import DataError
@@ -26,6 +26,7 @@ class Block:
         inputs: `(time, batch, size)` by input node.
         targets: `(time, batch, size)` or `(time, batch)` by output node.
         mask: `(time, batch)` by output node; a node left out has weight 1.
+        signals: `(time, batch, size)` by node on which the user gives the learning signal.
         steps: how many.
         batch: number of samples.
     """
@@ -33,18 +34,28 @@ class Block:
     inputs: dict[str, Array]
     targets: dict[str, Array]
     mask: dict[str, Array]
+    signals: dict[str, Array]
     steps: int
     batch: int
 
 
-def cut(plan: Plan, losses: Mapping[str, Loss], dtype: Any, pieces: Iterable[Any], length: Length) -> Iterator[Block]:
+def cut(
+    plan: Plan,
+    losses: Mapping[str, Loss],
+    signalled: Collection[str],
+    dtype: Any,
+    pieces: Iterable[Any],
+    length: Length,
+) -> Iterator[Block]:
     """The blocks of a stream, none made before it is asked for.
 
     Args:
         plan: the derived algorithm.
         losses: by output node.
+        signalled: the nodes on which the user gives learning signals.
         dtype: of the arrays.
-        pieces: `(inputs, targets)` or `(inputs, targets, mask)`, arrays as in `Program.step`.
+        pieces: `(inputs, targets)`, `(inputs, targets, mask)` or `(inputs, targets, mask, signals)`, arrays as in
+            `Program.step`.
         length: steps per block; a piece longer than that is cut.
 
     Raises:
@@ -58,7 +69,7 @@ def cut(plan: Plan, losses: Mapping[str, Loss], dtype: Any, pieces: Iterable[Any
             "For one piece, write [(inputs, targets)].",
         )
     for piece in pieces:
-        yield from _cut(plan, losses, dtype, piece, length)
+        yield from _cut(plan, losses, signalled, dtype, piece, length)
 
 
 def marking_last(blocks: Iterable[Block]) -> Iterator[tuple[Block, bool]]:
@@ -70,13 +81,19 @@ def marking_last(blocks: Iterable[Block]) -> Iterator[tuple[Block, bool]]:
         yield block, ahead is None
 
 
-def _cut(plan: Plan, losses: Mapping[str, Loss], dtype: Any, piece: Any, length: Length) -> Iterator[Block]:
-    if not isinstance(piece, tuple | list) or len(cast("list[Any]", piece)) not in (2, 3):
-        raise DataError("each piece of a sequence must be (inputs, targets) or (inputs, targets, mask).")
+def _cut(
+    plan: Plan, losses: Mapping[str, Loss], signalled: Collection[str], dtype: Any, piece: Any, length: Length
+) -> Iterator[Block]:
+    if not isinstance(piece, tuple | list) or len(cast("list[Any]", piece)) not in (2, 3, 4):
+        raise DataError(
+            "each piece of a sequence must be (inputs, targets), with a mask and signals behind where there are any."
+        )
     inputs, targets, *rest = cast("list[Any]", piece)
     values, shape = read_inputs(plan.network, inputs, dtype, (None, None))
     shape = shape or shape_without_inputs(targets, losses)
-    goals = read_targets(plan.network, losses, targets, rest[0] if rest else None, shape, dtype)
+    mask, signals = (*rest, None, None)[:2]
+    goals = read_targets(plan.network, losses, targets, mask, shape, dtype)
+    given = read_signals(plan.network, signalled, signals, dtype, shape)
     size = choose_block(plan, shape[1], dtype) if length == "auto" else int(length or shape[0])
     for at in range(0, shape[0], size):
         now = slice(at, at + size)
@@ -84,6 +101,7 @@ def _cut(plan: Plan, losses: Mapping[str, Loss], dtype: Any, piece: Any, length:
             {name: array[now] for name, array in values.items()},
             {name: goal.values[now] for name, goal in goals.items()},
             {name: goal.weight[now] for name, goal in goals.items() if goal.weight is not None},
+            {name: signal[now] for name, signal in given.items()},
             min(size, shape[0] - at),
             shape[1],
         )

@@ -59,7 +59,7 @@ def compile(
         raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")
     losses = _read_losses(network, graph.graph.get("loss") if loss is None else loss)
     rules = _assign(network, rule)
-    plan = make_plan(network, tuple(losses), {name: r.paths for name, r in rules.items()})
+    plan = make_plan(network, tuple(losses), rules)
     if plan.dead and dead != "ignore":
         _report_dead(plan, rules, dead)
     return Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype)

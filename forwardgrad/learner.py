@@ -69,7 +69,7 @@ class Learner:
     ) -> None:
         self.program, self.optimizer, self.clip = program, optimizer, clip
         self.params: dict[str, Array] = {
-            name: array.copy() for name, array in read_params(program.network, params, program.dtype).items()
+            name: array.copy() for name, array in read_params(program.plan.parameters, params, program.dtype).items()
         }
         trained = {name: self.params[name] for name in program.rules}
         self.optimizer_state: dict[str, Array] = optimizer.start(trained)
@@ -103,7 +103,9 @@ class Learner:
         for piece in self.program.blocks(stream, block=block):
             if self.state is None:
                 self.state = self.program.start(piece.batch)
-            state, step = self.program.step(self.params, self.state, piece.inputs, piece.targets, piece.mask)
+            state, step = self.program.step(
+                self.params, self.state, piece.inputs, piece.targets, piece.mask, piece.signals
+            )
             grads = {name: g / piece.steps for name, g in step.grads.items()}
             if self.clip is not None:
                 grads = clip_by_norm(grads, self.clip)

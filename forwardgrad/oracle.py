@@ -8,7 +8,7 @@ every weight is a dense matrix, every local Jacobian a dense matrix per sample, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -17,10 +17,12 @@ import numpy as np
 
 from forwardgrad import losses, rules
 from forwardgrad.errors import DataError, GraphError, OpError, RuleError, did_you_mean
+from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Network, validate
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
+from forwardgrad.rule import Rule
 from forwardgrad.structure import Structure
 
 
@@ -47,6 +49,9 @@ def reverse(
     loss: Mapping[str, str | Loss],
     rule: Any = "rtrl",
     mask: Any = None,
+    *,
+    signals: Mapping[str, Any] | None = None,
+    block: int | None = None,
 ) -> OracleResult:
     """The gradient over the credit paths that a rule keeps, by reverse accumulation over the unrolled graph.
 
@@ -70,9 +75,12 @@ def reverse(
         rule: a rule, or `{pattern of parameter names: rule}`, of which the first match holds.
         mask: weights of the losses, `(time,)` or `(time, batch)`, or `{node: such}`; a node it leaves out has weight 1.
             The batch mean divides by the size of the batch, whatever the mask.
+        signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: they stand in place of dloss/dv.
+        block: steps per block, for rules that carry nothing over the ends of blocks.
 
     Returns:
-        Loss, gradients and outputs, in float64. A parameter without a kept path to a loss has gradient zero here.
+        Loss, gradients and outputs, in float64. Parameters that a rule leaves untrained are absent. A parameter without
+        a kept path to a loss has gradient zero here.
 
     Raises:
         GraphError: if the graph is malformed, or a loss names no node of it.
@@ -99,12 +107,24 @@ def reverse(
     jacobians = {(v, port): _jacobian(network, run, v, port) for v in network.nodes for port in run.ports[v]}
     grads: dict[str, Array] = {}
     labels = _labels(network, problem.losses)
-    for path_rule, names in _assign(rule, network):
-        adjoint = _adjoint(network, run, jacobians, seeds, path_rule, set(names), labels)
-        for name in names:
+    for each, names in _assign(rule, network):
+        trained = [name for name in names if _is_trained(network, each, name, labels)]
+        ways = _ways(network, run, jacobians, problem, each, labels)
+        sources = _signalled(run, each, labels, signals) if each.signalled else seeds
+        length = None if each.carry else block
+        if each.layout != "lossless" or (not each.carry and block is None):
+            raise RuleError(
+                f"rule '{each}': its gradient is no sum over paths of the whole sequence.",
+                "Give block= for a rule that carries nothing; lossy layouts have no such reference.",
+            )
+        adjoint = _adjoint(network, run, ways, sources, each.paths, set(trained), labels, length)
+        for name in trained:
             grads[name] = _gradient(network, run, jacobians, adjoint, name)
     outputs = {name: run.values[name] for name in problem.losses}
-    return OracleResult(_total(problem, run), {name: grads[name] for name in network.trainable}, outputs)
+    followed = {name: network.edges[name.removesuffix(".feedback")].param or "" for name in problem.feedback}
+    grads = {name: grads[name] for name in network.trainable if name in grads}
+    grads |= {name: grads[param] for name, param in followed.items()}
+    return OracleResult(_total(problem, run), grads, outputs)
 
 
 def finite_difference(
@@ -266,10 +286,14 @@ def _past(network: Network, values: Mapping[str, Array], edge: Edge, t: int) -> 
 
 def _weight(network: Network, edge: Edge, params: Mapping[str, Array]) -> Array:
     """The weight of an edge as a dense matrix."""
-    rows, columns = network.nodes[edge.target].size, network.nodes[edge.source].size
     if edge.kind == "identity":
-        return np.eye(rows)
-    array = params[edge.param] if edge.param is not None else cast("Array", edge.value)
+        return np.eye(network.nodes[edge.target].size)
+    return _matrix(network, edge, params[edge.param] if edge.param is not None else cast("Array", edge.value))
+
+
+def _matrix(network: Network, edge: Edge, array: Array) -> Array:
+    """An array shaped as an edge's weight, as a dense matrix."""
+    rows, columns = network.nodes[edge.target].size, network.nodes[edge.source].size
     if edge.kind == "dense":
         return array
     matrix = np.zeros((rows, columns))
@@ -317,6 +341,7 @@ def _labels(network: Network, outputs: Iterable[str]) -> _Labels:
             state=any(e.source == name and e.delay > 0 and inside(e) for e in network.edges.values()),
             output=name in outputs,
             output_component=any(bool(together[place[name], place[output]]) for output in outputs),
+            recurrent=any(bool(together[place[name], place[e.source]]) and inside(e) for e in network.edges.values()),
         )
         for name in network.nodes
     }
@@ -355,39 +380,112 @@ def _jacobian(network: Network, run: _Run, name: str, port: str) -> Array:
     return derivative.reshape(time, batch, size, size)
 
 
-def _adjoint(
+@dataclass(frozen=True)
+class _Way:
+    """An edge as a rule reads it: what the automaton sees, and what credit is multiplied by, `(time, batch, i, j)`."""
+
+    edge: Edge
+    view: EdgeView
+    link: Array
+
+
+def _ways(
     network: Network,
     run: _Run,
     jacobians: Mapping[tuple[str, str], Array],
+    problem: _Problem,
+    rule: Rule,
+    labels: _Labels,
+) -> list[_Way]:
+    """All edges but those into a port of structure `zero`, with what the rule puts in place of their Jacobians."""
+    ways: list[_Way] = []
+    for edge in network.edges.values():
+        if _structure(network, edge.target, edge.port) == Structure.ZERO:
+            continue
+        view, weight, through = labels.edges[edge.name], run.weights[edge.name], jacobians[edge.target, edge.port]
+        constant, matrix = rule.constant(view), rule.matrix(view, labels.nodes[edge.target])
+        if constant is not None:
+            fixed = np.diag(np.broadcast_to(np.asarray(constant), (len(weight),)))
+            ways.append(_Way(edge, view, np.broadcast_to(fixed, through.shape)))
+            continue
+        parts = [(view, weight)]
+        if matrix == "random":
+            shape = problem.params[edge.param].shape if edge.param else np.asarray(edge.value).shape
+            parts = [(view, _matrix(network, edge, random_feedback(edge.name, shape, rule.seed)))]
+        elif matrix == "adaptive":
+            parts = [(view, _matrix(network, edge, problem.feedback[f"{edge.name}.feedback"]))]
+        elif rule.autapses == "implicit" and _has_autapses(network, edge, labels):
+            own = np.diag(np.diag(weight))
+            parts = [(replace(view, mixing=False), own), (view, weight - own)]
+        ways += [_Way(edge, seen, np.einsum("tbij,jk->tbik", through, part)) for seen, part in parts]
+    return ways
+
+
+def _has_autapses(network: Network, edge: Edge, labels: _Labels) -> bool:
+    """Whether a dense or sparse weight leads from units to themselves: both ends are quantities of the same units."""
+    if edge.kind not in ("dense", "sparse") or _structure(network, edge.target, edge.port) == Structure.FULL:
+        return False
+    if not labels.edges[edge.name].recurrent:
+        return False
+    same = {edge.source}
+    for _ in network.nodes:
+        for other in labels.edges.values():
+            if other.recurrent and not other.mixing and {other.source, other.target} & same:
+                same |= {other.source, other.target}
+    return edge.target in same
+
+
+def _is_trained(network: Network, rule: Rule, name: str, labels: _Labels) -> bool:
+    """Whether a rule trains a parameter: it gives a mode to start in."""
+    entered = [v for v in network.nodes if name in _entering(network, v)]
+    return all(rule.paths.start(labels.nodes[v]) is not None for v in entered)
+
+
+def _signalled(run: _Run, rule: Rule, labels: _Labels, signals: Mapping[str, Any] | None) -> dict[str, Array]:
+    """The learning signals that stand in place of the derivative of the loss; zero where none is given."""
+    given = {v: np.zeros_like(value) for v, value in run.values.items()}
+    for v in given:
+        if rule.signals(labels.nodes[v]):
+            given[v] = _numbers(f"signal {v!r}", (signals or {}).get(v), given[v].shape)
+    return given
+
+
+def _adjoint(
+    network: Network,
+    run: _Run,
+    ways: list[_Way],
     seeds: Mapping[str, Array],
     rule: PathRule,
     names: set[str],
     labels: _Labels,
+    block: int | None,
 ) -> dict[str, Array]:
     """The adjoint `(time, batch, size)` at each node where one of these parameters enters, in its starting mode."""
     starts = {v: rule.start(labels.nodes[v]) for v in network.nodes if names & _entering(network, v)}
-    edges = [e for e in network.edges.values() if _structure(network, e.target, e.port) != Structure.ZERO]
-    links = {e.name: np.einsum("tbij,jk->tbik", jacobians[e.target, e.port], run.weights[e.name]) for e in edges}
-    cache: dict[tuple[Mode, str], Mode | None] = {}
+    cache: dict[tuple[Mode, int], Mode | None] = {}
 
-    def after(mode: Mode, edge: Edge) -> Mode | None:
-        key = (mode, edge.name)
+    def after(mode: Mode, way: _Way) -> Mode | None:
+        key = (mode, id(way))
         if key not in cache:
-            cache[key] = rule.advance(mode, labels.edges[edge.name], labels.nodes[edge.target], edge.credit)
+            cache[key] = rule.advance(mode, way.view, labels.nodes[way.edge.target], way.edge.credit)
         return cache[key]
 
+    def joined(t: int, s: int) -> bool:
+        return block is None or t // block == s // block
+
     time = len(next(iter(run.values.values())))
-    modes = _reached(network, time, starts, edges, after)
+    modes = _reached(network, time, starts, ways, after)
     adjoint: dict[tuple[str, Mode, int], Array] = {}
     for t in reversed(range(time)):
         for v in reversed(network.order):
-            leaving = [(e, t + e.delay) for e in edges if e.source == v and t + e.delay < time]
+            out = [(way, t + way.edge.delay) for way in ways if way.edge.source == v]
+            leaving = [(way, s) for way, s in out if s < time and joined(t, s)]
             for mode in modes[t][v]:
                 total = seeds[v][t]
-                for edge, s in leaving:
-                    arrived = after(mode, edge)
+                for way, s in leaving:
+                    arrived = after(mode, way)
                     if arrived is not None:
-                        total = total + np.einsum("bi,bij->bj", adjoint[edge.target, arrived, s], links[edge.name][s])
+                        total = total + np.einsum("bi,bij->bj", adjoint[way.edge.target, arrived, s], way.link[s])
                 adjoint[v, mode, t] = total
     return {v: np.stack([adjoint[v, mode, t] for t in range(time)]) for v, mode in starts.items()}
 
@@ -396,8 +494,8 @@ def _reached(
     network: Network,
     time: int,
     starts: Mapping[str, Mode],
-    edges: Iterable[Edge],
-    after: Callable[[Mode, Edge], Mode | None],
+    ways: Iterable[_Way],
+    after: Callable[[Mode, _Way], Mode | None],
 ) -> list[dict[str, list[Mode]]]:
     """For every time step, the modes in which influence can be at each node; found by going forward."""
     history: list[dict[str, list[Mode]]] = []
@@ -405,9 +503,10 @@ def _reached(
         history.append({})
         for v in network.order:
             found: dict[Mode, None] = {starts[v]: None} if v in starts else {}
-            for edge in edges:
+            for way in ways:
+                edge = way.edge
                 if edge.target == v and t >= edge.delay:
-                    found |= dict.fromkeys(after(mode, edge) for mode in history[t - edge.delay][edge.source])
+                    found |= dict.fromkeys(after(mode, way) for mode in history[t - edge.delay][edge.source])
             history[t][v] = [mode for mode in found if mode is not None]
     return history
 
@@ -462,12 +561,12 @@ def _rows(array: Array) -> Array:
     return array.reshape(-1, *array.shape[2:])
 
 
-def _assign(rule: Any, network: Network) -> list[tuple[PathRule, list[str]]]:
-    """The path rules, each with the trainable parameters that travel by it."""
+def _assign(rule: Any, network: Network) -> list[tuple[Rule, list[str]]]:
+    """The rules, each with the trainable parameters that travel by it."""
     given = dict(cast("Mapping[str, Any]", rule)) if isinstance(rule, Mapping) else {"*": rule}
-    groups: list[tuple[PathRule, list[str]]] = [(rules.rule(each).paths, []) for each in given.values()]
-    for path_rule, _ in groups:
-        path_rule.check(network.edges)
+    groups: list[tuple[Rule, list[str]]] = [(rules.rule(each), []) for each in given.values()]
+    for each, _ in groups:
+        each.paths.check(network.edges)
     for name in network.trainable:
         matching = [i for i, pattern in enumerate(given) if fnmatchcase(name, pattern)]
         if not matching:
@@ -492,6 +591,7 @@ class _Problem:
     targets: Mapping[str, Array]
     losses: Mapping[str, Loss]
     masks: Mapping[str, Array]
+    feedback: Mapping[str, Array]
 
 
 def _problem(graph: nx.MultiDiGraph[str], params: Any, inputs: Any, targets: Any, loss: Any, mask: Any) -> _Problem:
@@ -499,14 +599,22 @@ def _problem(graph: nx.MultiDiGraph[str], params: Any, inputs: Any, targets: Any
     arrays, time, batch = _inputs(network, inputs)
     wanted = _losses(network, loss)
     given = _named("targets", targets, wanted)
+    known = {f"{name}.feedback": edge for name, edge in network.edges.items() if edge.param}
+    arrays_of = cast("dict[Any, Any]", dict(params)) if isinstance(params, Mapping) else params
+    feedback: dict[str, Any] = {n: arrays_of.pop(n) for n in known if isinstance(arrays_of, dict) and n in arrays_of}
     return _Problem(
         network,
-        _parameters(network, params),
+        _parameters(network, arrays_of),
         arrays,
         {name: _target(network, name, each, given[name], time, batch) for name, each in wanted.items()},
         wanted,
         _masks(wanted, mask, time, batch),
+        {n: _numbers(f"parameter {n!r}", p, _shape_of(network, known[n])) for n, p in feedback.items()},
     )
+
+
+def _shape_of(network: Network, edge: Edge) -> tuple[int, ...]:
+    return network.parameters[edge.param or ""].shape
 
 
 def _losses(network: Network, loss: Any) -> dict[str, Loss]:

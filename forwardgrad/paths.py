@@ -37,12 +37,14 @@ class NodeView:
         state: whether it has an outgoing delayed edge inside its component.
         output: whether it has a loss.
         output_component: whether its component holds a node that has a loss.
+        recurrent: whether an edge of its component joins nodes of it: the component is a recurrent layer.
     """
 
     name: str
     state: bool = False
     output: bool = False
     output_component: bool = False
+    recurrent: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ class PathRule(ABC):
     """A deterministic automaton over edges. Rules compose: `a & b` keeps the paths that both keep."""
 
     @abstractmethod
-    def start(self, node: NodeView) -> Mode:
-        """The mode in which a parameter's influence arrives at the node it enters."""
+    def start(self, node: NodeView) -> Mode | None:
+        """The mode in which a parameter's influence arrives at the node it enters; `None` leaves it untrained."""
 
     @abstractmethod
     def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
@@ -245,6 +247,58 @@ class Immediate(PathRule):
 
 
 @dataclass(frozen=True)
+class Hops(PathRule):
+    """At most `order - 1` explicit edges, whatever their delays; all else is kept.
+
+    "m-order e-prop" of Martin-Sanchez, Bohte & Otte (arXiv 2207.11439), in our reading: with `order` past the longest
+    chain of explicit edges it is RTRL. It is deep by itself; `hops(m) & synaptic` is its shallow form.
+    """
+
+    order: int
+
+    def start(self, node: NodeView) -> Mode:
+        return 0
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        hops = cast("int", mode) + edge.explicit
+        return hops if hops < self.order else None
+
+    def __str__(self) -> str:
+        return f"hops({self.order})"
+
+
+@dataclass(frozen=True)
+class Window(PathRule):
+    """A total delay of at most `steps` behind the injection: forward BPTT truncated to a sliding window."""
+
+    steps: int
+
+    def start(self, node: NodeView) -> Mode:
+        return 0
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        age = cast("int", mode) + edge.delay
+        return age if age <= self.steps else None
+
+    def __str__(self) -> str:
+        return f"window({self.steps})"
+
+
+@dataclass(frozen=True)
+class Readouts(PathRule):
+    """Trains what enters no recurrent layer, or one that holds an output; the rest stays as drawn: a reservoir."""
+
+    def start(self, node: NodeView) -> Mode | None:
+        return "readout" if node.output_component or not node.recurrent else None
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        return mode
+
+    def __str__(self) -> str:
+        return "readouts"
+
+
+@dataclass(frozen=True)
 class Cut(PathRule):
     """Every path that crosses none of the named edges (`"u->v"`, `"u->v#key"`)."""
 
@@ -278,3 +332,19 @@ def cut(edges: str | Iterable[str]) -> Cut:
     if not names or not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise RuleError(f"cut({edges!r}): needs names of edges, such as cut(['h->h']).")
     return Cut(tuple(sorted(set(names))))
+
+
+def hops(order: int) -> Hops:
+    """The rule that keeps at most `order - 1` explicit edges; raises `RuleError` unless `order` is whole and >= 1."""
+    return Hops(_whole("hops(m)", order, 1))
+
+
+def window(steps: int) -> Window:
+    """The rule that keeps a total delay of at most `steps`; raises `RuleError` unless it is whole and >= 0."""
+    return Window(_whole("window(k)", steps, 0))
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise RuleError(f"{name} needs a whole number >= {least}, got {value!r}.")
+    return value

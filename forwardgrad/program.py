@@ -18,6 +18,7 @@ from forwardgrad.arrays import (
     numeric,
     read_inputs,
     read_params,
+    read_signals,
     read_targets,
     shape_without_inputs,
 )
@@ -85,11 +86,16 @@ class Program:
         self._rules = MappingProxyType(dict(rules))
         self._value_keys = {_key("value", name): name for name in self._engine.history()}
         self._influence_keys = {
-            _key("influence", name, plan.product.places[place].node, plan.product.places[place].label): (name, place)
-            for name, places in plan.entries.items()
-            for place in places
+            _key("influence", name, *self._part(part)): (name, part)
+            for name, traces in self._engine.traces.items()
+            for part in traces.shapes()
         }
         self.rules: Mapping[str, Derived] = MappingProxyType({name: self._derived(name) for name in plan.entries})
+
+    def _part(self, part: int | str) -> tuple[str, ...]:
+        """What is stored, in names: node and mode of a place, or a name of its own."""
+        place = self.plan.product.places[part] if isinstance(part, int) else None
+        return (str(part),) if place is None else (place.node, place.label)
 
     def init(self, seed: int = 0) -> dict[str, Array]:
         """Initial parameters, as the graph's `init` and `bias` attributes say.
@@ -100,7 +106,7 @@ class Program:
         Returns:
             `{name: array}`, trainable and frozen parameters.
         """
-        return {name: draw(p, seed).astype(self.dtype) for name, p in self.network.parameters.items()}
+        return {name: draw(p, seed).astype(self.dtype) for name, p in self.plan.parameters.items()}
 
     def start(self, batch: int = 1) -> State:
         """The state before t = 0: initial values, and no influence."""
@@ -115,6 +121,7 @@ class Program:
         inputs: Mapping[str, Any],
         targets: Mapping[str, Any],
         mask: Any = None,
+        signals: Mapping[str, Any] | None = None,
     ) -> tuple[State, Step]:
         """Run one block: any number of steps with fixed weights.
 
@@ -124,6 +131,8 @@ class Program:
             inputs: `{input node: (time, batch, size)}`.
             targets: `{output node: (time, batch, size)}`, or `(time, batch)` labels.
             mask: weights of the loss, `(time,)` or `(time, batch)`, for all outputs or as `{output node: mask}`.
+            signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: what stands in place of the
+                derivative of the loss by the node.
 
         Returns:
             The state after the block, and the block's loss, gradients and outputs.
@@ -131,24 +140,25 @@ class Program:
         Raises:
             DataError: if an array does not fit.
         """
-        return self._step(params, state, inputs, targets, mask, advance=True)
+        return self._step(params, state, inputs, targets, mask, signals, advance=True)
 
     def _step(
-        self, params: Any, state: Any, inputs: Any, targets: Any, mask: Any, *, advance: bool
+        self, params: Any, state: Any, inputs: Any, targets: Any, mask: Any, signals: Any, *, advance: bool
     ) -> tuple[State, Step]:
         memory = self._memory(state)
-        weights = read_params(self.network, params, self.dtype)
+        weights = read_params(self.plan.parameters, params, self.dtype)
         values, shape = read_inputs(self.network, inputs, self.dtype, (None, _batch(memory)))
         shape = shape or shape_without_inputs(targets, self.losses)
         goals = read_targets(self.network, self.losses, targets, mask, shape, self.dtype)
+        given = read_signals(self.network, self.signalled, signals, self.dtype, shape)
         if _batch(memory) not in (None, shape[1]):
             raise DataError(f"step: the state is of batch {_batch(memory)}, the inputs are of batch {shape[1]}.")
         tape = self._engine.forward(weights, memory.values, values, shape)
         outputs = {name: tape.values(name).copy() for name in self.losses}
         loss, seeds = self._losses(outputs, goals)
-        grads = self._engine.gradients(tape, memory, seeds)
-        after = self._flat(self._engine.advance(tape, memory)) if advance else {}
-        return after, Step(loss, grads, outputs)
+        after = self._engine.advance(tape, memory) if advance or self._engine.lossy else None
+        grads = self._engine.gradients(tape, memory, after, seeds, given)
+        return {} if after is None else self._flat(after), Step(loss, grads, outputs)
 
     def _losses(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
         total, seeds = 0.0, dict[str, Array]()
@@ -164,6 +174,7 @@ class Program:
         targets: Mapping[str, Any] | None = None,
         block: Length = "auto",
         mask: Any = None,
+        signals: Mapping[str, Any] | None = None,
     ) -> Result:
         """The gradient over a sequence from the start state, weights frozen, in blocks; memory does not grow with time.
 
@@ -174,7 +185,7 @@ class Program:
             targets: as in `step`.
             block: number of steps per block; a piece longer than that is cut into blocks. `"auto"` chooses it from the
                 program, the batch and memory, never from the length of the sequence.
-            mask: as in `step`.
+            mask, signals: as in `step`.
 
         Returns:
             The loss and the gradients, summed over the sequence.
@@ -196,17 +207,24 @@ class Program:
         """
         total, grads, state = 0.0, dict[str, Array](), None
         if isinstance(inputs, Mapping):
-            inputs = [(inputs, targets, mask)]  # pyright: ignore[reportUnknownVariableType]
-        elif targets is not None or mask is not None:
-            raise DataError("gradient: targets and mask come with the pieces, where inputs is an iterable of pieces.")
+            inputs = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
+        elif targets is not None or mask is not None or signals is not None:
+            raise DataError("gradient: targets, mask and signals come with the pieces of an iterable.")
         for piece, last in marking_last(self.blocks(inputs, block)):
             state = self.start(piece.batch) if state is None else state
-            state, step = self._step(params, state, piece.inputs, piece.targets, piece.mask, advance=not last)
+            state, step = self._step(
+                params, state, piece.inputs, piece.targets, piece.mask, piece.signals, advance=not last
+            )
             total += step.loss
             grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
         if state is None:
             raise DataError("gradient: the sequence is empty.")
         return Result(total, grads)
+
+    @property
+    def signalled(self) -> tuple[str, ...]:
+        """The nodes on which the user gives learning signals, for rules with `feedback="signal"`."""
+        return tuple(dict.fromkeys(place.node for place in self.plan.product.places if place.signal == "given"))
 
     def blocks(self, stream: Iterable[Any], block: Length = "auto") -> Iterator[Block]:
         """Cut a stream into blocks, none made before it is asked for.
@@ -218,7 +236,7 @@ class Program:
         Raises:
             DataError: if an array does not fit.
         """
-        return cut(self.plan, self.losses, self.dtype, stream, block)
+        return cut(self.plan, self.losses, self.signalled, self.dtype, stream, block)
 
     def reset(self, state: Mapping[str, Any], where: Any) -> State:
         """The state with some samples started afresh: activations and influence.
@@ -268,7 +286,7 @@ class Program:
         Raises:
             DataError: if an array does not fit.
         """
-        weights = read_params(self.network, params, self.dtype)
+        weights = read_params(self.plan.parameters, params, self.dtype)
         memory = None if state is None else self._memory(state)
         known = batch if memory is None else _batch(memory)
         values, shape = read_inputs(self.network, inputs, self.dtype, (steps, known))
@@ -328,23 +346,19 @@ class Program:
         return memory
 
     def _derived(self, name: str) -> Derived:
-        plan, engine = self.plan, self._engine
-        entries = {
-            f"{plan.product.places[place].node} ({plan.product.places[place].label})": place
-            for place in plan.entries[name]
-        }
-        shapes = {label: engine.influence_shape(name, place) for label, place in entries.items()}
-        lags = {label: plan.depth[place] for label, place in entries.items()}
-        numbers = sum(int(np.prod(shape)) * lags[label] for label, shape in shapes.items())
+        plan, traces = self.plan, self._engine.traces[name]
+        shapes = {part: shape for part, shape in traces.shapes().items() if isinstance(part, int)}
+        labels = {place: "{} ({})".format(*self._part(place)) for place in shapes}
         return Derived(
             parameter=name,
             rule=self._rules[name],
-            layouts=MappingProxyType({label: plan.layouts[name, place] for label, place in entries.items()}),
-            shapes=MappingProxyType(shapes),
-            lags=MappingProxyType(lags),
-            exact=not plan.dropped[name],
+            layouts=MappingProxyType({labels[place]: plan.layouts[name, place] for place in shapes}),
+            shapes=MappingProxyType({labels[place]: shape[1:] for place, shape in shapes.items()}),
+            lags=MappingProxyType({labels[place]: shape[0] for place, shape in shapes.items()}),
+            exact=not plan.dropped[name] and not plan.reasons[name],
             dropped=plan.dropped[name],
-            bytes=numbers * self.dtype.itemsize,
+            reasons=plan.reasons[name],
+            bytes=sum(int(np.prod(shape)) for shape in traces.shapes().values()) * self.dtype.itemsize,
         )
 
 

@@ -401,7 +401,7 @@ def automata() -> st.SearchStrategy[RandomAutomaton]:
 
 def path_rules(edges: Sequence[str] = ()) -> st.SearchStrategy[PathRule]:
     """Named rules, cuts of these edges, users' automata, and products of two of them."""
-    named = [name for name, row in rules.TABLE.items() if not row.arguments]
+    named = [name for name in (*rules.AUTOMATA, *rules.RULES) if name in PATHS]
     single: st.SearchStrategy[PathRule] = st.sampled_from(named).map(lambda name: rules.rule(name).paths) | automata()
     if edges:
         single |= st.lists(st.sampled_from(sorted(edges)), min_size=1, max_size=2).map(cut)

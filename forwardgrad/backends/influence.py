@@ -41,21 +41,13 @@ class Synapses:
     rows: Array | None = None
     columns: Array | None = None
 
-    def stored_shape(self, word: Structure, target: int) -> tuple[int, ...]:
-        """Shape of the stored influence of one sample."""
-        if word is Structure.FULL:
-            return (target, *self.shape)
-        if word is Structure.DIAGONAL:
-            return self.shape
-        return (self.source,) if self.source else ()
-
-    def _by_row(self, g: Array) -> Array:
+    def by_row(self, g: Array) -> Array:
         """`g[..., row]` for every entry, broadcastable to `(..., *shape)`, for `g` of shape `(..., size)`."""
         if self.kind == "dense":
             return g[..., :, None]
         return g if self.rows is None else g[..., self.rows]
 
-    def _by_column(self, x: Array) -> Array:
+    def by_column(self, x: Array) -> Array:
         """`x[..., column]` for every entry, broadcastable to `(..., *shape)`, for `x` of shape `(..., source)`."""
         if self.kind == "dense":
             return x[..., None, :]
@@ -67,7 +59,7 @@ class Synapses:
         """Sum over time and batch of adjoint `(time, batch, size)` times presynaptic value `(time, batch, source)`."""
         if self.kind == "dense":
             return b.reshape(-1, b.shape[-1]).T @ x.reshape(-1, x.shape[-1])
-        return (self._by_row(b) * self._by_column(x)).sum(axis=(0, 1)).reshape(self.shape)
+        return (self.by_row(b) * self.by_column(x)).sum(axis=(0, 1)).reshape(self.shape)
 
     def inject(self, word: Structure, j: Array, x: Array) -> Array:
         """The influence that enters in a block: the sum over time of J times presynaptic value.
@@ -78,7 +70,7 @@ class Synapses:
             x: `(time, batch, source)`, or `(time, batch)` of ones for a bias.
 
         Returns:
-            `(batch, *stored_shape(word))`.
+            `(batch, ...)`, in the layout of that word.
         """
         if word is Structure.SCALAR:
             c = j[:, :, 0, 0]
@@ -88,15 +80,15 @@ class Synapses:
             flat = j.reshape(steps, batch, seeds * size).transpose(1, 2, 0) @ x.transpose(1, 0, 2)
             return flat.reshape(batch, *((seeds,) if word is Structure.FULL else ()), size, x.shape[-1])
         if word is Structure.DIAGONAL:
-            return (self._by_row(j[:, :, 0]) * self._by_column(x)).sum(axis=0)
-        return (self._by_row(j) * self._by_column(x)[:, :, None]).sum(axis=0)
+            return (self.by_row(j[:, :, 0]) * self.by_column(x)).sum(axis=0)
+        return (self.by_row(j) * self.by_column(x)[:, :, None]).sum(axis=0)
 
     def widen(self, s: Array, word: Structure, to: Structure) -> Array:
         """The same influence in a wider layout."""
         if word is Structure.SCALAR and to > word:
-            s, word = np.broadcast_to(self._by_column(s), (len(s), *self.shape)), Structure.DIAGONAL
+            s, word = np.broadcast_to(self.by_column(s), (len(s), *self.shape)), Structure.DIAGONAL
         if word is Structure.DIAGONAL and to > word:
-            s = self._by_row(np.eye(self.units, dtype=s.dtype)) * s[:, None]
+            s = self.by_row(np.eye(self.units, dtype=s.dtype)) * s[:, None]
         return s
 
     def carry(self, j_word: Structure, j: Array, word: Structure, s: Array) -> Array:
@@ -110,8 +102,8 @@ class Synapses:
             return j[:, 0, 0].reshape(len(s), *(1,) * (s.ndim - 1)) * s
         s = self.widen(s, word, Structure.DIAGONAL)
         if j_word is Structure.FULL:
-            return self._by_row(j) * s[:, None]
-        return self._by_row(j[:, 0]) * s
+            return self.by_row(j) * s[:, None]
+        return self.by_row(j[:, 0]) * s
 
     def contract(self, adjoint: Array, word: Structure, s: Array) -> Array:
         """Sum over the batch of adjoint `(batch, target)` times influence: a gradient."""
@@ -119,16 +111,12 @@ class Synapses:
             return np.tensordot(adjoint, s, ((0, 1), (0, 1)))
         if self.kind == "dense" and word is Structure.SCALAR:
             return adjoint.T @ s
-        return (self._by_row(adjoint) * self.widen(s, word, Structure.DIAGONAL)).sum(axis=0)
+        return (self.by_row(adjoint) * self.widen(s, word, Structure.DIAGONAL)).sum(axis=0)
 
 
 @dataclass(frozen=True)
 class Single:
     """Influence of a scalar weight: one number per unit of the target, `(batch, target)`, in every layout."""
-
-    def stored_shape(self, word: Structure, target: int) -> tuple[int, ...]:
-        """Shape of the stored influence of one sample."""
-        return (target,)
 
     def gradient(self, b: Array, x: Array) -> Array:
         """Sum over time, batch and units of adjoint times presynaptic value."""

@@ -1,28 +1,35 @@
 """What does a derived algorithm compute? The interpreter that defines it: one block at a time, in four moves.
 
 Forward, adjoint sweep, contract, advance (Schmidhuber 1992, Neural Computation 4(2):243-248, generalised to every path
-rule). With fixed weights the gradient does not depend on how time is cut into blocks.
+rule). With fixed weights and lossless layouts the gradient does not depend on how time is cut into blocks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 
-from forwardgrad.backends.influence import influence_of
+from forwardgrad.backends.estimates import KroneckerTraces, RankOneTraces
 from forwardgrad.backends.route import route
 from forwardgrad.backends.sweep import Adjoints, sweep
 from forwardgrad.backends.tape import Tape
+from forwardgrad.backends.traces import MaskedTraces, Part, Passed, Traces
 from forwardgrad.compiler import Plan
-from forwardgrad.compiler.product import Injection
 from forwardgrad.ops import Array
-from forwardgrad.structure import compose
 
 Params = Mapping[str, Array]
 Shape = tuple[int, int]
+
+_TRACES: Mapping[str, type[Traces]] = {
+    "lossless": Traces,
+    "snap": MaskedTraces,
+    "uoro": RankOneTraces,
+    "kronecker": KroneckerTraces,
+}
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,15 @@ class Memory:
 
     Args:
         values: per node that delayed edges read, `(lag, batch, size)`, the most recent first.
-        influence: per parameter and place, `(lag, batch, *layout)`.
+        influence: per parameter and part of what it stores, `(lag, batch, ...)`.
     """
 
     values: Mapping[str, Array]
-    influence: Mapping[tuple[str, int], Array]
+    influence: Mapping[tuple[str, Part], Array]
+
+    def of(self, name: str) -> dict[Part, Array]:
+        """What one parameter stores."""
+        return {part: array for (owner, part), array in self.influence.items() if owner == name}
 
 
 class Interpreter:
@@ -44,25 +55,22 @@ class Interpreter:
     Args:
         plan: the derived algorithm.
         dtype: of all arrays.
+
+    Raises:
+        RuleError: if a lossy layout does not fit a parameter.
     """
 
     def __init__(self, plan: Plan, dtype: Any) -> None:
         self.plan, self.dtype = plan, dtype
-        self.kinds = {name: influence_of(plan.network, plan.network.parameters[name]) for name in plan.entries}
+        self.traces = {
+            name: _TRACES[plan.rules[name].layout.partition("(")[0]](plan, name, dtype) for name in plan.entries
+        }
         self.loss_route = route(plan)
         self.place_routes = {place: route(plan, place) for place in plan.stored}
-        self.sites: dict[str, list[Injection]] = {name: [] for name in plan.entries}
-        for injection in plan.product.injections:
-            self.sites[injection.parameter].append(injection)
 
     def history(self) -> dict[str, int]:
         """How many past values of each node must be kept, where any."""
         return {name: n for name in self.plan.network.nodes if (n := self.plan.network.history(name))}
-
-    def influence_shape(self, name: str, place: int) -> tuple[int, ...]:
-        """Shape of one sample's influence of a parameter on a place, at one lag."""
-        size = self.plan.network.nodes[self.plan.product.places[place].node].size
-        return self.kinds[name].stored_shape(self.plan.layouts[name, place], size)
 
     def start(self, batch: int) -> Memory:
         """The memory before t = 0: initial values, and no influence."""
@@ -71,12 +79,8 @@ class Interpreter:
             name: np.broadcast_to(nodes[name].initial.astype(self.dtype), (n, batch, nodes[name].size)).copy()
             for name, n in self.history().items()
         }
-        influence = {
-            (name, place): np.zeros((self.plan.depth[place], batch, *self.influence_shape(name, place)), self.dtype)
-            for name, places in self.plan.entries.items()
-            for place in places
-        }
-        return Memory(values, influence)
+        stored = {name: traces.start(batch) for name, traces in self.traces.items()}
+        return Memory(values, {(name, part): array for name, own in stored.items() for part, array in own.items()})
 
     def forward(self, params: Params, values: Mapping[str, Array], inputs: Mapping[str, Array], shape: Shape) -> Tape:
         """Run the declared graph for a block.
@@ -89,80 +93,74 @@ class Interpreter:
         """
         return Tape(self.plan.network, params, values, inputs, *shape, self.dtype)
 
-    def gradients(self, tape: Tape, memory: Memory, losses: Mapping[str, Array]) -> dict[str, Array]:
+    def gradients(
+        self,
+        tape: Tape,
+        memory: Memory,
+        after: Memory | None,
+        losses: Mapping[str, Array],
+        signals: Mapping[str, Array],
+    ) -> dict[str, Array]:
         """The block's part of the gradient of each parameter, through the kept paths.
 
         Args:
             tape: the block's forward pass.
             memory: what came before the block.
+            after: the memory after the block; needed where a layout is lossy.
             losses: the gradient of the loss by each output node, `(steps, batch, size)`.
+            signals: the learning signals that the user gives, by node, shaped alike.
         """
-        seeds = {
-            (stop.place, t): losses[stop.node][t][:, None]
-            for stop in self.loss_route
-            if stop.node in losses
-            for t in range(tape.steps)
-        }
-        adjoints = sweep(tape, self.loss_route, seeds)
-        return {name: self._gradient(tape, memory, adjoints, name) for name in self.plan.entries}
+        seeds = self._seeds(tape, losses, signals)
+        last = {(place, t): seed for (place, t), seed in seeds.items() if t == tape.steps - 1}
+        earlier = {key: seed for key, seed in seeds.items() if key not in last}
+        whole = cache(lambda: sweep(tape, self.loss_route, seeds))
+        before_last = cache(lambda: sweep(tape, self.loss_route, earlier))
+        at_last = cache(lambda ends: sweep(tape, self.loss_route, last, ends))
+        grads: dict[str, Array] = {}
+        for name, traces in self.traces.items():
+            old = memory.of(name)
+            if not traces.lossy:
+                grads[name] = traces.within(tape, whole()) + traces.contract(whole().boundary, old)
+                continue
+            assert after is not None
+            ended = at_last(traces.places)
+            grads[name] = sum(
+                (traces.within(tape, found) + traces.contract(found.boundary, old) for found in (before_last(), ended)),
+                traces.contract({(place, 1): adjoint for place, adjoint in ended.held.items()}, after.of(name)),
+            )
+        return grads | {follower: grads[name].copy() for follower, name in self.plan.followers.items()}
 
-    def _gradient(self, tape: Tape, memory: Memory, adjoints: Adjoints, name: str) -> Array:
-        kind = self.kinds[name]
-        total = np.zeros(self.plan.network.parameters[name].shape, self.dtype)
-        for site in self.sites[name]:
-            if (found := adjoints.at_port(site.place, site.port)) is not None:
-                steps, b = found
-                total = total + kind.gradient(b[:, :, 0], self._presynaptic(tape, site)[steps])
-        for place in self.plan.entries[name]:
-            stored = memory.influence[name, place]
-            for lag in range(1, self.plan.depth[place] + 1):
-                if (adjoint := adjoints.boundary.get((place, lag))) is not None:
-                    word = self.plan.layouts[name, place]
-                    total = total + kind.contract(adjoint[:, 0], word, stored[lag - 1])
-        return total
+    def _seeds(
+        self, tape: Tape, losses: Mapping[str, Array], signals: Mapping[str, Array]
+    ) -> dict[tuple[int, int], Array]:
+        """The learning signals by place and step, `(batch, 1, size)`."""
+        sources = {"loss": losses, "given": signals, "none": dict[str, Array]()}
+        seeds: dict[tuple[int, int], Array] = {}
+        for stop in self.loss_route:
+            seed = sources[self.plan.product.places[stop.place].signal].get(stop.node)
+            if seed is not None:
+                seeds |= {(stop.place, t): seed[t][:, None] for t in range(tape.steps)}
+        return seeds
 
-    def _presynaptic(self, tape: Tape, site: Injection) -> Array:
-        """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
-        if site.edge is None:
-            return np.ones((tape.steps, tape.batch), self.dtype)
-        edge = self.plan.network.edges[site.edge]
-        return tape.values(edge.source, edge.delay)
+    @property
+    def lossy(self) -> bool:
+        """Whether the gradient of a block needs the memory after it."""
+        return any(traces.lossy for traces in self.traces.values())
 
     def advance(self, tape: Tape, memory: Memory) -> Memory:
-        """The memory after the block: influence' = Jacobian x influence + injections, per stored place and lag."""
-        values = {name: tape.last(name) for name in memory.values}
-        influence = {key: np.zeros_like(stored) for key, stored in memory.influence.items()}
-        for place in self.plan.stored:
-            size = self.plan.network.nodes[self.plan.product.places[place].node].size
-            names = [name for name, places in self.plan.entries.items() if place in places]
-            for lag in range(1, self.plan.depth[place] + 1):
-                if lag > tape.steps:  # the step lies before this block: only its lag has grown
-                    for name in names:
-                        influence[name, place][lag - 1] = memory.influence[name, place][lag - 1 - tape.steps]
-                    continue
-                seed = np.ones((tape.batch, 1, size), self.dtype)
-                adjoints = sweep(tape, self.place_routes[place], {(place, tape.steps - lag): seed})
-                for name in names:
-                    influence[name, place][lag - 1] = self._carried(tape, memory, adjoints, name, place)
-        return Memory(values, influence)
+        """The memory after the block."""
 
-    def _carried(self, tape: Tape, memory: Memory, adjoints: Adjoints, name: str, target: int) -> Array:
-        """The influence of a parameter on a place at a step of the block, `(batch, *layout)`."""
-        kind, words, layout = self.kinds[name], self.plan.words[target], self.plan.layouts[name, target]
-        total = np.zeros((tape.batch, *self.influence_shape(name, target)), self.dtype)
-        for site in self.sites[name]:
-            found = adjoints.at_port(site.place, site.port) if site.place in words else None
-            if found is None:
-                continue
-            steps, j = found
-            word = compose(words[site.place], self.plan.port_word(site.place, site.port))
-            injected = kind.inject(word, j, self._presynaptic(tape, site)[steps])
-            total += kind.widen(injected, word, layout)
-        for place in self.plan.entries[name]:
-            for lag in range(1, self.plan.depth[place] + 1):
-                if (j := adjoints.boundary.get((place, lag))) is None:
-                    continue
-                word, stored = words[place], self.plan.layouts[name, place]
-                carried = kind.carry(word, j, stored, memory.influence[name, place][lag - 1])
-                total += kind.widen(carried, compose(word, stored), layout)
-        return total
+        @cache
+        def rows(place: int, lag: int) -> Adjoints:
+            size = self.plan.network.nodes[self.plan.product.places[place].node].size
+            seed = np.ones((tape.batch, 1, size), self.dtype)
+            return sweep(tape, self.place_routes[place], {(place, tape.steps - lag): seed})
+
+        def pulled(seeds: Mapping[tuple[int, int], Array]) -> Adjoints:
+            by_step = {(place, tape.steps - lag): seed[:, None] for (place, lag), seed in seeds.items()}
+            return sweep(tape, self.loss_route, by_step)
+
+        block = Passed(tape, rows, pulled)
+        values = {name: tape.last(name) for name in memory.values}
+        stored = {name: traces.advance(block, memory.of(name)) for name, traces in self.traces.items()}
+        return Memory(values, {(name, part): array for name, own in stored.items() for part, array in own.items()})

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from forwardgrad.backends.weights import is_elementwise
 from forwardgrad.compiler import Plan
-from forwardgrad.compiler.labels import weight_structure
+from forwardgrad.compiler.factors import Factor, factor_structure
+from forwardgrad.compiler.product import Arc
 from forwardgrad.graph import Edge
 from forwardgrad.structure import Structure, compose
 
@@ -22,12 +24,20 @@ class Link:
 
     Args:
         edge: the declared edge.
-        port: the place and port whose adjoint is pulled.
-        widen_before, widen_after: whether the adjoint is made wide before or after the transposed weight.
+        delay: in steps.
+        factor: what it multiplies credit by.
+        elementwise: whether that multiplies entry by entry.
+        port: the place and port whose adjoint is pulled; no port for the adjoint of the node itself.
+        size: of the node at the far end.
+        widen_before, widen_after: whether the adjoint is made wide before or after the factor.
     """
 
     edge: Edge
-    port: tuple[int, str]
+    delay: int
+    factor: Factor
+    elementwise: bool
+    port: tuple[int, str | None]
+    size: int
     widen_before: bool
     widen_after: bool
 
@@ -37,12 +47,12 @@ class Gate:
     """A port of a place, as the adjoint of its node passes through the op.
 
     Args:
-        port: its name.
+        port: its name, or `None` for the node itself: what a constant in place of a Jacobian is multiplied by.
         mixes: whether the derivative by it is `full`.
         widen: whether the adjoint is made wide before.
     """
 
-    port: str
+    port: str | None
     mixes: bool
     widen: bool
 
@@ -79,42 +89,43 @@ def route(plan: Plan, target: int | None = None) -> tuple[Stop, ...]:
     """
     words = None if target is None else plan.words[target]
     leaving = plan.product.arcs_from()
-    used = {(injection.place, injection.port) for injection in plan.product.injections}
-    used |= {(arc.target, plan.network.edges[arc.edge].port) for arc in plan.product.arcs}
+    used: set[tuple[int, str | None]] = {(i.place, i.port) for i in plan.product.injections}
+    used |= {_port(plan, arc) for arc in plan.product.arcs}
     wide = Structure.FULL
 
-    def link(place: int, target: int, edge: Edge) -> Link:
-        if words is None:
-            return Link(edge, (target, edge.port), False, False)
-        at_port = compose(words[target], plan.port_word(target, edge.port))
-        pulled = compose(at_port, weight_structure(edge))
+    def link(arc: Arc) -> Link:
+        edge, port = plan.network.edges[arc.edge], _port(plan, arc)
+        before = after = False
+        if words is not None:
+            at_port = compose(words[arc.target], plan.port_word(*port))
+            pulled = compose(at_port, factor_structure(edge, arc.factor))
+            before = pulled is wide and at_port is not wide
+            after = words[arc.source] is wide and pulled is not wide
         return Link(
-            edge,
-            (target, edge.port),
-            pulled is wide and at_port is not wide,
-            words[place] is wide and pulled is not wide,
+            edge, arc.delay, arc.factor, is_elementwise(edge, arc.factor), port, plan.size(arc.target), before, after
         )
 
-    def gate(place: int, port: str) -> Gate:
-        word = plan.port_word(place, port)
-        widen = words is not None and word is wide and words[place] is not wide
-        return Gate(port, word is wide, widen)
+    def gate(place: int, port: str | None) -> Gate:
+        mixes = plan.port_word(place, port) is wide
+        return Gate(port, mixes, words is not None and mixes and words[place] is not wide)
 
     def stop(place: int) -> Stop:
         node = plan.network.nodes[plan.product.places[place].node]
         kept = [arc for arc in leaving[place] if words is None or arc.target in words]
+        ports = [port for port in (*node.ports, None) if (place, port) in used]
         return Stop(
             place=place,
             node=node.name,
             size=node.size,
             depth=plan.depth[place],
             widen_seed=words is not None and words[place] is wide,
-            links=tuple(link(place, arc.target, plan.network.edges[arc.edge]) for arc in kept),
-            gates=tuple(
-                gate(place, port)
-                for port in node.ports
-                if (place, port) in used and plan.port_word(place, port) is not Structure.ZERO
-            ),
+            links=tuple(link(arc) for arc in kept),
+            gates=tuple(gate(place, p) for p in ports if plan.port_word(place, p) is not Structure.ZERO),
         )
 
     return tuple(stop(place) for place in plan.order if words is None or place in words)
+
+
+def _port(plan: Plan, arc: Arc) -> tuple[int, str | None]:
+    """The place and port whose adjoint an arc brings back."""
+    return arc.target, None if arc.factor.numeric else plan.network.edges[arc.edge].port

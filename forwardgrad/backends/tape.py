@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.backends.weights import ACTIONS, arrays
+from forwardgrad.backends.weights import Weights, apply
 from forwardgrad.graph import Network
 from forwardgrad.ops import Array
 
@@ -36,7 +36,7 @@ class Tape:
         dtype: Any,
     ) -> None:
         self.network, self.params, self.steps, self.batch, self.dtype = network, params, steps, batch, dtype
-        self.weights = arrays(network, params, dtype)
+        self.weights = Weights(network, params, dtype)
         self.history = {name: len(past[name]) if name in past else 0 for name in network.nodes}
         self._values = {
             name: np.empty((self.history[name] + steps, batch, node.size), dtype)
@@ -62,7 +62,7 @@ class Tape:
             port[t] = 0
         for edge in self.network.into[name]:
             x = self._values[edge.source][self.history[edge.source] + t - edge.delay]
-            ports[node.ports.index(edge.port)][t] += ACTIONS[edge.kind].forward(self.weights[edge.name], x)
+            ports[node.ports.index(edge.port)][t] += apply(edge, self.weights.of(edge), x)
         if node.bias is not None:
             ports[node.ports.index(node.bias_port)][t] += self.params[node.bias]
         self._values[name][self.history[name] + t] = node.op.evaluate([port[t] for port in ports], node.options)

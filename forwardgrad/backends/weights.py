@@ -1,56 +1,104 @@
-"""How does an edge's weight act on values, and its transpose on adjoints? One row per weight kind."""
+"""How does an edge's weight act on values, and what stands in its place on adjoints? One row per kind of factor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
+from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Network
 from forwardgrad.ops import Array
 
+ELEMENTWISE = frozenset({"scalar", "diagonal"})
+"""Weight kinds whose array multiplies entry by entry; `identity` has none, the others are matrices."""
 
-@dataclass(frozen=True)
-class Action:
-    """What a weight does.
+
+def apply(edge: Edge, weight: Any, x: Array) -> Array:
+    """An edge's weight times values `(..., source)`: `(..., target)`."""
+    if edge.kind == "identity":
+        return x
+    return weight * x if edge.kind in ELEMENTWISE else x @ weight.T
+
+
+def pull(elementwise: bool, factor: Any, b: Array) -> Array:
+    """A factor's transpose times adjoints `(..., target)`: `(..., source)`; `None` is the identity."""
+    if factor is None:
+        return b
+    return b * factor if elementwise else b @ factor
+
+
+def is_elementwise(edge: Edge, factor: Factor) -> bool:
+    """Whether a factor multiplies entry by entry."""
+    return factor.numeric or factor.kind == "diagonal" or edge.kind in ELEMENTWISE or edge.kind == "identity"
+
+
+class Weights:
+    """The arrays of a block's weights, and of what rules put in their place, each made when it is first asked for.
 
     Args:
-        forward: `forward(w, x)` for values `(..., source)`, giving `(..., target)`.
-        transposed: `transposed(w, b)` for adjoints `(..., target)`, giving `(..., source)`.
+        network: the validated graph.
+        params: parameters, and matrices of adaptive feedback, by name.
+        dtype: of the arrays.
     """
 
-    forward: Callable[[Any, Array], Array]
-    transposed: Callable[[Any, Array], Array]
+    def __init__(self, network: Network, params: Mapping[str, Array], dtype: Any) -> None:
+        self.network, self.params, self.dtype = network, params, dtype
+        self._made: dict[tuple[str, Factor], Any] = {}
+
+    def of(self, edge: Edge, factor: Factor = WEIGHT) -> Any:
+        """The array of a factor on an edge: a number, `(size,)`, `(target, source)`; `None` for an identity."""
+        key = (edge.name, factor)
+        if key not in self._made:
+            self._made[key] = _MAKE[factor.kind](self, edge, factor)
+        return self._made[key]
+
+    def matrix(self, edge: Edge, array: Any) -> Any:
+        """A sparse weight's array as a matrix; any other as it is."""
+        array = None if array is None else np.asarray(array, dtype=self.dtype)
+        if edge.pattern is None or array is None:
+            return array
+        matrix = np.zeros(edge.pattern.shape, dtype=self.dtype)
+        matrix[edge.pattern.rows, edge.pattern.columns] = array
+        return matrix
 
 
-_IDENTITY = Action(lambda w, x: x, lambda w, b: b)
-_ELEMENTWISE = Action(lambda w, x: w * x, lambda w, b: b * w)
-_MATRIX = Action(lambda w, x: x @ w.T, lambda w, b: b @ w)
-
-ACTIONS: Mapping[str, Action] = {
-    "identity": _IDENTITY,
-    "scalar": _ELEMENTWISE,
-    "diagonal": _ELEMENTWISE,
-    "dense": _MATRIX,
-    "sparse": _MATRIX,
-}
-"""By weight kind; a sparse weight acts as the matrix that `arrays` makes of it."""
+def _weight(weights: Weights, edge: Edge, factor: Factor) -> Any:
+    return weights.matrix(edge, weights.params[edge.param] if edge.param is not None else edge.value)
 
 
-def arrays(network: Network, params: Mapping[str, Array], dtype: Any) -> dict[str, Any]:
-    """The array of every edge's weight, by edge name; `None` for an identity."""
-    return {edge.name: _array(edge, params, dtype) for edge in network.edges.values()}
+def _diagonal(weights: Weights, edge: Edge, factor: Factor) -> Any:
+    return np.diagonal(weights.of(edge))
 
 
-def _array(edge: Edge, params: Mapping[str, Array], dtype: Any) -> Any:
-    given = params[edge.param] if edge.param is not None else edge.value
-    if given is None:
-        return None
-    array = np.asarray(given, dtype=dtype)
-    if edge.pattern is None:
-        return array
-    matrix = np.zeros(edge.pattern.shape, dtype=dtype)
-    matrix[edge.pattern.rows, edge.pattern.columns] = array
+def _rest(weights: Weights, edge: Edge, factor: Factor) -> Any:
+    matrix = weights.of(edge).copy()
+    np.fill_diagonal(matrix, 0)
     return matrix
+
+
+def _random(weights: Weights, edge: Edge, factor: Factor) -> Any:
+    array = weights.params[edge.param] if edge.param is not None else np.asarray(edge.value)
+    return weights.matrix(edge, random_feedback(edge.name, array.shape, factor.seed))
+
+
+def _adaptive(weights: Weights, edge: Edge, factor: Factor) -> Any:
+    return weights.matrix(edge, weights.params[feedback_name(edge.name)])
+
+
+def _numbers(weights: Weights, edge: Edge, factor: Factor) -> Any:
+    values = np.asarray(factor.values, dtype=weights.dtype)
+    return values if len(values) > 1 else values[0]
+
+
+_MAKE: Mapping[str, Callable[[Weights, Edge, Factor], Any]] = {
+    "weight": _weight,
+    "diagonal": _diagonal,
+    "rest": _rest,
+    "random": _random,
+    "adaptive": _adaptive,
+    "constant": _numbers,
+    "leak": _numbers,
+}

@@ -14,6 +14,7 @@ class Kind(Enum):
     KEPT_BY_CREDIT = "kept by credit"
     MODES_MERGED = "modes merged"
     PLACE_DROPPED = "no kept path to a loss"
+    LEAK_FILTERED = "leak filters its sources"
     LAYOUT = "layout"
 
 

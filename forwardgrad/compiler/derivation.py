@@ -20,7 +20,8 @@ class Derived:
         shapes: the shape of each for one sample and one lag.
         lags: how many past steps of each are stored.
         exact: whether the gradient is exact with respect to the declared derivatives, by proof on the product.
-        dropped: the edges at which credit is dropped; empty if and only if exact.
+        dropped: the edges at which credit is dropped.
+        reasons: what else keeps the gradient from being exact, in words.
         bytes: of influence, per sample.
     """
 
@@ -31,6 +32,7 @@ class Derived:
     lags: Mapping[str, int]
     exact: bool
     dropped: tuple[str, ...]
+    reasons: tuple[str, ...]
     bytes: int
 
     @property
@@ -45,8 +47,9 @@ class Derived:
 
     @property
     def verdict(self) -> str:
-        """`exact`, or the edges at which credit is dropped."""
-        return "exact" if self.exact else "drops " + ", ".join(self.dropped)
+        """`exact`, or the edges at which credit is dropped and what else stands in the way."""
+        drops = ["drops " + ", ".join(self.dropped)] if self.dropped else []
+        return "exact" if self.exact else "; ".join([*drops, *self.reasons])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,12 +1,13 @@
-"""Is a parameter's gradient exact, and if not, at which edges does its rule drop credit? By proof on the product."""
+"""Is a parameter's gradient exact, and if not, why not? By proof on the product."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from forwardgrad.compiler.product import Product
 from forwardgrad.compiler.pruning import reaching_nodes
 from forwardgrad.graph import Network
+from forwardgrad.rule import Rule
 
 
 def dropped_edges(network: Network, product: Product, outputs: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -28,3 +29,27 @@ def dropped_edges(network: Network, product: Product, outputs: Collection[str]) 
         edges = {cut.edge for cut in losses if cut.source in reached}
         dropped[parameter] = tuple(name for name in network.edges if name in edges)
     return dropped
+
+
+def substitutions(product: Product, rules: Mapping[str, Rule]) -> dict[str, tuple[str, ...]]:
+    """What else keeps each parameter's gradient from being exact, in words: none, if nothing does.
+
+    Args:
+        product: the pruned product: only what leads on to a learning signal counts.
+        rules: the rule of each parameter.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, rule in rules.items():
+        starts = [i.place for i in product.injections if i.parameter == name]
+        reached = set(product.reach(starts))
+        reasons = dict.fromkeys(
+            f"{arc.factor} on {arc.edge}" for arc in product.arcs if arc.source in reached and not arc.factor.exact
+        )
+        if rule.signalled and starts:
+            reasons["learning signal of the user's"] = None
+        if rule.layout != "lossless" and starts:
+            reasons[f"layout {rule.layout}"] = None
+        if not rule.carry and starts:
+            reasons["no carry over the ends of blocks"] = None
+        found[name] = tuple(reasons)
+    return found

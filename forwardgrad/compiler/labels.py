@@ -28,11 +28,24 @@ class Labels:
         nodes: what rules see of each node, by name.
         edges: what rules see of each edge, by name.
         components: the component of each node: its number.
+        populations: the population of each node: its number. Nodes linked by non-mixing edges inside one component
+            are one population: different quantities of the same units.
     """
 
     nodes: Mapping[str, NodeView]
     edges: Mapping[str, EdgeView]
     components: Mapping[str, int]
+    populations: Mapping[str, int]
+
+    def autapses(self, network: Network, edge: Edge) -> bool:
+        """Whether the diagonal of an edge's weight leads each unit to itself: a mixing weight within one population."""
+        view = self.edges[edge.name]
+        return (
+            weight_structure(edge) is Structure.FULL
+            and port_structure(network, edge.target, edge.port) is not Structure.FULL
+            and view.recurrent
+            and self.populations[edge.source] == self.populations[edge.target]
+        )
 
 
 def weight_structure(edge: Edge) -> Structure:
@@ -51,6 +64,11 @@ def edge_structure(network: Network, edge: Edge) -> Structure:
     return compose(port_structure(network, edge.target, edge.port), weight_structure(edge))
 
 
+def edge_mixes(network: Network, edge: Edge) -> bool:
+    """Whether an edge's Jacobian moves credit between units."""
+    return Structure.FULL in (weight_structure(edge), port_structure(network, edge.target, edge.port))
+
+
 def label(network: Network, outputs: Collection[str]) -> Labels:
     """Label a network.
 
@@ -62,8 +80,12 @@ def label(network: Network, outputs: Collection[str]) -> Labels:
     recurrent = {edge.name: components[edge.source] == components[edge.target] for edge in network.edges.values()}
     states = {edge.source for edge in network.edges.values() if edge.delay and recurrent[edge.name]}
     with_output = {components[name] for name in outputs}
+    layers = {components[edge.source] for edge in network.edges.values() if recurrent[edge.name]}
     nodes = {
-        name: NodeView(name, name in states, name in outputs, components[name] in with_output) for name in network.nodes
+        name: NodeView(
+            name, name in states, name in outputs, components[name] in with_output, components[name] in layers
+        )
+        for name in network.nodes
     }
     edges = {
         edge.name: EdgeView(
@@ -71,14 +93,21 @@ def label(network: Network, outputs: Collection[str]) -> Labels:
             target=edge.target,
             key=edge.key,
             delay=edge.delay,
-            mixing=weight_structure(edge) is Structure.FULL
-            or port_structure(network, edge.target, edge.port) is Structure.FULL,
+            mixing=edge_mixes(network, edge),
             recurrent=recurrent[edge.name],
             role=edge.role,
         )
         for edge in network.edges.values()
     }
-    return Labels(nodes, edges, components)
+    links = [(edge.source, edge.target) for edge in edges.values() if edge.recurrent and not edge.mixing]
+    return Labels(nodes, edges, components, _populations(network, links))
+
+
+def _populations(network: Network, links: list[tuple[str, str]]) -> dict[str, int]:
+    graph: nx.Graph[str] = nx.Graph()
+    graph.add_nodes_from(network.nodes)
+    graph.add_edges_from(links)
+    return {name: number for number, nodes in enumerate(nx.connected_components(graph)) for name in nodes}
 
 
 def _components(network: Network) -> dict[str, int]:

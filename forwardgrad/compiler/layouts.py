@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from forwardgrad.compiler.labels import edge_structure, port_structure
+from forwardgrad.compiler.factors import arc_structure
+from forwardgrad.compiler.labels import port_structure
 from forwardgrad.compiler.product import Product
-from forwardgrad.graph import Network
+from forwardgrad.graph import Network, Parameter
 from forwardgrad.structure import Structure, compose, join
 
 
-def depths(network: Network, product: Product) -> tuple[int, ...]:
+def depths(product: Product) -> tuple[int, ...]:
     """How many past steps of each place kept delayed edges read: the largest delay that leaves it."""
     deepest = [0] * len(product.places)
     for arc in product.arcs:
-        deepest[arc.source] = max(deepest[arc.source], network.edges[arc.edge].delay)
+        deepest[arc.source] = max(deepest[arc.source], arc.delay)
     return tuple(deepest)
 
 
@@ -30,7 +31,7 @@ def words_to(network: Network, product: Product, target: int) -> dict[int, Struc
     while queue:
         here = queue.popleft()
         for arc in entering[here]:
-            word = compose(words[here], edge_structure(network, network.edges[arc.edge]))
+            word = compose(words[here], arc_structure(network, network.edges[arc.edge], arc.factor))
             before = words.get(arc.source, Structure.ZERO)
             if join(before, word) > before:
                 words[arc.source] = join(before, word)
@@ -38,13 +39,37 @@ def words_to(network: Network, product: Product, target: int) -> dict[int, Struc
     return words
 
 
-def entries(product: Product, depth: Sequence[int]) -> dict[str, tuple[int, ...]]:
-    """The places at which each parameter's influence is stored: those it reaches and a kept delayed edge leaves."""
+def entries(product: Product, depth: Sequence[int], carried: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """The places at which each parameter's influence is stored: those it reaches and a kept delayed edge leaves.
+
+    Args:
+        product: the pruned product.
+        depth: how many past steps of each place are read.
+        carried: the parameters whose influence is carried over the ends of blocks; the others store nothing.
+    """
     stored: dict[str, tuple[int, ...]] = {}
-    for name in dict.fromkeys(injection.parameter for injection in product.injections):
+    for name in dict.fromkeys(i.parameter for i in product.injections if i.parameter in carried):
         reached = product.reach([i.place for i in product.injections if i.parameter == name])
         stored[name] = tuple(index for index in reached if depth[index])
     return stored
+
+
+def stored_shape(network: Network, parameter: Parameter, word: Structure, target: int) -> tuple[int, ...]:
+    """Shape of one sample's influence of a parameter on a place, at one lag, in the layout of that word.
+
+    Args:
+        network: the validated graph.
+        parameter: whose influence.
+        word: structure word of the Jacobian that leads from where the parameter enters to the place.
+        target: number of units of the place's node.
+    """
+    if parameter.kind == "scalar":
+        return (target,)
+    if word is Structure.FULL:
+        return (target, *parameter.shape)
+    if word is Structure.DIAGONAL:
+        return parameter.shape
+    return (network.nodes[network.edges[parameter.edges[0]].source].size,) if parameter.edges else ()
 
 
 def layouts(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
 from forwardgrad.compiler.decisions import Decision, Kind
-from forwardgrad.compiler.exactness import dropped_edges
+from forwardgrad.compiler.exactness import dropped_edges, substitutions
+from forwardgrad.compiler.factors import feedback_name
 from forwardgrad.compiler.labels import Labels, label, port_structure
-from forwardgrad.compiler.layouts import depths, entries, layouts, words_to
+from forwardgrad.compiler.layouts import depths, entries, layouts, stored_shape, words_to
+from forwardgrad.compiler.leaks import filter_sources
 from forwardgrad.compiler.product import Product, multiply
 from forwardgrad.compiler.pruning import live_places, merge, prune
 from forwardgrad.compiler.schedule import sweep_order
-from forwardgrad.graph import Network
-from forwardgrad.paths import PathRule
-from forwardgrad.structure import Structure, compose
+from forwardgrad.errors import RuleError
+from forwardgrad.graph import Network, Parameter
+from forwardgrad.rule import Rule
+from forwardgrad.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,11 @@ class Plan:
         entries: per parameter, the places at which its influence is stored.
         words: per stored place, the structure word of its Jacobian by each place that leads to it.
         layouts: per parameter and stored place, the structure word its influence is stored in.
-        dropped: per parameter, the edges at which it loses credit; none: its gradient is exact.
+        rules: the rule of each trained parameter.
+        dropped: per parameter, the edges at which it loses credit.
+        reasons: per parameter, what else keeps its gradient from being exact.
+        untrained: the trainable parameters that their rule leaves as they are; they have no gradient.
+        followers: the parameters of adaptive feedback, each with the trained parameter whose gradient it takes.
         dead: the trainable parameters without a kept path to a loss.
         decisions: what was decided on the way.
     """
@@ -45,65 +53,126 @@ class Plan:
     entries: Mapping[str, tuple[int, ...]]
     words: Mapping[int, Mapping[int, Structure]]
     layouts: Mapping[tuple[str, int], Structure]
+    rules: Mapping[str, Rule]
     dropped: Mapping[str, tuple[str, ...]]
+    reasons: Mapping[str, tuple[str, ...]]
+    untrained: tuple[str, ...]
+    followers: Mapping[str, str]
     dead: tuple[str, ...]
     decisions: tuple[Decision, ...]
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters: those of the graph, and matrices of adaptive feedback."""
+        extra: dict[str, Parameter] = {}
+        for name, followed in self.followers.items():
+            extra[name] = replace(self.network.parameters[followed], name=name, edges=())
+        return {**self.network.parameters, **extra}
 
     @property
     def stored(self) -> tuple[int, ...]:
         """The places at which some parameter's influence is stored, in increasing order."""
         return tuple(sorted(self.words))
 
-    def port_word(self, place: int, port: str) -> Structure:
-        """The structure word of the derivative of a place's node by a port."""
+    def size(self, place: int) -> int:
+        """Number of units of a place's node."""
+        return self.network.nodes[self.product.places[place].node].size
+
+    def port_word(self, place: int, port: str | None) -> Structure:
+        """The structure word of the derivative of a place's node by a port, or by itself."""
+        if port is None:
+            return Structure.SCALAR
         return port_structure(self.network, self.product.places[place].node, port)
 
-    def seed_word(self, target: int, place: int, port: str) -> Structure:
-        """The structure word of the Jacobian of a stored place by a port of a place that leads to it."""
-        return compose(self.port_word(place, port), self.words[target][place])
 
-
-def make_plan(network: Network, outputs: Sequence[str], rules: Mapping[str, PathRule]) -> Plan:
+def make_plan(network: Network, outputs: Sequence[str], rules: Mapping[str, Rule]) -> Plan:
     """Compile: label, multiply, prune, merge, lay out, order.
 
     Args:
         network: the validated graph.
         outputs: the nodes that have a loss.
-        rules: the path rule of each trainable parameter.
+        rules: the rule of each trainable parameter.
 
     Raises:
         RuleError: if a rule cannot serve this graph.
     """
     labels = label(network, outputs)
     explored = multiply(network, labels, rules)
-    product = merge(prune(explored, outputs))
-    depth = depths(network, product)
-    stored = entries(product, depth)
-    words = {place: words_to(network, product, place) for place in sorted({p for ps in stored.values() for p in ps})}
-    words_of_layouts = layouts(network, product, stored, words)
+    trained = {name: rule for name, rule in rules.items() if name not in explored.untrained}
+    carried = [name for name, rule in trained.items() if rule.carry]
+    product, filtered = filter_sources(
+        network, merge(prune(explored)), lambda product: _influences(network, product, carried).numbers
+    )
+    found = _influences(network, product, carried)
     alive = {injection.parameter for injection in product.injections}
     return Plan(
         network=network,
         labels=labels,
         outputs=tuple(outputs),
         product=product,
-        depth=depth,
+        depth=found.depth,
         order=sweep_order(network, product),
-        entries={name: stored.get(name, ()) for name in rules},
-        words=words,
-        layouts=words_of_layouts,
-        dropped={**dict.fromkeys(rules, ()), **dropped_edges(network, explored, outputs)},
-        dead=tuple(name for name in rules if name not in alive),
-        decisions=tuple(_decisions(network, explored, product, outputs, words_of_layouts)),
+        entries={name: found.entries.get(name, ()) for name in trained},
+        words=found.words,
+        layouts=found.layouts,
+        rules=trained,
+        dropped={**dict.fromkeys(trained, ()), **dropped_edges(network, explored, outputs)},
+        reasons=substitutions(product, trained),
+        untrained=explored.untrained,
+        followers=_followers(network, product, trained),
+        dead=tuple(name for name in trained if name not in alive),
+        decisions=tuple(_decisions(network, explored, product, found.layouts, filtered)),
     )
+
+
+@dataclass(frozen=True)
+class _Influences:
+    """What a product stores: fields of a `Plan`, and their numbers a sample."""
+
+    depth: tuple[int, ...]
+    entries: Mapping[str, tuple[int, ...]]
+    words: Mapping[int, Mapping[int, Structure]]
+    layouts: Mapping[tuple[str, int], Structure]
+    numbers: int
+
+
+def _influences(network: Network, product: Product, carried: Collection[str]) -> _Influences:
+    depth = depths(product)
+    stored = entries(product, depth, carried)
+    words = {place: words_to(network, product, place) for place in sorted({p for ps in stored.values() for p in ps})}
+    found = layouts(network, product, stored, words)
+    numbers = sum(
+        depth[place] * prod(stored_shape(network, network.parameters[name], word, _size(network, product, place)))
+        for (name, place), word in found.items()
+    )
+    return _Influences(depth, stored, words, found, numbers)
+
+
+def _size(network: Network, product: Product, place: int) -> int:
+    return network.nodes[product.places[place].node].size
+
+
+def _followers(network: Network, product: Product, trained: Collection[str]) -> dict[str, str]:
+    followers: dict[str, str] = {}
+    for arc in product.arcs:
+        if arc.factor.kind != "adaptive":
+            continue
+        followed = network.edges[arc.edge].param or ""
+        if followed not in trained:
+            raise RuleError(
+                f"adaptive feedback on edge {arc.edge!r}: its weight {followed!r} is not trained.",
+                "Adaptive feedback changes as the weight does; use random feedback.",
+            )
+        followers[feedback_name(arc.edge)] = followed
+    return followers
 
 
 def _decisions(
     network: Network,
     explored: Product,
     product: Product,
-    outputs: Sequence[str],
     found: Mapping[tuple[str, int], Structure],
+    filtered: Sequence[str],
 ) -> list[Decision]:
     def at(place: int) -> str:
         return f"{explored.places[place].node} in mode {explored.places[place].label}"
@@ -117,7 +186,7 @@ def _decisions(
         for arc in explored.arcs
         if network.edges[arc.edge].credit == "keep"
     ]
-    live = live_places(explored, outputs)
+    live = live_places(explored)
     decisions += [
         Decision(Kind.PLACE_DROPPED, at(index), "no loss behind it")
         for index in range(len(explored.places))
@@ -126,6 +195,7 @@ def _decisions(
     decisions += [
         Decision(Kind.MODES_MERGED, place.node, place.label) for place in product.places if "|" in place.label
     ]
+    decisions += [Decision(Kind.LEAK_FILTERED, node, "its leak commutes with the weights into it") for node in filtered]
     decisions += [
         Decision(Kind.LAYOUT, f"{name} on {product.places[place].node}", f"{word}, mode {product.places[place].label}")
         for (name, place), word in found.items()

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-from forwardgrad.compiler.labels import Labels, edge_structure, port_structure
-from forwardgrad.errors import RuleError
-from forwardgrad.graph import Network
+from forwardgrad.compiler.factors import WEIGHT, Factor, readings
+from forwardgrad.compiler.labels import Labels, port_structure
+from forwardgrad.errors import RuleError, did_you_mean
+from forwardgrad.graph import Edge, Network
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
+from forwardgrad.rule import LABELS, Rule
 from forwardgrad.structure import Structure
 
 LIMIT = 50_000
@@ -22,19 +25,30 @@ LIMIT = 50_000
 
 @dataclass(frozen=True)
 class Place:
-    """A node in a mode; `label` is the mode's name, unique among the places of the node."""
+    """A node in a mode.
+
+    Args:
+        node: its name.
+        label: the mode's name, unique among the places of the node.
+        signal: what seeds the sweep here: `loss`, `given` by the user, or `none`.
+        filtered: the leaky node by whose leak this place filters what it holds; `None` for the node itself.
+    """
 
     node: str
     label: str
+    signal: str = "none"
+    filtered: str | None = None
 
 
 @dataclass(frozen=True)
 class Arc:
-    """A kept edge between two places (their indices)."""
+    """A kept edge between two places (their indices), with its delay and what it multiplies credit by."""
 
     edge: str
     source: int
     target: int
+    delay: int
+    factor: Factor = WEIGHT
 
 
 @dataclass(frozen=True)
@@ -65,12 +79,14 @@ class Product:
         arcs: its edges.
         injections: where parameters enter.
         dropped: the cuts that were met, their sources being indices of the product as it was explored.
+        untrained: the parameters that their rule leaves as they are.
     """
 
     places: tuple[Place, ...]
     arcs: tuple[Arc, ...]
     injections: tuple[Injection, ...]
     dropped: tuple[Dropped, ...]
+    untrained: tuple[str, ...] = ()
 
     def arcs_from(self) -> list[list[Arc]]:
         """The arcs that leave each place."""
@@ -99,30 +115,29 @@ class Product:
 
 
 class _Explorer:
-    """Explores the product of one network with several automata, breadth first from the injections."""
+    """Explores the product of one network with several rules, breadth first from the injections."""
 
     def __init__(self, network: Network, labels: Labels) -> None:
         self.network, self.labels = network, labels
-        self.rules: list[PathRule] = []
+        self.rules: list[Rule] = []
+        self.readings: list[dict[str, list[tuple[Edge, EdgeView, Factor]]]] = []
         self.index: dict[tuple[int, str, Mode], int] = {}
         self.queue: deque[tuple[int, str, Mode]] = deque()
         self.arcs: list[Arc] = []
         self.dropped: list[Dropped] = []
-        self.leaving = {
-            name: [
-                edge
-                for edge in network.edges.values()
-                # A port of structure `zero` passes no credit under any rule: such an edge is no path at all.
-                if edge.source == name and edge_structure(network, edge) is not Structure.ZERO
-            ]
-            for name in network.nodes
-        }
 
-    def rule(self, rule: PathRule) -> int:
-        if rule not in self.rules:
-            rule.check(self.labels.edges.keys())
-            self.rules.append(rule)
-        return self.rules.index(rule)
+    def rule(self, rule: Rule) -> int:
+        """The number of a rule; equal rules share their places."""
+        if rule in self.rules:
+            return self.rules.index(rule)
+        _check(rule, self.labels)
+        leaving: dict[str, list[tuple[Edge, EdgeView, Factor]]] = {name: [] for name in self.network.nodes}
+        for edge in self.network.edges.values():
+            found = readings(self.network, self.labels, rule, edge)
+            leaving[edge.source] += [(edge, view, factor) for view, factor in found]
+        self.rules.append(rule)
+        self.readings.append(leaving)
+        return len(self.rules) - 1
 
     def place(self, rule: int, node: str, mode: Mode) -> int:
         found = (rule, node, mode)
@@ -141,28 +156,35 @@ class _Explorer:
         return known
 
     def explore(self) -> None:
+        """Follow every edge from every place."""
         while self.queue:
             rule, node, mode = self.queue.popleft()
             source = self.index[rule, node, mode]
-            for edge in self.leaving[node]:
-                view, target = self.labels.edges[edge.name], self.labels.nodes[edge.target]
-                after = _advance(self.rules[rule], mode, view, target, edge.credit)
+            for edge, view, factor in self.readings[rule][node]:
+                target = self.labels.nodes[edge.target]
+                after = _advance(self.rules[rule].paths, mode, view, target, edge.credit)
                 if after is None:
                     self.dropped.append(Dropped(edge.name, source, edge.credit == "cut"))
-                else:
-                    self.arcs.append(Arc(edge.name, source, self.place(rule, edge.target, after)))
+                    continue
+                self.arcs.append(Arc(edge.name, source, self.place(rule, edge.target, after), edge.delay, factor))
+
+    def signal(self, rule: int, node: str) -> str:
+        """What seeds a place of this rule and node."""
+        view = self.labels.nodes[node]
+        if self.rules[rule].signalled:
+            return "given" if self.rules[rule].signals(view) else "none"
+        return "loss" if view.output else "none"
 
 
-def _start(rule: PathRule, node: NodeView) -> Mode:
-    try:
-        mode = rule.start(node)
-    except Exception as error:
-        raise RuleError(
-            f"rule '{rule}': start(node {node.name!r}) failed.", f"{type(error).__name__}: {error}"
-        ) from error
-    if mode is None:
-        raise RuleError(f"rule '{rule}': start(node {node.name!r}) returned None.", "A mode is anything but None.")
-    return mode
+def _check(rule: Rule, labels: Labels) -> None:
+    """Refuse a rule whose patterns or edges are not those of the graph."""
+    rule.paths.check(labels.edges.keys())
+    for axis, pairs in (("feedback", rule.feedback), ("operator", rule.operator)):
+        for pattern, word in pairs:
+            names = labels.nodes if word == "signal" else labels.edges
+            known = pattern in LABELS if axis == "operator" else pattern == "*"
+            if not known and not any(fnmatchcase(name, pattern) for name in names):
+                raise RuleError(f"rule '{rule}': {axis} on {pattern!r} fits nothing.", did_you_mean(pattern, names))
 
 
 def _advance(rule: PathRule, mode: Mode, edge: EdgeView, target: NodeView, credit: str | None) -> Mode | None:
@@ -175,34 +197,44 @@ def _advance(rule: PathRule, mode: Mode, edge: EdgeView, target: NodeView, credi
         ) from error
 
 
-def multiply(network: Network, labels: Labels, rules: Mapping[str, PathRule]) -> Product:
+def multiply(network: Network, labels: Labels, rules: Mapping[str, Rule]) -> Product:
     """The product of the network with the rule of each parameter, as far as credit reaches.
 
     Args:
         network: the validated graph.
         labels: its labels.
-        rules: the path rule of each trainable parameter; equal rules share their places.
+        rules: the rule of each trainable parameter.
 
     Raises:
         RuleError: if a rule returns a mode it must not, has no end of modes, or names an unknown edge.
     """
     explorer = _Explorer(network, labels)
     injections: list[Injection] = []
+    untrained: list[str] = []
     for name, rule in rules.items():
-        number = explorer.rule(rule)
-        parameter = network.parameters[name]
-        edges = [network.edges[edge] for edge in parameter.edges]
-        sites = [(edge.target, edge.port, edge.name) for edge in edges]
-        if parameter.node is not None:
-            sites = [(parameter.node, network.nodes[parameter.node].bias_port, None)]
-        for node, port, edge in sites:
-            if port_structure(network, node, port) is Structure.ZERO:
-                continue
-            mode = _start(rule, labels.nodes[node])
-            injections.append(Injection(name, explorer.place(number, node, mode), port, edge))
+        number = explorer.rule(rule.along)
+        sites = _sites(network, name)
+        modes = [rule.paths.start(labels.nodes[node]) for node, _, _ in sites]
+        if None in modes:
+            if any(mode is not None for mode in modes):
+                raise RuleError(f"rule '{rule}': trains parameter {name!r} where it enters one node, not another.")
+            untrained.append(name)
+            continue
+        for (node, port, edge), mode in zip(sites, modes, strict=True):
+            if port_structure(network, node, port) is not Structure.ZERO:
+                injections.append(Injection(name, explorer.place(number, node, mode), port, edge))
     explorer.explore()
-    places = tuple(Place(node, text(mode)) for _, node, mode in explorer.index)
-    return Product(places, tuple(explorer.arcs), tuple(injections), tuple(explorer.dropped))
+    places = tuple(Place(node, text(mode), explorer.signal(rule, node)) for rule, node, mode in explorer.index)
+    return Product(places, tuple(explorer.arcs), tuple(injections), tuple(explorer.dropped), tuple(untrained))
+
+
+def _sites(network: Network, name: str) -> list[tuple[str, str, str | None]]:
+    """Where a parameter enters: node, port, and edge (`None` for a bias)."""
+    parameter = network.parameters[name]
+    if parameter.node is not None:
+        return [(parameter.node, network.nodes[parameter.node].bias_port, None)]
+    edges = [network.edges[edge] for edge in parameter.edges]
+    return [(edge.target, edge.port, edge.name) for edge in edges]
 
 
 def text(mode: Mode) -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from forwardgrad.compiler.factors import WEIGHT, Factor
 from forwardgrad.compiler.labels import edge_structure
 from forwardgrad.compiler.product import Arc, Place, Product
 from forwardgrad.graph import Network
@@ -23,10 +24,10 @@ def reaching_nodes(network: Network, outputs: Collection[str]) -> set[str]:
     return found
 
 
-def live_places(product: Product, outputs: Collection[str]) -> set[int]:
-    """The places from which a loss can be reached along arcs. Every mode may end at a loss of the same step."""
+def live_places(product: Product) -> set[int]:
+    """The places from which a learning signal can be reached along arcs. Every mode may end at one of the same step."""
     entering = product.arcs_into()
-    found = {index for index, place in enumerate(product.places) if place.node in outputs}
+    found = {index for index, place in enumerate(product.places) if place.signal != "none"}
     queue = deque(found)
     while queue:
         for arc in entering[queue.popleft()]:
@@ -36,9 +37,9 @@ def live_places(product: Product, outputs: Collection[str]) -> set[int]:
     return found
 
 
-def prune(product: Product, outputs: Collection[str]) -> Product:
-    """The product without places that cannot reach a loss; `dropped` keeps its old indices and is left out."""
-    return _quotient(product, [[index] for index in sorted(live_places(product, outputs))])
+def prune(product: Product) -> Product:
+    """The product without places that cannot reach a learning signal; `dropped`, of the old indices, is left out."""
+    return _quotient(product, [[index] for index in sorted(live_places(product))])
 
 
 def merge(product: Product) -> Product:
@@ -49,10 +50,10 @@ def merge(product: Product) -> Product:
     minimisation of a deterministic automaton, node by node, and also joins what different rules have in common.)
     """
     leaving = product.arcs_from()
-    group = _numbered(place.node for place in product.places)
+    group = _numbered((place.node, place.signal) for place in product.places)
     while True:
         refined = _numbered(
-            (group[index], tuple(sorted((arc.edge, group[arc.target]) for arc in leaving[index])))
+            (group[index], tuple(sorted((arc.edge, group[arc.target], arc.factor.order) for arc in leaving[index])))
             for index in range(len(product.places))
         )
         if max(refined, default=0) == max(group, default=0):
@@ -73,29 +74,41 @@ def _quotient(product: Product, groups: list[list[int]]) -> Product:
     """The product whose places are these groups; what touches no group falls away."""
     number = {index: new for new, group in enumerate(groups) for index in group}
     arcs = dict.fromkeys(
-        Arc(arc.edge, number[arc.source], number[arc.target])
+        replace(arc, source=number[arc.source], target=number[arc.target])
         for arc in product.arcs
         if arc.source in number and arc.target in number
     )
     return Product(
         places=_labelled(product, groups),
-        arcs=tuple(arcs),
+        arcs=tuple(_joined(arcs)),
         injections=tuple(replace(i, place=number[i.place]) for i in product.injections if i.place in number),
         dropped=(),
+        untrained=product.untrained,
     )
+
+
+def _joined(arcs: Iterable[Arc]) -> Iterable[Arc]:
+    """Arcs in which the two parts of one weight are the whole again where they lead from one place to one place."""
+    found = dict.fromkeys(arcs)
+    for arc in found:
+        twin = {"diagonal": "rest", "rest": "diagonal"}.get(arc.factor.kind)
+        if twin is None or replace(arc, factor=Factor(twin)) not in found:
+            yield arc
+        elif twin == "rest":
+            yield replace(arc, factor=WEIGHT)
 
 
 def _labelled(product: Product, groups: list[list[int]]) -> tuple[Place, ...]:
     """The places of groups, labelled by the modes they unite; a label is unique within its node."""
-    taken: set[Place] = set()
+    taken: set[tuple[str, str]] = set()
     places: list[Place] = []
     for group in groups:
         node = product.places[group[0]].node
         label = "|".join(sorted({part for index in group for part in product.places[index].label.split("|")}))
-        place, count = Place(node, label), 1
-        while place in taken:
+        name, count = label, 1
+        while (node, name) in taken:
             count += 1
-            place = Place(node, f"{label}~{count}")
-        taken.add(place)
-        places.append(place)
+            name = f"{label}~{count}"
+        taken.add((node, name))
+        places.append(Place(node, name, product.places[group[0]].signal))
     return tuple(places)

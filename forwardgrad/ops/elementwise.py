@@ -19,8 +19,15 @@ def _one(x: Array, y: Array) -> float:
 
 
 add(Op("input", value=lambda x: x, shape="plaintext"))
-add(Op("linear", value=lambda x: x, ports=(Port("in", _one, Structure.SCALAR),), shape="box"))
-add(Op("one_minus", value=lambda x: 1 - x, ports=(Port("in", lambda x, y: -1.0, Structure.SCALAR),), shape="box"))
+add(Op("linear", value=lambda x: x, ports=(Port("in", _one, Structure.SCALAR, constant=1.0),), shape="box"))
+add(
+    Op(
+        "one_minus",
+        value=lambda x: 1 - x,
+        ports=(Port("in", lambda x, y: -1.0, Structure.SCALAR, constant=-1.0),),
+        shape="box",
+    )
+)
 add(Op("tanh", value=np.tanh, ports=(Port("in", lambda x, y: 1 - y * y),)))
 add(Op("sigmoid", value=_sigmoid, ports=(Port("in", lambda x, y: y * (1 - y)),)))
 add(Op("relu", value=lambda x: np.maximum(x, 0), ports=(Port("in", lambda x, y: x > 0),)))

@@ -41,11 +41,13 @@ class Port:
             It returns the Jacobian in the form of its structure word: a number or `(rows, 1)` for `scalar`,
             `(rows, size)` for `diagonal`, `(rows, size, size)` with `[row, i, j] = dy_i / dx_j` for `full`.
         structure: the structure word of that Jacobian.
+        constant: the derivative, where it is one number whatever the values (1 for `linear`), or `None`.
     """
 
     name: str
     derivative: Callable[..., Any]
     structure: Structure = Structure.DIAGONAL
+    constant: float | None = None
 
 
 @dataclass(frozen=True)

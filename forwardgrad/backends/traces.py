@@ -1,0 +1,197 @@
+"""How is one parameter's influence kept between blocks, used in a gradient, and advanced? Without loss, or masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from forwardgrad.backends.influence import Single, influence_of
+from forwardgrad.backends.sweep import Adjoints
+from forwardgrad.backends.tape import Tape
+from forwardgrad.compiler import Plan
+from forwardgrad.compiler.layouts import stored_shape
+from forwardgrad.compiler.product import Injection
+from forwardgrad.compiler.reach import reached_units
+from forwardgrad.ops import Array
+from forwardgrad.structure import Structure, compose
+
+Part = int | str
+"""What a parameter stores: an influence on a place (its index), or something of another name."""
+
+Stored = Mapping[Part, Array]
+"""What a parameter stores, `(lag, batch, ...)` by part; a part without lags has one."""
+
+
+Boundary = Mapping[tuple[int, int], Array]
+"""Adjoints `(batch, 1, size)` by stored place and lag."""
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A block that has been run.
+
+    Args:
+        tape: its forward pass.
+        rows: `rows(place, lag)`: the sweep from a stored place, `lag` steps before the block's end.
+        pulled: `pulled(seeds)`: one sweep from seeds `(batch, size)` by place and lag, all at once.
+    """
+
+    tape: Tape
+    rows: Callable[[int, int], Adjoints]
+    pulled: Callable[[Mapping[tuple[int, int], Array]], Adjoints]
+
+
+class Traces:
+    """The influence of one parameter, in the layouts that were derived for it.
+
+    A lossy kind compresses at the ends of blocks, before the losses of the block's last step are read off: with blocks of
+    one step that is the published form of these rules, gradient = adjoint x compressed influence.
+
+    Args:
+        plan: the derived algorithm.
+        name: the parameter.
+        dtype: of all arrays.
+    """
+
+    lossy: ClassVar[bool] = False
+
+    def __init__(self, plan: Plan, name: str, dtype: Any) -> None:
+        self.plan, self.name, self.dtype = plan, name, dtype
+        self.kind = influence_of(plan.network, plan.network.parameters[name])
+        self.sites = [injection for injection in plan.product.injections if injection.parameter == name]
+        self.places = plan.entries[name]
+
+    def size(self, place: int) -> int:
+        """Number of units of a place's node."""
+        return self.plan.network.nodes[self.plan.product.places[place].node].size
+
+    def full_shape(self, place: int) -> tuple[int, ...]:
+        """Shape of the influence on a place, for one sample and lag, in its derived layout."""
+        parameter = self.plan.network.parameters[self.name]
+        return stored_shape(self.plan.network, parameter, self.plan.layouts[self.name, place], self.size(place))
+
+    def shapes(self) -> dict[Part, tuple[int, ...]]:
+        """Shape of what is stored, for one sample, with the lags before it."""
+        return {place: (self.plan.depth[place], *self.encoded_shape(place)) for place in self.places}
+
+    def encoded_shape(self, place: int) -> tuple[int, ...]:
+        """Shape of an influence as it is stored, for one sample and lag."""
+        return self.full_shape(place)
+
+    def start(self, batch: int) -> dict[Part, Array]:
+        """No influence."""
+        return {part: np.zeros((lags, batch, *rest), self.dtype) for part, (lags, *rest) in self.shapes().items()}
+
+    def encode(self, place: int, influence: Array) -> Array:
+        """An influence `(batch, ...)` in its derived layout, as it is stored."""
+        return influence
+
+    def decode(self, place: int, stored: Array) -> Array:
+        """An influence as it is stored, in its derived layout."""
+        return stored
+
+    def contract(self, adjoints: Boundary, stored: Stored) -> Array:
+        """The gradient that comes through what is stored: adjoints by place and lag times influence."""
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
+        for place, lag in self.entries():
+            if (adjoint := adjoints.get((place, lag))) is not None:
+                influence = self.decode(place, stored[place][lag - 1])
+                total = total + self.kind.contract(adjoint[:, 0], self.plan.layouts[self.name, place], influence)
+        return total
+
+    def entries(self) -> list[tuple[int, int]]:
+        """All stored places with their lags."""
+        return [(place, lag) for place in self.places for lag in range(1, self.plan.depth[place] + 1)]
+
+    def within(self, tape: Tape, adjoints: Adjoints) -> Array:
+        """The gradient that comes from inside the block: adjoints at the sites times what the parameter multiplies."""
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
+        for site in self.sites:
+            if (found := adjoints.at_port(site.place, site.port)) is not None:
+                steps, b = found
+                total = total + self.kind.gradient(b[:, :, 0], self.presynaptic(tape, site)[steps])
+        return total
+
+    def presynaptic(self, tape: Tape, site: Injection) -> Array:
+        """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
+        if site.edge is None:
+            return np.ones((tape.steps, tape.batch), self.dtype)
+        edge = self.plan.network.edges[site.edge]
+        return tape.values(edge.source, edge.delay)
+
+    def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:
+        """What is stored after the block: influence' = Jacobian x influence + injections, per place and lag."""
+        after: dict[Part, Array] = {place: np.zeros_like(stored[place]) for place in self.places}
+        for place, lag in self.entries():
+            if lag > block.tape.steps:  # the step lies before this block: only its lag has grown
+                after[place][lag - 1] = stored[place][lag - 1 - block.tape.steps]
+            else:
+                influence = self._carried(block.tape, block.rows(place, lag), stored, place)
+                after[place][lag - 1] = self.encode(place, influence)
+        return after
+
+    def _carried(self, tape: Tape, rows: Adjoints, stored: Stored, target: int) -> Array:
+        """The influence on a place at a step of the block, `(batch, ...)` in its derived layout."""
+        words, layout = self.plan.words[target], self.plan.layouts[self.name, target]
+        total = np.zeros((tape.batch, *self.full_shape(target)), self.dtype)
+        for site in self.sites:
+            found = rows.at_port(site.place, site.port) if site.place in words else None
+            if found is None:
+                continue
+            steps, j = found
+            word = compose(words[site.place], self.plan.port_word(site.place, site.port))
+            injected = self.kind.inject(word, j, self.presynaptic(tape, site)[steps])
+            total += self.kind.widen(injected, word, layout)
+        for place, lag in self.entries():
+            if (j := rows.boundary.get((place, lag))) is None:
+                continue
+            word, known = words[place], self.plan.layouts[self.name, place]
+            carried = self.kind.carry(word, j, known, self.decode(place, stored[place][lag - 1]))
+            total += self.kind.widen(carried, compose(word, known), layout)
+        return total
+
+
+class MaskedTraces(Traces):
+    """The influence on the units that are reached within n - 1 transitions (SnAp-n), and none on others.
+
+    Only kept entries are stored. What a block adds to the others is dropped at its end.
+    """
+
+    lossy = True
+
+    def __init__(self, plan: Plan, name: str, dtype: Any) -> None:
+        super().__init__(plan, name, dtype)
+        order = plan.rules[name].snap
+        assert order is not None
+        units = self.size(self.sites[0].place) if self.sites else 0
+        reached = reached_units(plan.network, plan.product, plan.order, self.sites, units, order)
+        self.masks = {
+            place: self._mask(place, reached.get(place, np.zeros((self.size(place), units), bool)))
+            for place in self.places
+        }
+
+    def _mask(self, place: int, reached: Array) -> Array:
+        """Which entries of the influence on a place are kept, shaped like it."""
+        word, shape = self.plan.layouts[self.name, place], self.full_shape(place)
+        if isinstance(self.kind, Single):
+            return reached.any(axis=1)
+        if word is Structure.FULL:
+            return np.broadcast_to(self.kind.by_row(reached), shape)
+        own = np.diagonal(reached)
+        if word is Structure.DIAGONAL:
+            return np.broadcast_to(self.kind.by_row(own), shape)
+        return np.asarray(np.broadcast_to(own.all(), shape))
+
+    def encoded_shape(self, place: int) -> tuple[int, ...]:
+        return (int(self.masks[place].sum()),)
+
+    def encode(self, place: int, influence: Array) -> Array:
+        return influence[:, self.masks[place]]
+
+    def decode(self, place: int, stored: Array) -> Array:
+        influence = np.zeros((len(stored), *self.full_shape(place)), self.dtype)
+        influence[:, self.masks[place]] = stored
+        return influence

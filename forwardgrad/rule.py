@@ -1,0 +1,199 @@
+"""What is a learning rule? A point: which paths count, and how they are stored, fed back, multiplied and carried."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+from forwardgrad.errors import RuleError, did_you_mean
+from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
+
+LAYOUTS = ("lossless", "snap", "uoro", "kronecker")
+FEEDBACKS = ("exact", "random", "adaptive", "signal")
+AUTAPSES = ("explicit", "implicit")
+LABELS = ("explicit", "implicit")
+"""Words that choose edges by label: recurrent and mixing; or recurrent, delayed and not mixing."""
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A learning rule. Two spellings of one rule compare equal.
+
+    Args:
+        paths: which credit paths count: an automaton.
+        layout: `lossless` (derived, nothing is lost), or a lossy compression at the ends of blocks: `snap(n)`, `uoro`,
+            `kronecker`.
+        feedback: `exact` adjoints; `random` or `adaptive` matrices in place of the transposed weights that lead into
+            outputs, or of the edges named as `{pattern: word}`; `signal`: learning signals that the user gives for the
+            outputs in place of the losses' gradients, or for the nodes named as `{node: "signal"}`.
+        operator: `{pattern or label: number or numbers}`: a constant, or one a unit, in place of the whole Jacobian of
+            these edges. What comes out is no longer a part of the gradient.
+        carry: `False` drops the influence at the ends of blocks: truncated BPTT.
+        autapses: whether the diagonal of a recurrent weight from a population to itself is part of the `explicit` edge
+            or `implicit`, like a unit's own memory.
+        seed: of random feedback and random layouts.
+        name: the name it was asked for by; no part of what the rule is.
+
+    Raises:
+        RuleError: if a coordinate is not legal; the message names the legal ones.
+    """
+
+    paths: PathRule
+    layout: str = "lossless"
+    feedback: Any = "exact"
+    operator: Any = ()
+    carry: bool = True
+    autapses: str = "explicit"
+    seed: int = 0
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.paths, PathRule):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RuleError(f"a rule's paths must be a path rule, got {type(self.paths).__name__}.")
+        set_ = object.__setattr__
+        set_(self, "layout", _layout(self.layout))
+        set_(self, "feedback", _feedback(self.feedback))
+        set_(self, "operator", _operator(self.operator))
+        if not isinstance(self.carry, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RuleError(f"carry must be True or False, got {self.carry!r}.")
+        if self.autapses not in AUTAPSES:
+            raise RuleError(f"unknown autapses {self.autapses!r}.", did_you_mean(self.autapses, AUTAPSES))
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise RuleError(f"seed must be a whole number >= 0, got {self.seed!r}.")
+        if not self.carry and self.layout != "lossless":
+            raise RuleError(
+                f"layout {self.layout!r} compresses what is carried, and carry=False carries nothing.",
+                "Give one of the two: a lossy layout, or carry=False.",
+            )
+        if not self._random:
+            set_(self, "seed", 0)
+
+    @property
+    def _random(self) -> bool:
+        words = [word for _, word in self.feedback]
+        return self.layout in ("uoro", "kronecker") or "random" in words or "adaptive" in words
+
+    @property
+    def along(self) -> Rule:
+        """What the product graph sees of the rule: all but how influence is stored and whether it is carried."""
+        return replace(self, layout="lossless", carry=True, name="")
+
+    @property
+    def snap(self) -> int | None:
+        """The order n of the layout `snap(n)`, or `None`."""
+        return int(self.layout[5:-1]) if self.layout.startswith("snap(") else None
+
+    def signals(self, node: NodeView) -> bool:
+        """Whether the user gives the learning signal on a node."""
+        return any(
+            word == "signal" and (node.output if pattern == "*" else fnmatchcase(node.name, pattern))
+            for pattern, word in self.feedback
+        )
+
+    @property
+    def signalled(self) -> bool:
+        """Whether signals of the user's stand in place of the losses' gradients."""
+        return any(word == "signal" for _, word in self.feedback)
+
+    def matrix(self, edge: EdgeView, target: NodeView) -> str:
+        """Whose matrix brings credit back over an edge: `exact`, `random` or `adaptive`."""
+        for pattern, word in self.feedback:
+            if word == "signal":
+                continue
+            into_output = edge.mixing and target.output_component and not edge.recurrent
+            if into_output if pattern == "*" else fnmatchcase(edge.name, pattern):
+                return word
+        return "exact"
+
+    def constant(self, edge: EdgeView) -> tuple[float, ...] | None:
+        """The constant in place of an edge's Jacobian: one number or one a unit; `None` where it is exact."""
+        for pattern, value in self.operator:
+            labels = {"explicit": edge.explicit, "implicit": edge.recurrent and edge.delay > 0 and not edge.mixing}
+            if labels[pattern] if pattern in labels else fnmatchcase(edge.name, pattern):
+                return value
+        return None
+
+    @property
+    def text(self) -> str:
+        """The rule in the form that `rule` reads, coordinates left at their defaults left out."""
+        axes = {
+            "layout": self.layout if self.layout != "lossless" else None,
+            "feedback": _short(self.feedback),
+            "operator": {key: v[0] if len(v) == 1 else list(v) for key, v in self.operator} or None,
+            "carry": None if self.carry else False,
+            "autapses": self.autapses if self.autapses != "explicit" else None,
+            "seed": self.seed or None,
+        }
+        parts = [f"{axis}={value!r}" for axis, value in axes.items() if value is not None]
+        return f"{self.paths}; {', '.join(parts)}" if parts else str(self.paths)
+
+    def __str__(self) -> str:
+        return self.name or self.text
+
+
+def _short(feedback: Pairs) -> Any:
+    if not feedback:
+        return None
+    return feedback[0][1] if len(feedback) == 1 and feedback[0][0] == "*" else dict(feedback)
+
+
+def _layout(given: Any) -> str:
+    match = re.fullmatch(r"\s*([a-z]+)\s*(?:\(\s*(\d{1,9})\s*\))?\s*", given) if isinstance(given, str) else None
+    word, order = match.groups() if match else (given, None)
+    if word not in LAYOUTS:
+        raise RuleError(f"unknown layout {given!r}.", did_you_mean(given, ["lossless", "snap(n)", "uoro", "kronecker"]))
+    if (word == "snap") != (order is not None) or (order is not None and int(order) < 1):
+        raise RuleError(f"layout {given!r}: write lossless, snap(n) with n >= 1, uoro or kronecker.")
+    return f"snap({int(order)})" if order is not None else str(word)
+
+
+def _feedback(given: Any) -> Pairs:
+    if isinstance(given, tuple):
+        given = dict(cast("Pairs", given))
+    if isinstance(given, str):
+        given = {"*": given}
+    if not isinstance(given, Mapping):
+        raise RuleError(f"feedback must be a word or a mapping, got {given!r}.", f"Known: {', '.join(FEEDBACKS)}.")
+    pairs = cast("Mapping[Any, Any]", given)
+    for word in pairs.values():
+        if word not in FEEDBACKS:
+            raise RuleError(f"unknown feedback {word!r}.", did_you_mean(word, FEEDBACKS))
+    return tuple((str(pattern), word) for pattern, word in pairs.items() if word != "exact")
+
+
+def _operator(given: Any) -> Pairs:
+    pairs = dict(cast("Any", given)) if isinstance(given, tuple | Mapping) else None
+    if pairs is None:
+        raise RuleError(f"operator must be a mapping from edges to constants, got {given!r}.", "Such as {'h->h': 0.9}.")
+    found: list[tuple[str, tuple[float, ...]]] = []
+    for pattern, value in pairs.items():
+        values = list(cast("Any", value)) if isinstance(value, list | tuple) else [value]
+        try:
+            numbers = tuple(float(v) for v in values)
+        except (TypeError, ValueError):
+            numbers = ()
+        if not numbers or not all(abs(v) < float("inf") for v in numbers):
+            raise RuleError(f"operator on {pattern!r}: expected a finite number or a list of them, got {value!r}.")
+        found.append((str(pattern), numbers))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Foreign(PathRule):
+    """A user's object with `start` and `step` that is no subclass."""
+
+    automaton: Any
+
+    def start(self, node: NodeView) -> Mode | None:
+        return self.automaton.start(node)
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        return self.automaton.step(mode, edge, target)
+
+    def __str__(self) -> str:
+        return type(self.automaton).__name__
