@@ -141,6 +141,26 @@ def test_commands_of_the_documents_are_understood(monkeypatch: pytest.MonkeyPatc
     assert {"_train", "_check", "_render"} <= set(asked)
 
 
+def test_readme_shows_what_the_main_job_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Line by line, all numbers aside: this job is smaller than that of the README."""
+    pytest.importorskip("reservoirpy")
+    pytest.importorskip("matplotlib")
+    if not fg.render.available():
+        pytest.skip("no layout engine")
+    monkeypatch.chdir(tmp_path)
+    job = "train leaky_stack --data laser --rule eprop-deep --out runs/laser --passes 1 --train-samples 400"
+    assert cli.main(shlex.split(job)) == 0
+    printed = capsys.readouterr().out
+    (shown,) = (block for block in blocks("README.md", "text") if "test NMSE" in block)
+    assert without_numbers(shown) == without_numbers(printed)
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"\d[\d.,]*", "#", text)
+
+
 def test_readme_has_exactly_two_commands_that_set_up() -> None:
     """One runs the main job, one the tests, each on one line and with extras that exist."""
     lines = [line for block in blocks("README.md", "sh") for line in block.splitlines() if "pip install" in line]
