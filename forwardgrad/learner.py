@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from forwardgrad import checkpoint
 from forwardgrad.arrays import read_params
 from forwardgrad.checkpoint import Checkpoint
@@ -98,8 +100,8 @@ class Learner:
             The losses: an update without its arrays for every block, in order.
 
         Raises:
-            DataError: if an array does not fit, or a gradient is not finite. The learner stays as the last good block
-                left it.
+            DataError: if an array does not fit, or a gradient or an updated parameter is not finite. The learner stays
+                as the last good block left it.
         """
         return [
             Update(Step(update.step.loss, {}, {}), update.steps, update.seen)
@@ -117,6 +119,7 @@ class Learner:
             if self.clip is not None:
                 grads = clip_by_norm(grads, self.clip)
             params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
+            _check_finite(params)
             # Nothing has failed: now, and only now, the learner moves on.
             self.params, self.optimizer_state, self.state = params, optimizer_state, state
             self.seen += piece.steps
@@ -179,6 +182,15 @@ class Learner:
         learner.state = None if saved.state is None else dict(saved.state)
         learner.seen = saved.seen
         return learner
+
+
+def _check_finite(params: Mapping[str, Array]) -> None:
+    for name, array in params.items():
+        if not np.isfinite(array).all():
+            raise DataError(
+                f"parameter {name!r} would not be finite after the update.",
+                "Training has diverged; try a lower learning rate.",
+            )
 
 
 def _limit(clip: Any) -> float:

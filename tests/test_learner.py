@@ -300,6 +300,19 @@ def test_a_bad_first_piece_does_not_fix_the_batch():
     ours.fit([data(4, batch=2)])
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_update_to_infinity_is_refused(momentum):
+    """If it failed, parameters that are not finite would take the place of the last good ones."""
+    ours = learner(optimizer=fg.SGD(1e308, momentum))
+    inputs, targets = data(4)
+    targets["y"] *= 1e3
+    before = photograph(ours)
+    with pytest.raises(DataError, match="would not be finite after the update"):
+        ours.fit([(inputs, targets)])
+    assert_same(photograph(ours), before)
+
+
 def test_good_blocks_before_a_bad_one_are_kept():
     """If it failed, a broken stream would take with it all that was learned from its beginning."""
     ours = learner()
