@@ -150,7 +150,7 @@ def test_readme_shows_what_the_main_job_prints(
     if not fg.render.available():
         pytest.skip("no layout engine")
     monkeypatch.chdir(tmp_path)
-    job = "train leaky_stack --data laser --rule eprop-deep --out runs/laser --passes 1 --train-samples 400"
+    job = "train leaky_stack --data laser --rule eprop-deep --out runs/laser --passes 2 --train-samples 400"
     assert cli.main(shlex.split(job)) == 0
     printed = capsys.readouterr().out
     (shown,) = (block for block in blocks("README.md", "text") if "test NMSE" in block)
