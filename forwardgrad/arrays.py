@@ -10,6 +10,7 @@ import numpy as np
 
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import Network, Parameter
+from forwardgrad.graph.schema import is_whole
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 
@@ -26,22 +27,43 @@ def check_names(what: str, given: Any, expected: Collection[str]) -> None:
             raise DataError(f"{what}: {name!r} is missing.", f"Expected: {', '.join(map(repr, expected))}.")
 
 
-def numeric(what: str, value: Any, dtype: Any) -> Array:
-    """The value as an array of numbers of this dtype; raises `DataError`."""
+def _array(what: str, value: Any) -> Array:
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError:
         raise DataError(f"{what}: is not an array; its rows have unequal lengths.") from None
+
+
+def truths(what: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """The value as an array of truth values of this shape; raises `DataError`."""
+    array = _array(what, value)
+    if array.shape != shape or array.dtype != np.bool_:
+        raise DataError(f"{what} must be {shape} truth values, got {array.dtype} of shape {array.shape}.")
+    return array
+
+
+def numeric(what: str, value: Any, dtype: Any) -> Array:
+    """The value as an array of numbers of this dtype; raises `DataError`."""
+    array = _array(what, value)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what}: expected numbers, got dtype {array.dtype}.")
-    return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is then refused
+        return array.astype(dtype, copy=False)
 
 
-def _finite(what: str, array: Array, axes: str) -> Array:
+def finite(what: str, array: Array, axes: str, hint: str = "Values must be finite.") -> Array:
+    """The array, all of whose values are finite; raises `DataError`, which names the first that is not."""
     if not np.isfinite(array).all():
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise DataError(f"{what}: {array[place]} at {axes} = {place}.", "Values must be finite.")
+        raise DataError(f"{what}: {array[place]} at {axes} = {place}.", hint)
     return array
+
+
+def count(what: str, given: Any) -> int:
+    """A whole number of at least 1; raises `DataError`."""
+    if not is_whole(given) or given < 1:
+        raise DataError(f"{what} must be a whole number >= 1, got {given!r}.")
+    return int(given)
 
 
 def read_inputs(
@@ -67,7 +89,7 @@ def read_inputs(
         expected = (steps, batch, network.nodes[name].size)
         _check_shape(what, array, expected)
         steps, batch = array.shape[:2]
-        found[name] = _finite(what, array, "(time, batch, unit)")
+        found[name] = finite(what, array, "(time, batch, unit)")
     return found, (steps, batch) if found and steps is not None and batch is not None else None
 
 
@@ -75,7 +97,7 @@ def shape_without_inputs(targets: Any, losses: Mapping[str, Loss]) -> tuple[int,
     """Time and batch of a block of a graph without inputs, read off its targets; raises `DataError`."""
     check_names("targets", targets, losses)
     name = next(iter(losses))
-    shape = np.shape(targets[name])
+    shape = _array(f"target {name!r}", targets[name]).shape
     if len(shape) < 2:
         raise DataError(f"target {name!r}: expected shape (time, batch, ...), got {shape}.")
     return shape[0], shape[1]
@@ -98,7 +120,7 @@ def read_signals(
         what = f"signal {name!r}"
         array = numeric(what, signals[name], dtype)
         _check_shape(what, array, (*shape, network.nodes[name].size))
-        found[name] = _finite(what, array, "(time, batch, unit)")
+        found[name] = finite(what, array, "(time, batch, unit)")
     return found
 
 
@@ -166,7 +188,7 @@ def _mask(what: str, given: Any, shape: tuple[int, int], dtype: Any) -> Array:
         array = np.broadcast_to(array[:, None], shape)
     if array.shape != shape:
         raise DataError(f"{what}: expected shape ({shape[0]},) or {shape}, got {array.shape}.")
-    return _finite(what, array, "(time, batch)")
+    return finite(what, array, "(time, batch)")
 
 
 def _values(name: str, given: Any, weight: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -175,12 +197,12 @@ def _values(name: str, given: Any, weight: Array | None, shape: tuple[int, ...],
     _check_shape(what, array, shape)
     if weight is not None and not np.isfinite(array).all():
         array = np.where((weight == 0)[..., None], 0, array).astype(dtype, copy=False)
-    return _finite(what, array, "(time, batch, unit)")
+    return finite(what, array, "(time, batch, unit)")
 
 
 def _labels(name: str, given: Any, weight: Array | None, shape: tuple[int, int], classes: int) -> Array:
     what = f"target {name!r}"
-    array = np.asarray(given)
+    array = _array(what, given)
     if array.dtype.kind not in "biu":
         raise DataError(
             f"{what}: labels are whole numbers, got dtype {array.dtype}.", "Did you mean one class index a step?"
@@ -200,7 +222,7 @@ def read_params(parameters: Mapping[str, Parameter], params: Any, dtype: Any) ->
     """The parameters given, checked against those expected.
 
     Raises:
-        DataError: if a name is missing or unknown, or a shape does not fit.
+        DataError: if a name is missing or unknown, a shape does not fit, or a value is not finite.
     """
     check_names("params", params, parameters)
     found: dict[str, Array] = {}
@@ -208,5 +230,5 @@ def read_params(parameters: Mapping[str, Parameter], params: Any, dtype: Any) ->
         array = numeric(f"parameter {name!r}", params[name], dtype)
         if array.shape != parameter.shape:
             raise DataError(f"parameter {name!r}: expected shape {parameter.shape}, got {array.shape}.")
-        found[name] = array
+        found[name] = finite(f"parameter {name!r}", array, "index")
     return found

@@ -11,9 +11,11 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import networkx as nx
 import numpy as np
 
 from forwardgrad import losses, optimizers, rules
@@ -21,6 +23,7 @@ from forwardgrad.atomic import write_bytes
 from forwardgrad.compiling import compile
 from forwardgrad.errors import FileError, ForwardgradError
 from forwardgrad.graph import files
+from forwardgrad.graph.schema import DRAWING, is_whole
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer
 from forwardgrad.program import Program
@@ -28,28 +31,63 @@ from forwardgrad.program import Program
 FORMAT = 1
 """Version of the layout of the file."""
 
-Groups = dict[str, dict[str, Array] | None]
+TEXTS = {"graph": str, "losses": dict, "rules": dict, "dtype": str}
+"""What is said of a program, and of which type each is."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Args:
+        program: texts that say which program it belongs to, as `describe` gives them.
+        optimizer: name and settings of the optimiser.
+        clip: largest norm of a block's gradients, or `None`.
+        seen: steps learned from.
+        params, optimizer_state: arrays by name.
+        state: activations and influence, or `None` before the first block.
+    """
+
+    program: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    clip: float | None
+    seen: int
+    params: Mapping[str, Array]
+    optimizer_state: Mapping[str, Array]
+    state: Mapping[str, Array] | None
 
 
 def describe(program: Program) -> dict[str, Any]:
     """What a program is, as texts. `complete` says whether it can be compiled again from them."""
-    chosen = {name: derived.rule for name, derived in program.rules.items()}
-    named = {node: loss.name for node, loss in program.losses.items()}
+    chosen = program.chosen
     complete = all(_has_text(rule) for rule in chosen.values()) and all(
         loss.name in losses.names() and losses.get(loss.name) == loss for loss in program.losses.values()
     )
     return {
-        "graph": files.dumps(program.graph),
-        "losses": named,
-        "rules": {name: str(rule.paths) for name, rule in chosen.items()},
+        "graph": files.dumps(_bare(program.graph)),
+        "losses": {node: loss.name for node, loss in program.losses.items()},
+        "rules": {name: rule.text for name, rule in chosen.items()},
         "dtype": program.dtype.name,
         "complete": complete,
     }
 
 
+def _bare(graph: nx.MultiDiGraph[str]) -> nx.MultiDiGraph[str]:
+    """The graph without what a program does not depend on: titles and attributes for drawing, of whatever type."""
+    bare: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for name, attributes in graph.nodes(data=True):
+        bare.add_node(name)
+        bare.nodes[name].update({key: value for key, value in attributes.items() if key not in DRAWING})
+    multigraph = cast("nx.MultiDiGraph[str]", nx.MultiDiGraph(graph))  # from a DiGraph, perhaps
+    for u, v, key, attributes in multigraph.edges(keys=True, data=True):
+        bare.add_edge(u, v, key)
+        bare.edges[u, v, key].update({key: value for key, value in attributes.items() if key not in DRAWING})
+    return bare
+
+
 def _has_text(rule: rules.Rule) -> bool:
     try:
-        return rules.rule(str(rule.paths)) == rule
+        return rules.rule(rule.text) == rule
     except ForwardgradError:
         return False
 
@@ -61,21 +99,37 @@ def match(path: str | os.PathLike[str], described: Mapping[str, Any], program: P
         FileError: if the program given is another one, or none is given and the texts do not suffice.
     """
     place = f"checkpoint {str(path)!r}"
-    if program is None:
-        if not described["complete"]:
+    if program is not None:
+        own = describe(program)
+        differing = [what for what in TEXTS if own[what] != described[what]]
+        if differing:
             raise FileError(
-                f"{place}: its program uses a path rule or a loss that has no text.",
-                "Compile the program and give it: Learner.load(path, program).",
+                f"{place}: belongs to another program; what differs: {', '.join(differing)}.",
+                *(
+                    f"{what}: {described[what]} in the file, {own[what]} given."
+                    for what in differing
+                    if what != "graph"
+                ),
             )
-        graph = files.loads(described["graph"])
-        return compile(
-            graph, described["losses"], _exactly(described["rules"]), dtype=described["dtype"], dead="ignore"
+        return program
+    if not described["complete"]:
+        raise FileError(
+            f"{place}: its program uses a path rule or a loss that has no text.",
+            "Compile the program and give it: Learner.load(path, program).",
         )
-    own = describe(program)
-    for what in ("graph", "losses", "rules", "dtype"):
-        if own[what] != described[what]:
-            raise FileError(f"{place}: belongs to another program; the {what} differ.")
-    return program
+    try:
+        return compile(
+            files.loads(described["graph"]),
+            described["losses"],
+            _exactly(described["rules"]),
+            dtype=described["dtype"],
+            dead="ignore",
+        )
+    except (ForwardgradError, TypeError, ValueError, RecursionError) as error:
+        raise FileError(
+            f"{place}: its program cannot be compiled: {error}",
+            "Where it uses an op or a loss of your own, register that first.",
+        ) from error
 
 
 def _exactly(chosen: Mapping[str, str]) -> Mapping[str, str]:
@@ -83,78 +137,150 @@ def _exactly(chosen: Mapping[str, str]) -> Mapping[str, str]:
     return {"".join(f"[{c}]" if c in "*?[" else c for c in name): rule for name, rule in chosen.items()}
 
 
-def write(
-    path: str | os.PathLike[str], meta: Mapping[str, Any], groups: Mapping[str, Mapping[str, Array] | None]
-) -> None:
-    """Write a checkpoint, whole or not at all.
-
-    Args:
-        path: where to.
-        meta: what JSON can hold.
-        groups: named groups of named arrays; `None` is kept apart from an empty group.
+def optimizer(path: str | os.PathLike[str], config: Mapping[str, Any], given: Optimizer | None) -> Optimizer:
+    """The optimiser of a checkpoint, or the one given if it is that one.
 
     Raises:
-        FileError: if it cannot be written.
+        FileError: if the one given is another, or none is given and it is unknown here.
+    """
+    place = f"checkpoint {str(path)!r}"
+    if given is not None:
+        own = json.loads(_json(given.config()))
+        if own != config:
+            raise FileError(f"{place}: belongs to another optimizer: {dict(config)} in the file, {own} given.")
+        return given
+    try:
+        return optimizers.get(**config)
+    except (ForwardgradError, TypeError) as error:
+        raise FileError(
+            f"{place}: {error}", "An optimizer of your own must be given: Learner.load(path, optimizer=...)."
+        ) from error
+
+
+def check(
+    path: str | os.PathLike[str],
+    what: str,
+    found: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    *,
+    more: bool = False,
+) -> None:
+    """Raise `FileError` unless all expected arrays are found, each of the shape and type expected, and no more."""
+    for name in found:
+        if name not in expected and not more:
+            raise FileError(f"checkpoint {str(path)!r}: {what}: array {name!r} is not known here.")
+    for name, array in expected.items():
+        wanted = f"{array.dtype} of shape {array.shape}"
+        got = f"{found[name].dtype} of shape {found[name].shape}" if name in found else "none"
+        if wanted != got:
+            raise FileError(f"checkpoint {str(path)!r}: {what}: array {name!r} should be {wanted}, got {got}.")
+
+
+def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        FileError: if it cannot be written, or holds what no file can.
     """
     arrays: dict[str, Any] = {}
     index: dict[str, dict[str, str] | None] = {}
-    for group, members in groups.items():
-        index[group] = None if members is None else {}
+    for group in ("params", "optimizer_state", "state"):
+        members: Mapping[str, Array] | None = getattr(checkpoint, group)
+        keys = None if members is None else {name: f"a{len(arrays) + n}" for n, name in enumerate(members)}
+        index[group] = keys
         for name, array in (members or {}).items():
-            key = f"a{len(arrays)}"
-            arrays[key] = np.asarray(array)
-            cast("dict[str, str]", index[group])[name] = key
-    text = json.dumps({"forwardgrad": FORMAT, "meta": meta, "index": index, "digest": _digest(arrays)})
+            arrays[cast("dict[str, str]", keys)[name]] = _plain(name, array)
+    meta = {what: getattr(checkpoint, what) for what in ("program", "optimizer", "clip", "seen")}
+    content = _json({"meta": meta, "index": index})
+    text = _json({"forwardgrad": FORMAT, "content": content, "digest": _digest(content, arrays)})
     buffer = io.BytesIO()
     np.savez(buffer, meta=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
     write_bytes(path, buffer.getvalue())
 
 
-def _digest(arrays: Mapping[str, Array]) -> str:
-    found = hashlib.sha256()
+def _plain(name: str, array: Any) -> Array:
+    found = np.asarray(array)
+    if found.dtype.hasobject:
+        raise FileError(f"cannot write a checkpoint: {name!r} is an array of Python objects.")
+    return found
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise FileError(
+            f"cannot write a checkpoint: the optimizer's config() holds more than JSON can: {error}."
+        ) from error
+
+
+def _digest(content: str, arrays: Mapping[str, Array]) -> str:
+    found = hashlib.sha256(content.encode())
     for name, array in sorted(arrays.items()):
         found.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
+        found.update(array.tobytes())
     return found.hexdigest()
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Groups]:
+def read(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint: what `write` was given.
 
     Raises:
-        FileError: if the file cannot be read, is no checkpoint, is of a newer format, or is damaged.
+        FileError: if the file cannot be read, is no checkpoint, is of another format, or is damaged.
     """
     place = f"checkpoint {str(path)!r}"
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise FileError(f"{place}: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise FileError(f"{place}: {(error.strerror if isinstance(error, OSError) else None) or error}.") from error
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            arrays = {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+        arrays = _arrays(data)
         document = json.loads(arrays.pop("meta").tobytes().decode())
-        version, digest = document["forwardgrad"], document["digest"]
-        meta, index = document["meta"], document["index"]
+        version = document["forwardgrad"]
+        if version != FORMAT:
+            raise FileError(f"{place}: is of format {version!r}, and this version reads format {FORMAT}.")
+        if document["digest"] != _digest(document["content"], arrays):
+            raise FileError(f"{place}: is damaged: its content is not what it was written with.")
+        return _understand(json.loads(document["content"]), arrays)
+    except FileError:
+        raise
     except Exception as error:  # damaged or foreign files make their readers raise anything
-        raise FileError(f"{place}: is no checkpoint, or is damaged: {error}.") from error
-    if version != FORMAT:
-        raise FileError(f"{place}: is of format {version}, and this version reads format {FORMAT}.")
-    if digest != _digest(arrays):
-        raise FileError(f"{place}: is damaged: its arrays are not those it was written with.")
-    groups: Groups = {
-        group: None if members is None else {name: arrays[key] for name, key in members.items()}
-        for group, members in index.items()
-    }
-    return meta, groups
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise FileError(f"{place}: is no checkpoint, or is damaged: {reason}.") from error
+
+
+def _arrays(data: bytes) -> dict[str, Array]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise TypeError("an entry is compressed")  # never by us; it could unpack to more than memory holds
+        return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
 
 
 def _array(data: bytes) -> Array:
-    return cast(Array, np.load(io.BytesIO(data), allow_pickle=False))
+    array = np.load(io.BytesIO(data), allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise TypeError("an entry is not one array")
+    return cast(Array, array)
 
 
-def optimizer(path: str | os.PathLike[str], config: Mapping[str, Any]) -> Optimizer:
-    """The optimiser of a checkpoint; raises `FileError` if it is unknown here."""
-    try:
-        return optimizers.get(**config)
-    except ForwardgradError as error:
-        raise FileError(f"checkpoint {str(path)!r}: {error}") from error
+def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
+    """The checkpoint that a text and arrays make up; raises `KeyError` or `TypeError` where they do not."""
+    meta, index = content["meta"], content["index"]
+    program, clip, seen = meta["program"], meta["clip"], meta["seen"]
+    for what, kind in {**TEXTS, "complete": bool}.items():
+        if not isinstance(program[what], kind):
+            raise TypeError(f"{what!r} is {program[what]!r}")
+    texts = (*program["losses"].values(), *program["rules"].values())
+    if not isinstance(meta["optimizer"], dict) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name is not a text")
+    if not (clip is None or isinstance(clip, float)) or not is_whole(seen) or seen < 0:
+        raise TypeError(f"'clip' is {clip!r}, 'seen' is {seen!r}")
+    groups = {
+        group: None if index[group] is None else {name: arrays[key] for name, key in index[group].items()}
+        for group in ("params", "optimizer_state", "state")
+    }
+    if groups["params"] is None or groups["optimizer_state"] is None:
+        raise TypeError("it holds no parameters")
+    return Checkpoint(
+        program, meta["optimizer"], clip, seen, groups["params"], groups["optimizer_state"], groups["state"]
+    )

@@ -6,13 +6,18 @@ Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may 
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import math
+import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
+import numpy as np
 from tqdm import tqdm
 
 from forwardgrad import checking, data, render, training
@@ -26,16 +31,30 @@ from forwardgrad.learner import Update
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than a graph
     given = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
     try:
-        return command(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = command(given)
+            sys.stdout.flush()
+            return code
     except ForwardgradError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # a reader such as head has seen enough; nothing more may be written when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "--learning-rate", type=float, default=defaults.learning_rate, help="of Adam (default %(default)s)"
     )
     sub.add_argument("--clip", type=float, default=defaults.clip, help="gradient norm limit (default %(default)s)")
-    sub.add_argument("--seed", type=int, default=defaults.seed, help="of initial parameters (default %(default)s)")
+    sub.add_argument(
+        "--seed", type=_not_negative, default=defaults.seed, help="of initial parameters (default %(default)s)"
+    )
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
 
     sub = add("explain", _explain, "Print what a rule becomes on a graph: a line a parameter.")
@@ -103,7 +124,7 @@ def _whole(least: int) -> Callable[[str], int]:
     return read
 
 
-_positive, _at_least_two = _whole(1), _whole(2)
+_not_negative, _positive, _at_least_two = _whole(0), _whole(1), _whole(2)
 
 
 def _losses(graph: nx.MultiDiGraph[str], given: Sequence[str] | None) -> dict[str, str]:
@@ -112,7 +133,10 @@ def _losses(graph: nx.MultiDiGraph[str], given: Sequence[str] | None) -> dict[st
         for node, sign, loss in pairs:
             if not (node and sign and loss):
                 raise GraphError(f"--loss {node or loss!r}: write it as NODE=LOSS, such as y=mse.")
-        return {node: loss for node, _, loss in pairs}
+        found = {node: loss for node, _, loss in pairs}
+        if len(found) < len(pairs):
+            raise GraphError(f"--loss is given twice for one node: {', '.join(given)}.")
+        return found
     found = graph.graph.get("loss")
     if not found:
         raise GraphError("the graph's file names no loss.", "Add one: --loss y=mse.")
@@ -138,25 +162,29 @@ def _train(given: argparse.Namespace) -> int:
     training.ends(program)
     settings = training.Settings(given.passes, given.block, given.learning_rate, given.clip, given.seed)
     task = data.one_step(data.get(given.data), train=given.train_samples)
+    levels = training.baselines(task)
     folder = Path(given.out or f"runs/{task.series.name}")
     training.prepare(folder)
-    with tqdm(total=settings.passes * len(task.train_inputs), unit=" steps", desc="learning") as bar:
+    length = len(task.train_inputs)
+    with tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
 
         def progress(update: Update) -> None:
             bar.update(update.steps)
             if update.seen % 200 < update.steps:
+                bar.set_description(f"pass {1 + (update.seen - 1) // length} of {settings.passes}", refresh=False)
                 bar.set_postfix(loss=f"{update.loss:.4f}", refresh=False)
 
         trained = training.train(program, task, settings, progress)
     about = {"graph": given.graph, "rule": given.rule}
-    found = training.report(program, task, settings, trained, about)
+    found = training.report(program, task, settings, trained, levels, about)
     written, missing = training.write(folder, task, trained, found)
     for line in missing:
         print(f"note: {line}", file=sys.stderr)
     if given.json:
-        _print_json(found)
+        _print_json({**found, "written": [str(folder / name) for name in written]})
         return 0
-    print(f"{given.graph} learned {task.series.name} under {given.rule}: {settings.passes} passes over", end=" ")
+    passes = "1 pass" if settings.passes == 1 else f"{settings.passes} passes"
+    print(f"{given.graph} learned {task.series.name} under {given.rule}: {passes} over", end=" ")
     print(f"{task.train:,} samples in {trained.seconds:.0f} s, blocks of {settings.block}.")
     for name, value in found["nmse"].items():
         if name != "test":
@@ -170,18 +198,28 @@ def _explain(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
     if given.json:
-        answer = {
+        parameters = {
             name: {
                 "rule": str(d.rule),
                 "paths": str(d.rule.paths),
                 "exact": d.exact,
                 "dropped": list(d.dropped),
-                "stores": {place: {"layout": str(w), "shape": d.shapes[place]} for place, w in d.layouts.items()},
+                "stores": {
+                    place: {"layout": str(word), "shape": d.shapes[place], "lags": d.lags[place]}
+                    for place, word in d.layouts.items()
+                },
                 "bytes": d.bytes,
             }
             for name, d in program.rules.items()
         }
-        _print_json(answer)
+        about = {
+            "nodes": len(program.network.nodes),
+            "edges": len(program.network.edges),
+            "dtype": program.dtype.name,
+            "loss": {name: loss.name for name, loss in program.losses.items()},
+        }
+        decisions = {"decisions": [str(decision) for decision in program.decisions]} if given.decisions else {}
+        _print_json({**about, "parameters": parameters, **decisions})
         return 0
     print(program)
     if given.decisions:
@@ -198,33 +236,51 @@ def _check(given: argparse.Namespace) -> int:
             total=given.samples,
             unit=" samples",
             desc="checking",
+            disable=None,
         )
     )
-    passed = all(sample.passed for sample in samples)
+    reverse = float(np.max([sample.reverse for sample in samples]))
     differences = [sample.difference for sample in samples if sample.difference is not None]
-    silent = [name for name in samples[0].silent if all(name in sample.silent for sample in samples)]
+    answer = {
+        "graph": given.graph,
+        "rule": given.rule,
+        "passed": all(sample.passed for sample in samples),
+        "samples": len(samples),
+        "steps": given.steps,
+        "blocks": samples[0].blocks,
+        "reverse": _number(reverse),
+        "reverse_allowed": checking.REVERSE,
+        "difference": _number(float(np.max(differences))) if differences else None,
+        "difference_allowed": checking.DIFFERENCE,
+        "empty": [sample.seed for sample in samples if sample.largest == 0],
+        "silent": [name for name in samples[0].silent if all(name in sample.silent for sample in samples)],
+    }
     if given.json:
-        answer = {
-            "passed": passed,
-            "samples": len(samples),
-            "reverse": max(sample.reverse for sample in samples),
-            "difference": max(differences, default=None),
-            "silent": silent,
-        }
         _print_json(answer)
-        return 0 if passed else 1
-    print(
-        f"{given.graph} under {given.rule}: {len(samples)} samples of {given.steps} steps, blocks {samples[0].blocks}"
-    )
-    print(f"reverse accumulation: largest relative error {max(s.reverse for s in samples):.1e} (allowed 1e-10)")
-    if differences:
-        print(f"rtrl by central differences: largest relative error {max(differences):.1e} (allowed 1e-06)")
     else:
+        _print_check(answer)
+    return 0 if answer["passed"] else 1
+
+
+def _number(value: float) -> float | str:
+    """JSON knows no NaN and no infinity."""
+    return value if math.isfinite(value) else str(value)
+
+
+def _print_check(answer: dict[str, Any]) -> None:
+    print(f"{answer['graph']} under {answer['rule']}:", end=" ")
+    print(f"{answer['samples']} samples of {answer['steps']} steps, blocks {', '.join(map(str, answer['blocks']))}")
+    print(f"reverse accumulation: largest relative error {float(answer['reverse']):.1e} (allowed {checking.REVERSE:g})")
+    if answer["difference"] is None:
         print("central differences: left out, since a declared derivative or credit is not that of the loss")
-    if silent:
-        print(f"silent: the reference gradient of {', '.join(silent)} is zero in all samples")
-    print("passed" if passed else "FAILED")
-    return 0 if passed else 1
+    else:
+        print(f"rtrl by central differences: largest relative error {float(answer['difference']):.1e}", end=" ")
+        print(f"(allowed {checking.DIFFERENCE:g})")
+    if answer["silent"]:
+        print(f"silent: the reference gradient of {', '.join(answer['silent'])} is zero in all samples")
+    if answer["empty"]:
+        print(f"nothing to compare: the whole reference gradient is zero in {len(answer['empty'])} samples")
+    print("passed" if answer["passed"] else "FAILED")
 
 
 def _render(given: argparse.Namespace) -> int:

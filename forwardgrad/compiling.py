@@ -51,8 +51,12 @@ def compile(
         RuleError: if a rule is unknown or cannot serve this graph.
     """
     network = validate(graph)
-    if np.dtype(dtype).name not in ("float64", "float32"):
-        raise DataError(f"compile: dtype must be float64 or float32, got {np.dtype(dtype)}.")
+    try:
+        dtype = np.dtype(dtype)
+    except TypeError:
+        raise DataError(f"compile: dtype must be float64 or float32, got {dtype!r}.") from None
+    if dtype.name not in ("float64", "float32"):
+        raise DataError(f"compile: dtype must be float64 or float32, got {dtype}.")
     if backend != "numpy":
         raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, ["numpy"]))
     if dead not in ("error", "warn", "ignore"):
@@ -84,6 +88,8 @@ def _assign(network: Network, given: Any) -> dict[str, Rule]:
         return dict.fromkeys(network.trainable, read_rule(given))
     patterns = {pattern: read_rule(rule) for pattern, rule in cast("Mapping[Any, Any]", given).items()}
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise RuleError(f"rule for {pattern!r}: a pattern of parameter names is a string, such as 'l1.*'.")
         if not any(fnmatchcase(name, pattern) for name in network.trainable):
             raise RuleError(
                 f"rule for {pattern!r}: fits no trainable parameter.", did_you_mean(pattern, network.trainable)

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from forwardgrad import checkpoint
 from forwardgrad.arrays import read_params
-from forwardgrad.errors import DataError
+from forwardgrad.checkpoint import Checkpoint
+from forwardgrad.errors import DataError, FileError
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer, clip_by_norm
 from forwardgrad.program import Program, State, Step
@@ -49,7 +52,7 @@ class Learner:
         clip: largest joint norm of a block's gradients, or `None`.
 
     Raises:
-        DataError: if the parameters do not fit the program.
+        DataError: if the parameters do not fit the program, or the limit `clip` is not positive.
 
     >>> import forwardgrad as fg, networkx as nx, numpy as np
     >>> g = nx.MultiDiGraph()
@@ -67,14 +70,22 @@ class Learner:
     def __init__(
         self, program: Program, params: Mapping[str, Any], optimizer: Optimizer, *, clip: float | None = None
     ) -> None:
-        self.program, self.optimizer, self.clip = program, optimizer, clip
+        if not all(callable(getattr(optimizer, method, None)) for method in ("start", "update", "config")):
+            raise DataError(
+                f"learner: an optimizer has start, update and config, got {type(optimizer).__name__}.",
+                "For example SGD(0.01) or Adam(0.001).",
+            )
+        self.program, self.optimizer = program, optimizer
+        self.clip = None if clip is None else _limit(clip)
         self.params: dict[str, Array] = {
             name: array.copy() for name, array in read_params(program.plan.parameters, params, program.dtype).items()
         }
-        trained = {name: self.params[name] for name in program.rules}
-        self.optimizer_state: dict[str, Array] = optimizer.start(trained)
+        self.optimizer_state: dict[str, Array] = optimizer.start(self._trained())
         self.state: State | None = None
         self.seen = 0
+
+    def _trained(self) -> dict[str, Array]:
+        return {name: self.params[name] for name in (*self.program.rules, *self.program.plan.followers)}
 
     def fit(self, stream: Iterable[Any], *, block: int | None = None, progress: Progress | None = None) -> list[Update]:
         """Learn from a stream; call it again to go on from where it ended.
@@ -89,7 +100,8 @@ class Learner:
             The losses: an update without its arrays for every block, in order.
 
         Raises:
-            DataError: if an array does not fit. What was learned before stays.
+            DataError: if an array does not fit, or a gradient or an updated parameter is not finite. The learner stays
+                as the last good block left it.
         """
         return [
             Update(Step(update.step.loss, {}, {}), update.steps, update.seen)
@@ -101,15 +113,13 @@ class Learner:
     ) -> Iterator[Update]:
         """Like `fit`, one update at a time: for streams without end."""
         for piece in self.program.blocks(stream, block=block):
-            if self.state is None:
-                self.state = self.program.start(piece.batch)
-            state, step = self.program.step(
-                self.params, self.state, piece.inputs, piece.targets, piece.mask, piece.signals
-            )
+            before = self.program.start(piece.batch) if self.state is None else self.state
+            state, step = self.program.step(self.params, before, piece.inputs, piece.targets, piece.mask, piece.signals)
             grads = {name: g / piece.steps for name, g in step.grads.items()}
             if self.clip is not None:
                 grads = clip_by_norm(grads, self.clip)
             params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
+            _check_finite(params)
             # Nothing has failed: now, and only now, the learner moves on.
             self.params, self.optimizer_state, self.state = params, optimizer_state, state
             self.seen += piece.steps
@@ -127,38 +137,66 @@ class Learner:
         """Write parameters, optimiser, activations and influence to one file, whole or not at all.
 
         Raises:
-            FileError: if it cannot be written, or the program holds what no file can: a path rule, op or loss of the
-                user's own is stored by its text, and must be given again to `load`.
+            FileError: if it cannot be written. A path rule or loss of the user's own is stored by its name only: `load`
+                then needs the program.
         """
         checkpoint.write(
             path,
-            {
-                "optimizer": self.optimizer.config(),
-                "clip": self.clip,
-                "seen": self.seen,
-                "program": checkpoint.describe(self.program),
-            },
-            {"params": self.params, "optimizer": self.optimizer_state, "state": self.state},
+            Checkpoint(
+                program=checkpoint.describe(self.program),
+                optimizer=self.optimizer.config(),
+                clip=self.clip,
+                seen=self.seen,
+                params=self.params,
+                optimizer_state=self.optimizer_state,
+                state=self.state,
+            ),
         )
 
     @classmethod
-    def load(cls, path: Any, program: Program | None = None) -> Learner:
+    def load(cls, path: Any, program: Program | None = None, *, optimizer: Optimizer | None = None) -> Learner:
         """Read a learner back; it goes on bit for bit as if it had never stopped.
 
         Args:
             path: a file written by `save`.
             program: the program it belongs to; needed where the program uses a path rule or a loss object that has no
                 text. It is compiled from the file otherwise.
+            optimizer: the optimiser it was saved with; needed where that is one of the user's own.
 
         Raises:
             FileError: if the file cannot be read, is no checkpoint, is damaged, or belongs to another program.
         """
-        meta, groups = checkpoint.read(path)
-        program = checkpoint.match(path, meta["program"], program)
-        params, state = groups["params"], groups["state"]
-        if params is None:
-            raise DataError(f"checkpoint {str(path)!r}: holds no parameters.")
-        learner = cls(program, params, checkpoint.optimizer(path, meta["optimizer"]), clip=meta["clip"])
-        learner.optimizer_state = groups["optimizer"] or {}
-        learner.state, learner.seen = state, int(meta["seen"])
+        saved = checkpoint.read(path)
+        program = checkpoint.match(path, saved.program, program)
+        optimizer = checkpoint.optimizer(path, saved.optimizer, optimizer)
+        try:
+            learner = cls(program, saved.params, optimizer, clip=saved.clip)
+            fresh = None if saved.state is None else program.start(_batch(saved.state))
+        except DataError as error:
+            raise FileError(f"checkpoint {str(path)!r}: {error}") from error
+        checkpoint.check(path, "parameters", saved.params, learner.params)
+        # An optimiser that took another's place in mid-run keeps what that one remembered.
+        checkpoint.check(path, "optimizer", saved.optimizer_state, learner.optimizer_state, more=True)
+        checkpoint.check(path, "state", saved.state or {}, fresh or {})
+        learner.optimizer_state = dict(saved.optimizer_state)
+        learner.state = None if saved.state is None else dict(saved.state)
+        learner.seen = saved.seen
         return learner
+
+
+def _check_finite(params: Mapping[str, Array]) -> None:
+    for name, array in params.items():
+        if not np.isfinite(array).all():
+            raise DataError(
+                f"parameter {name!r} would not be finite after the update.",
+                "Training has diverged; try a lower learning rate.",
+            )
+
+
+def _limit(clip: Any) -> float:
+    clip_by_norm({}, clip)  # it knows what is legal
+    return float(clip)
+
+
+def _batch(state: Mapping[str, Array]) -> int:
+    return next((array.shape[1] for array in state.values() if array.ndim > 1), 1)

@@ -92,7 +92,10 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
     """
     rows = y.reshape(-1, y.shape[-1])
     targets = target.reshape(len(rows), *target.shape[2:])
-    value, gradient = np.asarray(loss.value(rows, targets)), np.asarray(loss.gradient(rows, targets), y.dtype)
+    try:
+        value, gradient = np.asarray(loss.value(rows, targets)), np.asarray(loss.gradient(rows, targets), y.dtype)
+    except (TypeError, ValueError) as error:
+        raise OpError(f"loss {loss.name!r}: value or gradient fails.", f"{type(error).__name__}: {error}") from error
     if value.shape != rows.shape[:1] or gradient.shape != rows.shape:
         raise OpError(
             f"loss {loss.name!r}: value and gradient have shapes {value.shape} and {gradient.shape}.",

@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from forwardgrad.errors import RuleError, did_you_mean
 
@@ -328,8 +328,9 @@ def cut(edges: str | Iterable[str]) -> Cut:
     >>> str(cut(["h->h"]) & Immediate())
     "cut(['h->h']) & immediate"
     """
-    names = (edges,) if isinstance(edges, str) else tuple(edges)
-    if not names or not all(isinstance(name, str) for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+    given: Any = edges
+    names: list[Any] = [given] if isinstance(given, str) or not isinstance(given, Iterable) else [*cast(Any, given)]
+    if not names or not all(isinstance(name, str) for name in names):
         raise RuleError(f"cut({edges!r}): needs names of edges, such as cut(['h->h']).")
     return Cut(tuple(sorted(set(names))))
 

@@ -15,12 +15,15 @@ from forwardgrad import losses as loss_table
 from forwardgrad.arrays import (
     Target,
     check_names,
+    count,
+    finite,
     numeric,
     read_inputs,
     read_params,
     read_signals,
     read_targets,
     shape_without_inputs,
+    truths,
 )
 from forwardgrad.backends import Interpreter, Memory
 from forwardgrad.blocks import Block, Length, cut, marking_last
@@ -67,7 +70,8 @@ class Program:
         graph: the declared graph (a frozen copy).
         network: the graph validated, with every default filled in.
         losses: the loss of each output node.
-        rules: what was derived for each trainable parameter (`Derived`), by name.
+        rules: what was derived for each trained parameter (`Derived`), by name.
+        chosen: the rule of each trainable parameter, also of those that their rule leaves untrained.
         plan: the derived algorithm, as the compiler hands it to a backend.
         dtype: of all arrays.
         decisions: what the compiler decided and why.
@@ -83,7 +87,7 @@ class Program:
         self.decisions: tuple[Decision, ...] = plan.decisions
         self.plan = plan
         self._engine = Interpreter(plan, self.dtype)
-        self._rules = MappingProxyType(dict(rules))
+        self.chosen: Mapping[str, Rule] = MappingProxyType(dict(rules))
         self._value_keys = {_key("value", name): name for name in self._engine.history()}
         self._influence_keys = {
             _key("influence", name, *self._part(part)): (name, part)
@@ -110,9 +114,7 @@ class Program:
 
     def start(self, batch: int = 1) -> State:
         """The state before t = 0: initial values, and no influence."""
-        if isinstance(batch, bool) or not isinstance(batch, int | np.integer) or batch < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise DataError(f"start: batch must be a whole number >= 1, got {batch!r}.")
-        return self._flat(self._engine.start(int(batch)))
+        return self._flat(self._engine.start(count("start: batch", batch)))
 
     def step(
         self,
@@ -250,13 +252,9 @@ class Program:
         """
         memory = self._memory(state)
         batch = _batch(memory)
-        chosen = np.asarray(where)
         if batch is None:
             return {}
-        if chosen.shape != (batch,) or chosen.dtype != np.bool_:
-            raise DataError(
-                f"reset: where must be ({batch},) truth values, got {chosen.dtype} of shape {chosen.shape}."
-            )
+        chosen = truths("reset: where", where, (batch,))
         flat, fresh = self._flat(memory), self.start(batch)
         return {
             key: np.where(chosen.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
@@ -287,6 +285,8 @@ class Program:
             DataError: if an array does not fit.
         """
         weights = read_params(self.plan.parameters, params, self.dtype)
+        steps = None if steps is None else count("run: steps", steps)
+        batch = None if batch is None else count("run: batch", batch)
         memory = None if state is None else self._memory(state)
         known = batch if memory is None else _batch(memory)
         values, shape = read_inputs(self.network, inputs, self.dtype, (steps, known))
@@ -300,7 +300,8 @@ class Program:
         return {name: tape.values(name).copy() for name in self.network.nodes}
 
     def cost(self, batch: int = 1, block: int = 1) -> Cost:
-        """What the program stores, in bytes, known before it runs."""
+        """What the program stores, in bytes, known before it runs; raises `DataError` for what is no number of them."""
+        batch, block = count("cost: batch", batch), count("cost: block", block)
         influence = {name: batch * derived.bytes for name, derived in self.rules.items()}
         nodes = self.network.nodes
         values = sum(n * nodes[name].size for name, n in self._engine.history().items()) * batch * self.dtype.itemsize
@@ -343,6 +344,7 @@ class Program:
                     f"state {key!r}: expected shape {expected[key].shape}, got {array.shape}.",
                     "A state belongs to the program and batch size it was started with.",
                 )
+            finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
         return memory
 
     def _derived(self, name: str) -> Derived:
@@ -351,7 +353,7 @@ class Program:
         labels = {place: "{} ({})".format(*self._part(place)) for place in shapes}
         return Derived(
             parameter=name,
-            rule=self._rules[name],
+            rule=self.chosen[name],
             layouts=MappingProxyType({labels[place]: plan.layouts[name, place] for place in shapes}),
             shapes=MappingProxyType({labels[place]: shape[1:] for place, shape in shapes.items()}),
             lags=MappingProxyType({labels[place]: shape[0] for place, shape in shapes.items()}),

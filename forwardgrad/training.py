@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import platform
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,10 +18,14 @@ import numpy as np
 from forwardgrad import data, render
 from forwardgrad.atomic import write_bytes
 from forwardgrad.data import OneStep
-from forwardgrad.errors import FileError, GraphError, MissingExtraError, RenderError
+from forwardgrad.errors import DataError, FileError, GraphError, MissingExtraError, RenderError
+from forwardgrad.graph.schema import is_whole
 from forwardgrad.learner import Learner, Update
-from forwardgrad.optimizers import Adam
+from forwardgrad.optimizers import Adam, clip_by_norm
 from forwardgrad.program import Program
+
+LAGS = 16
+"""Past samples that the linear autoregression sees, with which a network is compared."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class Settings:
         learning_rate: of Adam at the beginning; it falls to zero along half a cosine.
         clip: largest norm of a block's gradients.
         seed: of the initial parameters.
+
+    Raises:
+        DataError: if one of them is out of range.
     """
 
     passes: int = 10
@@ -40,6 +48,14 @@ class Settings:
     learning_rate: float = 0.006
     clip: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("passes", 1), ("block", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not is_whole(value) or value < least:
+                raise DataError(f"{name} must be a whole number >= {least}, got {value!r}.")
+        Adam(self.learning_rate)
+        clip_by_norm({}, self.clip)
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,20 @@ def ends(program: Program) -> tuple[str, str]:
     return inputs[0], outputs[0]
 
 
+def baselines(task: OneStep) -> dict[str, float]:
+    """Test NMSE of the baselines of a task, by name: computed before training, so that it need not fail after it.
+
+    Raises:
+        DataError: if the task is too small for them, or its test part is constant.
+    """
+    if task.train <= 2 * LAGS:
+        raise DataError(
+            f"series {task.series.name!r}: {task.train} samples are too few to learn from.",
+            f"The linear autoregression of {LAGS} lags that stands beside the result needs {2 * LAGS + 1}.",
+        )
+    return data.baselines(task, LAGS)
+
+
 def train(program: Program, task: OneStep, settings: Settings, progress: Callable[[Update], None]) -> Trained:
     """Train online on the training part of a task, then test with frozen weights.
 
@@ -90,7 +120,7 @@ def train(program: Program, task: OneStep, settings: Settings, progress: Callabl
 
     Raises:
         GraphError: if the program has other inputs or outputs.
-        DataError: if a gradient is not finite: training has diverged.
+        DataError: if a gradient or a prediction is not finite: training has diverged.
     """
     source, output = ends(program)
     began = time.perf_counter()
@@ -113,6 +143,8 @@ def train(program: Program, task: OneStep, settings: Settings, progress: Callabl
     seconds = time.perf_counter() - began
     seen = program.run(learner.params, {source: x})[output]
     prediction = program.run(learner.params, {source: task.test_inputs}, learner.state)[output]
+    if not (np.isfinite(seen).all() and np.isfinite(prediction).all()):
+        raise DataError("the predictions are not finite: training has diverged.", "Try a lower learning rate.")
     return Trained(
         learner,
         tuple(curve),
@@ -124,7 +156,12 @@ def train(program: Program, task: OneStep, settings: Settings, progress: Callabl
 
 
 def report(
-    program: Program, task: OneStep, settings: Settings, trained: Trained, about: dict[str, Any]
+    program: Program,
+    task: OneStep,
+    settings: Settings,
+    trained: Trained,
+    levels: Mapping[str, float],
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The report as plain data, for JSON.
 
@@ -133,6 +170,7 @@ def report(
         task: what on.
         settings: how.
         trained: what came of it.
+        levels: test NMSE of the baselines.
         about: further facts, such as the names of graph and rule.
     """
     return {
@@ -146,6 +184,7 @@ def report(
             "deviation": task.deviation,
         },
         "settings": asdict(settings),
+        "loss": {name: loss.name for name, loss in program.losses.items()},
         "dtype": program.dtype.name,
         "parameters": {
             name: {
@@ -160,7 +199,7 @@ def report(
         "nmse": {
             "train": trained.train,
             "test": trained.test,
-            **data.baselines(task),
+            **levels,
         },
         "curve": list(trained.curve),
         "seconds": trained.seconds,
@@ -173,11 +212,20 @@ def report(
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder for the results, before any work is done; raises `FileError`."""
+    """Make the folder for the results and see that files can be written there, before any work is done.
+
+    Raises:
+        FileError: if they cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise FileError(f"cannot make folder {str(folder)!r}: {error.strerror or error}.") from error
+        raise FileError(f"cannot write to folder {str(folder)!r}: {error.strerror or error}.") from error
+    for name in ("learner.npz", "report.json", "curve.png", "graph.svg"):
+        if (folder / name).is_dir():
+            raise FileError(f"cannot write {str(folder / name)!r}: it is a folder.")
 
 
 def write(folder: Path, task: OneStep, trained: Trained, found: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -190,7 +238,7 @@ def write(folder: Path, task: OneStep, trained: Trained, found: dict[str, Any]) 
         found: the report.
 
     Returns:
-        The names of the files written, and a line for each that could not be for want of an extra.
+        The names of the files written, and a line for each that could not be, saying why.
 
     Raises:
         FileError: if a file cannot be written.
@@ -202,13 +250,17 @@ def write(folder: Path, task: OneStep, trained: Trained, found: dict[str, Any]) 
         write_bytes(folder / "curve.png", curve_picture(task, trained, found))
         written.append("curve.png")
     except MissingExtraError as error:
-        missing.append(str(error))
+        missing.append(_one_line(error))
     try:
         drawing = render.graph(trained.learner.program.graph, title=str(found.get("graph", "")))
         written.append(render.write(drawing, folder / "graph.svg").name)
     except RenderError as error:
-        missing.append(str(error))
+        missing.append(_one_line(error))
     return written, missing
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def curve_picture(task: OneStep, trained: Trained, found: dict[str, Any]) -> bytes:
@@ -220,17 +272,22 @@ def curve_picture(task: OneStep, trained: Trained, found: dict[str, Any]) -> byt
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
     except ImportError as error:
         raise MissingExtraError('the learning curve needs matplotlib: pip install "forwardgrad[plot]"') from error
     figure: Any = Figure(figsize=(9, 6.5), layout="constrained")
     curve, stretch = figure.subplots(2, 1)
     passes = np.arange(1, len(trained.curve) + 1)
     curve.semilogy(passes, trained.curve, "o-", color="C0", label="while learning")
-    curve.plot(passes[-1], trained.test, "D", color="C3", label=f"test, frozen: {trained.test:.4f}")
-    for (name, level), style in zip(data.baselines(task).items(), (":", "--"), strict=True):
-        curve.axhline(level, color="0.4", linestyle=style, label=f"{name}: {level:.3f}")
+    curve.plot(passes[-1], trained.test, "D", color="C3", label=f"test, weights frozen: {trained.test:.4f}")
+    levels = {name: level for name, level in found["nmse"].items() if name not in ("train", "test")}
+    for (name, level), style in zip(levels.items(), (":", "--"), strict=True):
+        curve.axhline(level, color="0.4", linestyle=style, label=f"test, {name}: {level:.4f}")
     curve.set(xlabel="pass over the training part", ylabel="NMSE", title=f"{found['graph']}, rule {found['rule']}")
     curve.xaxis.get_major_locator().set_params(integer=True)
+    curve.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    curve.yaxis.set_major_formatter("{x:g}")
+    curve.yaxis.set_minor_formatter(NullFormatter())
     curve.legend()
     window = slice(0, 200)
     time_axis = task.train + np.arange(len(task.test_targets))[window]

@@ -47,7 +47,7 @@ class Passed:
 class Traces:
     """The influence of one parameter, in the layouts that were derived for it.
 
-    A lossy kind compresses at the ends of blocks, before the losses of the block's last step are read off: with blocks of
+    A lossy kind compresses at block ends, before the losses of the last step are read off: with blocks of
     one step that is the published form of these rules, gradient = adjoint x compressed influence.
 
     Args:
@@ -183,7 +183,7 @@ class MaskedTraces(Traces):
         own = np.diagonal(reached)
         if word is Structure.DIAGONAL:
             return np.broadcast_to(self.kind.by_row(own), shape)
-        return np.asarray(np.broadcast_to(own.all(), shape))
+        return np.ones(shape, bool) * bool(own.all())
 
     def encoded_shape(self, place: int) -> tuple[int, ...]:
         return (int(self.masks[place].sum()),)

@@ -1,0 +1,75 @@
+"""Do the examples run, and do they show what they say? In this process, with small settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def example(name: str) -> ModuleType:
+    """An example, imported from its file."""
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_tested() -> None:
+    """An example that no test runs would rot."""
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quickstart", "from_scratch"}
+
+
+def test_quickstart_trains_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first thing a newcomer runs must learn, and print the rule it learns by."""
+    example("quickstart").main(steps=1500, size=8, out=tmp_path / "new")
+    printed = capsys.readouterr().out
+    losses = dict(re.findall(r"^(eprop-deep|rtrl|immediate) +\d\.\d+ +(\d\.\d+)$", printed, re.MULTILINE))
+    assert losses.keys() == {"eprop-deep", "rtrl", "immediate"}
+    befores = set(re.findall(r"^(?:eprop-deep|rtrl|immediate) +(\d\.\d+) ", printed, re.MULTILINE))
+    assert len(befores) == 1, "all rules start from the same parameters"
+    assert all(float(loss) < float(next(iter(befores))) for loss in losses.values())
+    assert float(losses["rtrl"]) < 0.25, "half of what always saying zero gives"
+    assert len(set(losses.values())) == 3, "the rules differ on this task"
+    assert re.search(
+        r"^h1->a1 +eprop-deep +h1 \(state\): diagonal 8x8; h2 \(state\): full 8x8x8", printed, re.MULTILINE
+    )
+    written = Path(printed.splitlines()[-1].removeprefix("wrote "))
+    assert written.parent == tmp_path / "new"
+    assert written.read_text(encoding="utf-8").strip()
+
+
+def test_from_scratch_agrees_with_the_compiler(capsys: pytest.CaptureFixture[str]) -> None:
+    """The derivation by hand asserts equality itself; what it prints must say so, for numbers that are not zero."""
+    example("from_scratch").main(steps=11, units=3, seed=1)
+    printed = capsys.readouterr().out
+    errors = re.findall(r"largest relative difference (\S+) at blocks of 1, 3, 11 steps", printed)
+    assert len(errors) == 2
+    assert all(float(error) <= 1e-12 for error in errors)
+    rows = re.findall(r"^ +([-+][\d. +-]+?) +\| +([-+][\d. +-]+)$", printed, re.MULTILINE)
+    assert len(rows) == 6
+    assert all(left == right for left, right in rows)
+    assert any(float(number) != 0 for left, _ in rows for number in left.split())
+    cosine = re.search(r"its cosine with RTRL is (\S+) here", printed)
+    assert cosine is not None
+    assert float(cosine[1]) < 0.999
+    assert "15 of the 45 numbers in S are not zero" in printed
+    assert "gradient: exact" in printed
+    assert "gradient: drops h->a" in printed
+
+
+def test_from_scratch_would_notice_another_gradient() -> None:
+    """A comparison that cannot fail shows nothing."""
+    module = example("from_scratch")
+    random = module.np.random.default_rng(0)
+    x, target = random.normal(size=(6, 2)), random.normal(size=(6, 2))
+    m, v = random.normal(size=(3, 5)), random.normal(size=(2, 3))
+    with pytest.raises(AssertionError, match="eprop: relative difference"):
+        module.compare("eprop", module.rtrl(m, v, x, target), m, v, x, target)
