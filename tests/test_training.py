@@ -158,8 +158,8 @@ def test_progress_counts_every_step():
 def test_every_shipped_graph_learns_under_every_rule(name, rule):
     """If it failed, the command would not serve a graph or a rule that it offers."""
     compiled = fg.compile(small(name), rule=rule, dtype="float32")
-    task = data.one_step(series(400), train=300)
-    trained = training.train(compiled, task, Settings(passes=4, block=8, learning_rate=0.01), lambda update: None)
+    task = data.one_step(series(200), train=150)
+    trained = training.train(compiled, task, Settings(passes=3, block=8, learning_rate=0.01), lambda update: None)
     assert trained.curve[-1] < trained.curve[0]
 
 
