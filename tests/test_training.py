@@ -270,6 +270,19 @@ def test_the_report_is_complete_and_plain():
     assert found["parameters"]["h->y"]["exact"]
 
 
+@pytest.mark.parametrize(
+    ("scores", "levels"),
+    [([0.3, 0.1], [0.9, 0.2]), ([1.05, 1.06], [1.1, 1.07]), ([2.0, 0.5], [1.0, 1e-28]), ([0.0], [0.0]), ([1e7], [1.0])],
+)
+def test_the_curve_has_an_axis_that_can_be_read(scores, levels):
+    """If it failed, a perfect baseline would squeeze the curve flat, or an axis would bear no number."""
+    low, high = training._limits(scores, levels)
+    assert low < min(max(score, 1e-12) for score in scores)
+    assert high > max(scores)
+    assert high / low >= 4 * (1 - 1e-12)
+    assert low >= min(max(score, 1e-10) for score in scores) / 200
+
+
 # The main job.
 
 
