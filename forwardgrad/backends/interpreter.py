@@ -51,13 +51,14 @@ class Interpreter:
         self.kinds = {name: influence_of(plan.network, plan.network.parameters[name]) for name in plan.entries}
         self.loss_route = route(plan)
         self.place_routes = {place: route(plan, place) for place in plan.stored}
+        self._history = {name: n for name in plan.network.nodes if (n := plan.network.history(name))}
         self.sites: dict[str, list[Injection]] = {name: [] for name in plan.entries}
         for injection in plan.product.injections:
             self.sites[injection.parameter].append(injection)
 
     def history(self) -> dict[str, int]:
         """How many past values of each node must be kept, where any."""
-        return {name: n for name in self.plan.network.nodes if (n := self.plan.network.history(name))}
+        return self._history
 
     def influence_shape(self, name: str, place: int) -> tuple[int, ...]:
         """Shape of one sample's influence of a parameter on a place, at one lag."""
@@ -67,16 +68,23 @@ class Interpreter:
     def start(self, batch: int) -> Memory:
         """The memory before t = 0: initial values, and no influence."""
         nodes = self.plan.network.nodes
-        values = {
-            name: np.broadcast_to(nodes[name].initial.astype(self.dtype), (n, batch, nodes[name].size)).copy()
-            for name, n in self.history().items()
-        }
-        influence = {
-            (name, place): np.zeros((self.plan.depth[place], batch, *self.influence_shape(name, place)), self.dtype)
-            for name, places in self.plan.entries.items()
-            for place in places
-        }
-        return Memory(values, influence)
+        of_values, of_influence = self.shapes(batch)
+        return Memory(
+            {name: np.full(shape, nodes[name].initial, self.dtype) for name, shape in of_values.items()},
+            {key: np.zeros(shape, self.dtype) for key, shape in of_influence.items()},
+        )
+
+    def shapes(self, batch: int) -> tuple[dict[str, tuple[int, ...]], dict[tuple[str, int], tuple[int, ...]]]:
+        """The shapes of the arrays of a `Memory`: of the values, and of the influence."""
+        nodes = self.plan.network.nodes
+        return (
+            {name: (n, batch, nodes[name].size) for name, n in self._history.items()},
+            {
+                (name, place): (self.plan.depth[place], batch, *self.influence_shape(name, place))
+                for name, places in self.plan.entries.items()
+                for place in places
+            },
+        )
 
     def forward(self, params: Params, values: Mapping[str, Array], inputs: Mapping[str, Array], shape: Shape) -> Tape:
         """Run the declared graph for a block.
