@@ -337,14 +337,11 @@ class Program:
         values = {name: numeric(f"state {key!r}", state[key], self.dtype) for key, name in self._value_keys.items()}
         influence = {e: numeric(f"state {key!r}", state[key], self.dtype) for key, e in self._influence_keys.items()}
         memory = Memory(values, influence)
-        expected = self._flat(self._engine.start(_batch(memory) or 1))
-        for key, array in self._flat(memory).items():
-            if array.shape != expected[key].shape:
-                raise DataError(
-                    f"state {key!r}: expected shape {expected[key].shape}, got {array.shape}.",
-                    "A state belongs to the program and batch size it was started with.",
-                )
-            finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
+        of_values, of_influence = self._engine.shapes(_batch(memory) or 1)
+        for key, name in self._value_keys.items():
+            _check_state(key, values[name], of_values[name])
+        for key, entry in self._influence_keys.items():
+            _check_state(key, influence[entry], of_influence[entry])
         return memory
 
     def _derived(self, name: str) -> Derived:
@@ -367,6 +364,15 @@ class Program:
 def _key(kind: str, *names: str) -> str:
     # JSON keeps names apart that hold the separators.
     return kind + json.dumps(names, ensure_ascii=False)
+
+
+def _check_state(key: str, array: Array, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise DataError(
+            f"state {key!r}: expected shape {expected}, got {array.shape}.",
+            "A state belongs to the program and batch size it was started with.",
+        )
+    finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
 
 
 def _batch(memory: Memory) -> int | None:

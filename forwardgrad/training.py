@@ -285,17 +285,31 @@ def curve_picture(task: OneStep, trained: Trained, found: dict[str, Any]) -> byt
         curve.axhline(level, color="0.4", linestyle=style, label=f"test, {name}: {level:.4f}")
     curve.set(xlabel="pass over the training part", ylabel="NMSE", title=f"{found['graph']}, rule {found['rule']}")
     curve.xaxis.get_major_locator().set_params(integer=True)
-    curve.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    curve.set_ylim(_limits([*trained.curve, trained.test], list(levels.values())))
+    curve.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=50))
     curve.yaxis.set_major_formatter("{x:g}")
     curve.yaxis.set_minor_formatter(NullFormatter())
     curve.legend()
     window = slice(0, 200)
     time_axis = task.train + np.arange(len(task.test_targets))[window]
+    part = "The test part" if len(task.test_targets) <= 200 else "The first 200 samples of the test part"
     for values, style, name in ((task.test_targets, "0.3", "measured"), (trained.prediction, "C3", "predicted")):
         scaled = values[window, 0, 0] * task.deviation + task.mean
         stretch.plot(time_axis, scaled, color=style, linewidth=1, label=name)
-    stretch.set(xlabel="sample", ylabel=task.series.name, title="The first 200 samples of the test part")
+    stretch.set(xlabel="sample", ylabel=task.series.name, title=part)
     stretch.legend()
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
+
+
+def _limits(scores: list[float], levels: list[float]) -> tuple[float, float]:
+    """Ends of a logarithmic axis; a level far below all scores is left to the legend.
+
+    They lie a factor of 4 apart or more, so that one of 1, 2, 5 times a power of ten lies between them.
+    """
+    least = max(min(scores) / 100, 1e-12)
+    shown = [max(value, least) for value in scores + [level for level in levels if level >= least]]
+    low, high = min(shown) / 1.25, max(shown) * 1.25
+    widen = max(1.0, np.sqrt(4 * low / high))
+    return float(low / widen), float(high * widen)

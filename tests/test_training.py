@@ -158,8 +158,8 @@ def test_progress_counts_every_step():
 def test_every_shipped_graph_learns_under_every_rule(name, rule):
     """If it failed, the command would not serve a graph or a rule that it offers."""
     compiled = fg.compile(small(name), rule=rule, dtype="float32")
-    task = data.one_step(series(400), train=300)
-    trained = training.train(compiled, task, Settings(passes=4, block=8, learning_rate=0.01), lambda update: None)
+    task = data.one_step(series(200), train=150)
+    trained = training.train(compiled, task, Settings(passes=3, block=8, learning_rate=0.01), lambda update: None)
     assert trained.curve[-1] < trained.curve[0]
 
 
@@ -268,6 +268,19 @@ def test_the_report_is_complete_and_plain():
     assert found["parameters"].keys() == trained.learner.program.rules.keys()
     assert found["parameters"]["h->a"]["dropped"] == ["h->a"]
     assert found["parameters"]["h->y"]["exact"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "levels"),
+    [([0.3, 0.1], [0.9, 0.2]), ([1.05, 1.06], [1.1, 1.07]), ([2.0, 0.5], [1.0, 1e-28]), ([0.0], [0.0]), ([1e7], [1.0])],
+)
+def test_the_curve_has_an_axis_that_can_be_read(scores, levels):
+    """If it failed, a perfect baseline would squeeze the curve flat, or an axis would bear no number."""
+    low, high = training._limits(scores, levels)
+    assert low < min(max(score, 1e-12) for score in scores)
+    assert high > max(scores)
+    assert high / low >= 4 * (1 - 1e-12)
+    assert low >= min(max(score, 1e-10) for score in scores) / 200
 
 
 # The main job.

@@ -67,20 +67,31 @@ class Interpreter:
         }
         self.loss_route = route(plan)
         self.place_routes = {place: route(plan, place) for place in plan.stored}
+        self._history = {name: n for name in plan.network.nodes if (n := plan.network.history(name))}
+        self._shapes = {
+            (name, part): shape for name, traces in self.traces.items() for part, shape in traces.shapes().items()
+        }
 
     def history(self) -> dict[str, int]:
         """How many past values of each node must be kept, where any."""
-        return {name: n for name in self.plan.network.nodes if (n := self.plan.network.history(name))}
+        return self._history
 
     def start(self, batch: int) -> Memory:
         """The memory before t = 0: initial values, and no influence."""
         nodes = self.plan.network.nodes
-        values = {
-            name: np.broadcast_to(nodes[name].initial.astype(self.dtype), (n, batch, nodes[name].size)).copy()
-            for name, n in self.history().items()
-        }
-        stored = {name: traces.start(batch) for name, traces in self.traces.items()}
-        return Memory(values, {(name, part): array for name, own in stored.items() for part, array in own.items()})
+        of_values, of_influence = self.shapes(batch)
+        return Memory(
+            {name: np.full(shape, nodes[name].initial, self.dtype) for name, shape in of_values.items()},
+            {key: np.zeros(shape, self.dtype) for key, shape in of_influence.items()},
+        )
+
+    def shapes(self, batch: int) -> tuple[dict[str, tuple[int, ...]], dict[tuple[str, Part], tuple[int, ...]]]:
+        """The shapes of the arrays of a `Memory`: of the values, and of the influence."""
+        nodes = self.plan.network.nodes
+        return (
+            {name: (n, batch, nodes[name].size) for name, n in self._history.items()},
+            {key: (lags, batch, *rest) for key, (lags, *rest) in self._shapes.items()},
+        )
 
     def forward(self, params: Params, values: Mapping[str, Array], inputs: Mapping[str, Array], shape: Shape) -> Tape:
         """Run the declared graph for a block.

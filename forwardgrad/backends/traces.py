@@ -81,10 +81,6 @@ class Traces:
         """Shape of an influence as it is stored, for one sample and lag."""
         return self.full_shape(place)
 
-    def start(self, batch: int) -> dict[Part, Array]:
-        """No influence."""
-        return {part: np.zeros((lags, batch, *rest), self.dtype) for part, (lags, *rest) in self.shapes().items()}
-
     def encode(self, place: int, influence: Array) -> Array:
         """An influence `(batch, ...)` in its derived layout, as it is stored."""
         return influence
@@ -177,13 +173,13 @@ class MaskedTraces(Traces):
         """Which entries of the influence on a place are kept, shaped like it."""
         word, shape = self.plan.layouts[self.name, place], self.full_shape(place)
         if isinstance(self.kind, Single):
-            return reached.any(axis=1)
+            return np.asarray(reached.any(axis=1))
         if word is Structure.FULL:
             return np.broadcast_to(self.kind.by_row(reached), shape)
         own = np.diagonal(reached)
         if word is Structure.DIAGONAL:
-            return np.broadcast_to(self.kind.by_row(own), shape)
-        return np.ones(shape, bool) * bool(own.all())
+            return np.asarray(np.broadcast_to(self.kind.by_row(own), shape))
+        return np.full(shape, fill_value=bool(own.all()), dtype=np.bool_)
 
     def encoded_shape(self, place: int) -> tuple[int, ...]:
         return (int(self.masks[place].sum()),)

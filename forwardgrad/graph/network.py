@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -142,12 +143,12 @@ class Network:
     order: tuple[str, ...]
     into: Mapping[str, tuple[Edge, ...]] = field(repr=False)
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[str, ...]:
         """The input nodes, in the order of the declared graph."""
         return tuple(name for name, node in self.nodes.items() if node.op.name == "input")
 
-    @property
+    @cached_property
     def trainable(self) -> tuple[str, ...]:
         """The parameters that have a gradient."""
         return tuple(name for name, parameter in self.parameters.items() if parameter.trainable)

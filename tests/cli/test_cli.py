@@ -1,0 +1,512 @@
+"""Does the command line do what it says, answer programs in JSON, and refuse in words before any work is done?"""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import forwardgrad as fg
+from forwardgrad import Learner, Program, cli, data, training
+from forwardgrad.graph import library
+from forwardgrad.program import Result
+from forwardgrad.render import engines
+
+needs_matplotlib = pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason='curves need pip install "forwardgrad[plot]"'
+)
+needs_engine = pytest.mark.skipif(not engines.available(), reason="no engine that lays out pictures is installed")
+no_reader = pytest.mark.skipif(sys.platform == "win32", reason="terminals and pipes of POSIX")
+
+SMALL = """
+[graph]
+format = 1
+title = "A small leaky layer"
+loss = { y = "mse" }
+[nodes.x]
+op = "input"
+size = 1
+[nodes.h]
+op = "tanh"
+size = 3
+bias = true
+[nodes.y]
+op = "linear"
+size = 1
+[[edges]]
+from = "x"
+to = "h"
+weight = "dense"
+[[edges]]
+from = "h"
+to = "h"
+weight = "dense"
+delay = 1
+[[edges]]
+from = "h"
+to = "y"
+weight = "dense"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a series `wave.csv` of 120 samples and a graph `small.toml`."""
+    monkeypatch.chdir(tmp_path)
+    wave = np.sin(0.4 * np.arange(120)) + 0.1 * np.random.default_rng(0).normal(size=120)
+    (tmp_path / "wave.csv").write_text("\n".join(map(str, wave)))
+    (tmp_path / "small.toml").write_text(SMALL)
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    """`run(*arguments)` gives exit code, lines of stdout and lines of stderr."""
+
+    def command(*arguments: Any) -> tuple[int, list[str], list[str]]:
+        capsys.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = error.code
+        said = capsys.readouterr()
+        return code, said.out.splitlines(), said.err.splitlines()
+
+    return command
+
+
+JOB = ("--data", "wave.csv", "--train-samples", 80, "--passes", 1, "--out", "out")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def answer(lines: list[str]) -> Any:
+    """The JSON that stdout holds, and nothing else; NaN is no JSON."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(word)
+
+    return json.loads("\n".join(lines), parse_constant=refuse)
+
+
+# graphs
+
+
+def test_graphs(run):
+    """If it failed, a user could not find out what is shipped."""
+    code, out, err = run("graphs")
+    assert (code, err) == (0, [])
+    assert [line.split()[0] for line in out[1:]] == library.names()
+    code, out, _ = run("graphs", "--json")
+    assert code == 0
+    assert answer(out) == library.titles()
+
+
+# explain
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_explain(name, run):
+    """If it failed, the listing and its JSON would tell different things."""
+    code, out, err = run("explain", name, "--rule", "eprop")
+    assert (code, err) == (0, [])
+    assert out == str(fg.compile(fg.load(name), rule="eprop")).splitlines()
+    code, lines, err = run("explain", name, "--rule", "eprop", "--json")
+    assert (code, err) == (0, [])
+    found = answer(lines)
+    assert f"{found['nodes']} nodes, {found['edges']} edges" in out[0]
+    assert f"{found['dtype']}, loss {found['loss']['y']} on y" in out[0]
+    rows = {line.split()[0]: line for line in out[3:]}
+    assert rows.keys() == found["parameters"].keys()
+    for parameter, line in rows.items():
+        given = found["parameters"][parameter]
+        assert ("exact" in line) == given["exact"]
+        assert all(edge in line for edge in given["dropped"])
+        assert all(f"{where}: {what['layout']}" in line for where, what in given["stores"].items())
+        assert line.endswith(f"{given['bytes']:,}")
+
+
+def test_explain_decisions(run):
+    """If it failed, nobody could ask why an edge was cut."""
+    code, out, _ = run("explain", "lif", "--decisions")
+    assert code == 0
+    assert any(line.startswith("z->v#reset: cut by rule") for line in out)
+    code, lines, _ = run("explain", "lif", "--decisions", "--json")
+    assert answer(lines)["decisions"] == out[-len(answer(lines)["decisions"]) :]
+
+
+def test_explain_warns_of_dead_parameters_in_words():
+    """If it failed, a warning would come with a path and a line of our code, or break the JSON."""
+    found = python("explain", "elman", "--rule", "cut(['h->y'])", "--json")
+    assert found.returncode == 0
+    assert found.stderr.startswith("warning: parameter 'x->h' (and 2 more): rule 'cut(['h->y'])' keeps no path")
+    assert len(found.stderr.splitlines()) == 1
+    assert answer(found.stdout.splitlines())["parameters"]["x->h"]["dropped"] == ["h->y"]
+
+
+# check
+
+
+def test_check_passes(place, run):
+    """If it failed, a sound engine would be called broken, or the text and the JSON would differ."""
+    code, out, err = run("check", "small.toml", "--samples", 3, "--steps", 6)
+    assert (code, err, out[-1]) == (0, [], "passed")
+    assert out[0] == "small.toml under eprop: 3 samples of 6 steps, blocks 1, 3, 6"
+    code, lines, err = run("check", "small.toml", "--samples", 3, "--steps", 6, "--json")
+    found = answer(lines)
+    assert (code, err) == (0, [])
+    assert (found["passed"], found["samples"], found["steps"], found["blocks"]) == (True, 3, 6, [1, 3, 6])
+    assert f"{found['reverse']:.1e} (allowed {found['reverse_allowed']:g})" in out[1]
+    assert f"{found['difference']:.1e} (allowed {found['difference_allowed']:g})" in out[2]
+    assert (found["silent"], found["empty"]) == ([], [])
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("factor", [1.001, float("nan"), float("inf")])
+def test_check_fails_on_a_broken_engine(place, run, monkeypatch, factor):
+    """If it failed, a script that relies on the exit code would go on with a broken engine."""
+    true = Program.gradient
+
+    def broken(self: Program, *args: Any, **options: Any) -> Result:
+        result = true(self, *args, **options)
+        return Result(result.loss, {name: factor * g for name, g in result.grads.items()})
+
+    monkeypatch.setattr(Program, "gradient", broken)
+    code, out, _ = run("check", "small.toml", "--samples", 2, "--steps", 4)
+    assert (code, out[-1]) == (1, "FAILED")
+    code, lines, _ = run("check", "small.toml", "--samples", 2, "--steps", 4, "--json")
+    assert code == 1
+    assert answer(lines)["passed"] is False
+
+
+def test_check_of_nothing_fails_and_says_so(place, run):
+    """If it failed, a check that compared nothing would pass, or fail without a reason."""
+    still = SMALL.replace('op = "tanh"\nsize = 3\nbias = true', 'op = "relu"\nsize = 3\nbias = -1e9')
+    (place / "still.toml").write_text(still)
+    code, out, _ = run("check", "still.toml", "--samples", 2, "--steps", 4)
+    assert code == 1
+    assert "nothing to compare: the whole reference gradient is zero in 2 samples" in out
+    assert out[-1] == "FAILED"
+
+
+# render
+
+
+def test_render(place, run):
+    """If it failed, a graph could not be looked at."""
+    code, out, err = run("render", "small.toml", "-o", "g.dot")
+    assert (code, out, err) == (0, ["wrote g.dot"], [])
+    assert (place / "g.dot").read_text().startswith("digraph")
+    code, out, _ = run("render", "small.toml", "-o", "g.gv", "--json")
+    assert (code, answer(out)) == (0, {"written": "g.gv"})
+
+
+@needs_engine
+def test_render_goes_beside(place, run):
+    """If it failed, a picture without a given name would land elsewhere than the help says."""
+    assert run("render", "elman")[:2] == (0, ["wrote elman.svg"])
+    assert b"<svg" in (place / "elman.svg").read_bytes()
+
+
+@pytest.mark.parametrize("output", ["g.jpeg", "none/g.svg", "none/g.dot", "g"])
+def test_render_refuses(place, run, output):
+    """If it failed, an unknown kind of picture or a missing folder would end in a bare error."""
+    before = files(place)
+    code, out, err = run("render", "small.toml", "-o", output)
+    assert (code, out) == (2, [])
+    assert err[0].startswith("error: cannot ")
+    assert files(place) == before
+
+
+# train
+
+
+@needs_matplotlib
+@needs_engine
+@pytest.mark.parametrize("rule", ["rtrl", "eprop", "immediate", "eprop-deep"])
+@pytest.mark.parametrize("name", library.names())
+def test_train(name, rule, place, run):
+    """If it failed, one of the combinations that are promised would not run, or leave no results."""
+    code, out, err = run("train", name, "--rule", rule, *JOB)
+    assert (code, err) == (0, [])
+    assert files(place / "out") == ["curve.png", "graph.svg", "learner.npz", "report.json"]
+    assert (place / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert b"</svg>" in (place / "out" / "graph.svg").read_bytes()
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert out[-1] == f"test NMSE: {report['nmse']['test']:.4f}"
+    for which in ("train", "persistence", "linear autoregression (16 lags)"):
+        [line] = [line for line in out if line.startswith(f"{which} NMSE:")]
+        assert line.split()[-1] == f"{report['nmse'][which]:.4f}"
+    assert (report["graph"], report["rule"], report["settings"]["passes"]) == (name, rule, 1)
+    assert "1 pass over 80 samples" in out[0]
+    learner = Learner.load(place / "out" / "learner.npz")
+    assert learner.seen == 79
+    task = data.one_step(data.get("wave.csv"), train=80)
+    assert learner.program.dtype == "float32"
+    predicted = learner.program.run(learner.params, {"x": task.test_inputs}, learner.state)["y"]
+    assert data.nmse(predicted, task.test_targets) == report["nmse"]["test"]
+
+
+def test_train_answers_programs(place, run):
+    """If it failed, stdout would hold more than JSON, or less than the text tells."""
+    code, out, _ = run("train", "small.toml", *JOB, "--json")
+    found = answer(out)
+    assert code == 0
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert {key: value for key, value in found.items() if key != "written"} == report
+    assert {Path(name).name for name in found["written"]} >= {"learner.npz", "report.json"}
+
+
+def test_train_repeats_itself(place, run):
+    """If it failed, a reported score could not be reproduced."""
+    scores = [run("train", "small.toml", *JOB, "--seed", seed)[1][-1] for seed in (0, 0, 1)]
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_train_takes_its_settings(place, run):
+    """If it failed, an option would be read and not used."""
+    options = ("--block", 5, "--learning-rate", 0.02, "--clip", 0.5, "--seed", 3, "--dtype", "float64")
+    code, out, _ = run("train", "small.toml", *JOB, "--passes", 2, *options, "--json")
+    assert code == 0
+    found = answer(out)
+    assert found["settings"] == {"passes": 2, "block": 5, "learning_rate": 0.02, "clip": 0.5, "seed": 3}
+    assert found["dtype"] == "float64"
+    assert len(found["curve"]) == 2
+
+
+def test_train_goes_to_runs(place, run):
+    """If it failed, results would land elsewhere than the help says."""
+    assert run("train", "small.toml", *JOB[:-2])[0] == 0
+    assert (place / "runs" / "wave" / "report.json").is_file()
+
+
+def forget(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """Let these packages seem not to be installed."""
+    true = builtins.__import__
+
+    def importer(name: str, *rest: Any) -> Any:
+        if name.split(".")[0] in modules:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return true(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", importer)
+    for name in [name for name in sys.modules if name.split(".")[0] in modules]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_train_without_matplotlib(place, run, monkeypatch):
+    """If it failed, a missing extra would cost the result of the training."""
+    forget(monkeypatch, "matplotlib")
+    code, out, err = run("train", "small.toml", *JOB)
+    assert code == 0
+    assert 'note: the learning curve needs matplotlib: pip install "forwardgrad[plot]"' in err
+    assert out[-1].startswith("test NMSE: ")
+    assert "curve.png" not in files(place / "out")
+    assert {"learner.npz", "report.json"} <= set(files(place / "out"))
+
+
+def test_train_without_engines(place, run, monkeypatch):
+    """If it failed, a machine without Graphviz would lose the result, or the graph would not be kept as text."""
+    monkeypatch.setattr(engines, "LADDER", ())
+    code, out, err = run("train", "small.toml", *JOB)
+    assert code == 0
+    [note] = [line for line in err if "draw" in line]
+    assert note.startswith("note: cannot draw svg")
+    assert 'pip install "forwardgrad[render]"' in note
+    assert "graph.dot" in note
+    assert "graph.svg" not in files(place / "out")
+    assert (place / "out" / "graph.dot").read_text().startswith("digraph")
+    assert out[-1].startswith("test NMSE: ")
+
+
+def test_train_without_the_data(place, run, monkeypatch):
+    """If it failed, the first command of a new user would end in a traceback instead of one line that helps."""
+    forget(monkeypatch, "reservoirpy")
+    code, out, err = run("train", "leaky_stack")
+    assert (code, out) == (2, [])
+    assert err == ["error: data 'laser' needs reservoirpy: pip install \"forwardgrad[data]\""]
+    assert files(place) == ["small.toml", "wave.csv"]
+
+
+WRONG = {
+    "no command": ((), "required: COMMAND"),
+    "unknown command": (("trian",), "invalid choice: 'trian'"),
+    "unknown option": (("train", "small.toml", "--passess", 3), "unrecognized arguments"),
+    "no graph": (("train",), "required: GRAPH"),
+    "unknown graph": (("train", "leaky_stck", *JOB), "Did you mean 'leaky_stack'?"),
+    "unknown graph to explain": (("explain", "grru"), "Did you mean 'gru'?"),
+    "unknown graph to check": (("check", "lstn"), "Did you mean 'lstm'?"),
+    "unknown graph to render": (("render", "elmann"), "Did you mean 'elman'?"),
+    "missing graph file": (("train", "none.toml", *JOB), "none.toml"),
+    "broken graph file": (("train", "broken.toml", *JOB), "'broken.toml': is not valid TOML"),
+    "wrong graph file": (("train", "wrong.toml", *JOB), "Did you mean 'tanh'?"),
+    "a folder for a graph": (("train", "folder.toml", *JOB), "folder.toml"),
+    "a graph without a loss": (("train", "lossless.toml", *JOB), "Add one: --loss y=mse."),
+    "a graph with two inputs": (("train", "two.toml", *JOB), "'x' of size 1, 'x2' of size 1"),
+    "unknown rule": (("train", "small.toml", *JOB, "--rule", "eprob"), "Did you mean 'eprop'?"),
+    "empty rule": (("train", "small.toml", *JOB, "--rule", ""), "a rule is empty"),
+    "a rule that kills": (("train", "small.toml", *JOB, "--rule", "cut(['h->y'])"), "keeps no path"),
+    "unknown data": (("train", "small.toml", "--data", "lazer"), "Did you mean 'laser'?"),
+    "missing data": (("train", "small.toml", "--data", "none.csv"), "none.csv"),
+    "data of two columns": (("train", "small.toml", "--data", "two.csv"), "line 1 is not a number"),
+    "unknown loss": (("train", "small.toml", *JOB, "--loss", "y=msee"), "Did you mean 'mse'?"),
+    "loss on no node": (("train", "small.toml", *JOB, "--loss", "z=mse"), "no such node"),
+    "loss of no node": (("train", "small.toml", *JOB, "--loss", "mse"), "write it as NODE=LOSS"),
+    "empty loss": (("train", "small.toml", *JOB, "--loss", "y="), "write it as NODE=LOSS"),
+    "loss twice": (("train", "small.toml", *JOB, "--loss", "y=mse", "--loss", "y=bernoulli"), "twice"),
+    "loss on labels": (("train", "small.toml", *JOB, "--loss", "y=cross_entropy"), "needs a loss on numbers"),
+    "loss on a wide node": (("train", "small.toml", *JOB, "--loss", "y=mse", "--loss", "h=mse"), "'h' of size 3"),
+    "all samples": (("train", "small.toml", *JOB, "--train-samples", 120), "'train' must lie between 2 and 119"),
+    "more samples": (("train", "small.toml", *JOB, "--train-samples", 10**30), "'train' must lie between 2 and 119"),
+    "few samples": (("train", "small.toml", *JOB, "--train-samples", 20), "20 samples are too few"),
+    "one test sample": (("train", "small.toml", *JOB, "--train-samples", 119), "variance must be positive"),
+    "no samples": (("train", "small.toml", *JOB, "--train-samples", 0), "whole number >= 1, got '0'"),
+    "no passes": (("train", "small.toml", *JOB, "--passes", 0), "whole number >= 1, got '0'"),
+    "half a pass": (("train", "small.toml", *JOB, "--passes", 0.5), "whole number >= 1, got '0.5'"),
+    "no block": (("train", "small.toml", *JOB, "--block", 0), "whole number >= 1, got '0'"),
+    "negative rate": (("train", "small.toml", *JOB, "--learning-rate", -1), "finite number greater than 0"),
+    "no rate": (("train", "small.toml", *JOB, "--learning-rate", 0), "finite number greater than 0"),
+    "rate NaN": (("train", "small.toml", *JOB, "--learning-rate", "nan"), "finite number greater than 0"),
+    "rate of words": (("train", "small.toml", *JOB, "--learning-rate", "fast"), "invalid float value: 'fast'"),
+    "no clip": (("train", "small.toml", *JOB, "--clip", 0), "finite number greater than 0"),
+    "negative seed": (("train", "small.toml", *JOB, "--seed", -1), "whole number >= 0, got '-1'"),
+    "unknown dtype": (("train", "small.toml", *JOB, "--dtype", "float16"), "invalid choice: 'float16'"),
+    "out is a file": (("train", "small.toml", *JOB, "--out", "wave.csv"), "cannot write to folder 'wave.csv'"),
+    "out is in a file": (("train", "small.toml", *JOB, "--out", "wave.csv/a"), "cannot write to folder"),
+    "check of one step": (("check", "small.toml", "--steps", 1), "whole number >= 2, got '1'"),
+    "check of no sample": (("check", "small.toml", "--samples", 0), "whole number >= 1, got '0'"),
+    "check of an unknown rule": (("check", "small.toml", "--rule", "rtlr"), "Did you mean 'rtrl'?"),
+    "explain of an unknown edge": (("explain", "elman", "--rule", "cut(['h->x'])"), "no edge 'h->x'"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_wrong_use(what, place, run, monkeypatch):
+    """If it failed, a mistake would end in a traceback, without a suggestion, after training, or leave files behind."""
+    (place / "broken.toml").write_text(SMALL[:-20])
+    (place / "wrong.toml").write_text(SMALL.replace("tanh", "tahn"))
+    (place / "lossless.toml").write_text(SMALL.replace("loss =", "# loss ="))
+    more = '[nodes.x2]\nop = "input"\nsize = 1\n[[edges]]\nfrom = "x2"\nto = "h"\nweight = "dense"\n'
+    (place / "two.toml").write_text(SMALL + more)
+    (place / "two.csv").write_text("1,2\n3,4\n")
+    (place / "folder.toml").mkdir()
+    before = files(place)
+    monkeypatch.setattr(training, "train", lambda *_: pytest.fail("training began"))
+    arguments, words = WRONG[what]
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, [])
+    assert words in "\n".join(err)
+    assert "Traceback" not in "\n".join(err)
+    if not err[0].startswith("usage: "):
+        assert err[0].startswith("error: ")
+        assert len(err) <= 4
+    assert files(place) == before
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_divergence(place, run):
+    """If it failed, a run that diverged would end in NaN or a traceback."""
+    code, out, err = run("train", "small.toml", *JOB, "--learning-rate", "1e30")
+    assert (code, out) == (2, [])
+    assert "diverged" in "\n".join(err)
+    assert files(place / "out") == []
+
+
+def test_interrupted(place, run, monkeypatch):
+    """If it failed, Ctrl-C would print a traceback, or leave half a result."""
+
+    def interrupt(self: Learner, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    (place / "out").mkdir()
+    (place / "out" / "report.json").write_text("old")
+    monkeypatch.setattr(Program, "step", interrupt)
+    code, out, err = run("train", "small.toml", *JOB)
+    assert (code, out, err) == (130, [], ["interrupted"])
+    assert files(place / "out") == ["report.json"]
+    assert (place / "out" / "report.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["check", "-h"]])
+def test_help(command, run):
+    """If it failed, a broken help text (a stray per cent sign is enough) would stop a new user."""
+    code, out, err = run(*command)
+    assert (code, err) == (0, [])
+    assert out[0].startswith("usage: forwardgrad")
+
+
+# As a process
+
+
+def python(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "forwardgrad", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+def test_as_a_module(place):
+    """If it failed, `python -m forwardgrad` would not run, lose its exit code, or draw a bar into a log."""
+    found = python("train", "small.toml", *JOB, cwd=place)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.splitlines()[-1].startswith("test NMSE: 0.")
+    wrong = python("train", "smal.toml", *JOB, cwd=place)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: ")
+
+
+@no_reader
+def test_a_closed_pipe(place):
+    """If it failed, `forwardgrad explain lstm | head` would print a traceback."""
+    command = f'"{sys.executable}" -m forwardgrad explain lstm --decisions | true; exit ${{PIPESTATUS[0]}}'
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60)
+    assert found.stderr == ""
+    assert found.returncode in (0, 141)
+
+
+def test_a_terminal_that_knows_few_letters(place):
+    """If it failed, a file name with an umlaut would end in a UnicodeEncodeError after the work is done."""
+    os.rename(place / "small.toml", place / "grün.toml")
+    found = python("explain", "grün.toml", cwd=place, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert found.returncode == 0
+    found = python("render", "grün.toml", "-o", "ü.dot", cwd=place, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (found.returncode, found.stdout.strip()) == (0, "wrote \\xfc.dot")
+
+
+@no_reader
+def test_progress_on_a_terminal(place):
+    """If it failed, a user would wait in front of an empty screen, or the bar would not reach its end."""
+    import pty
+    import termios
+
+    here, there = pty.openpty()
+    termios.tcsetwinsize(there, (24, 90))
+    command = [sys.executable, "-m", "forwardgrad", "train", "small.toml", *map(str, JOB)]
+    with subprocess.Popen(command, stdout=there, stderr=there) as process:
+        os.close(there)
+        said = b""
+        while chunk := _read(here):
+            said += chunk
+    os.close(here)
+    assert process.returncode == 0
+    text = said.decode()
+    assert "learning:   0%" in text
+    assert "79/79" in text
+    assert text.splitlines()[-1].startswith("test NMSE: 0.")
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # how Linux says that the other end is closed
+        return b""
