@@ -333,7 +333,7 @@ def _labels(network: Network, outputs: Iterable[str]) -> _Labels:
     together = reach & reach.T
 
     def inside(edge: Edge) -> bool:
-        return bool(together[place[edge.source], place[edge.target]])
+        return edge.role != "topdown" and bool(together[place[edge.source], place[edge.target]])
 
     nodes = {
         name: NodeView(

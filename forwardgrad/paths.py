@@ -114,9 +114,9 @@ class Both(PathRule):
 
     factors: tuple[PathRule, ...]
 
-    def start(self, node: NodeView) -> Mode:
+    def start(self, node: NodeView) -> Mode | None:
         modes = tuple(factor.start(node) for factor in self.factors)
-        return None if any(mode is None for mode in modes) else modes  # refused, as for a single rule
+        return None if any(mode is None for mode in modes) else modes
 
     def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
         return self.advance(mode, edge, target, None)

@@ -41,7 +41,7 @@ def plan_of(graph: nx.MultiDiGraph[str], outputs: str | tuple[str, ...], rule: A
     network = validate(graph)
     outputs = (outputs,) if isinstance(outputs, str) else outputs
     given = rule if isinstance(rule, dict) else dict.fromkeys(network.trainable, rule)
-    return make_plan(network, outputs, {name: read_rule(given[name]).paths for name in network.trainable})
+    return make_plan(network, outputs, {name: read_rule(given[name]) for name in network.trainable})
 
 
 def places(plan: Plan) -> set[str]:

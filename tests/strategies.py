@@ -399,9 +399,13 @@ def automata() -> st.SearchStrategy[RandomAutomaton]:
     )
 
 
+PATHS = ("all", "eprop-deep", "synaptic", "near", "eprop", "immediate", "rtrl", "ostl")
+"""Named rules that are path rules and no more, and need no arguments."""
+
+
 def path_rules(edges: Sequence[str] = ()) -> st.SearchStrategy[PathRule]:
     """Named rules, cuts of these edges, users' automata, and products of two of them."""
-    named = [name for name in (*rules.AUTOMATA, *rules.RULES) if name in PATHS]
+    named = [name for name in PATHS if name in rules.TABLE]
     single: st.SearchStrategy[PathRule] = st.sampled_from(named).map(lambda name: rules.rule(name).paths) | automata()
     if edges:
         single |= st.lists(st.sampled_from(sorted(edges)), min_size=1, max_size=2).map(cut)

@@ -20,9 +20,9 @@ from forwardgrad.graph import Edge, Network, validate
 from forwardgrad.ops import Array
 from forwardgrad.paths import EdgeView, NodeView, PathRule
 from forwardgrad.structure import Structure
-from tests.strategies import Problem, RandomAutomaton, parameters, path_rules, problems
+from tests.strategies import PATHS, Problem, RandomAutomaton, parameters, path_rules, problems
 
-NAMED = [name for name, row in rules.TABLE.items() if not row.arguments]
+NAMED = list(PATHS)
 
 
 def declare(nodes: Mapping[str, dict[str, Any]], *edges: tuple[Any, ...]) -> nx.MultiDiGraph[str]:

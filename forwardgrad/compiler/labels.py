@@ -77,7 +77,12 @@ def label(network: Network, outputs: Collection[str]) -> Labels:
         outputs: the nodes that have a loss.
     """
     components = _components(network)
-    recurrent = {edge.name: components[edge.source] == components[edge.target] for edge in network.edges.values()}
+    # A topdown edge is never recurrent, also where both its ends lie in one component without it: else a relay on it,
+    # which lies outside, would change what it is.
+    recurrent = {
+        edge.name: edge.role != "topdown" and components[edge.source] == components[edge.target]
+        for edge in network.edges.values()
+    }
     states = {edge.source for edge in network.edges.values() if edge.delay and recurrent[edge.name]}
     with_output = {components[name] for name in outputs}
     layers = {components[edge.source] for edge in network.edges.values() if recurrent[edge.name]}

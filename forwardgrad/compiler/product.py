@@ -187,6 +187,15 @@ def _check(rule: Rule, labels: Labels) -> None:
                 raise RuleError(f"rule '{rule}': {axis} on {pattern!r} fits nothing.", did_you_mean(pattern, names))
 
 
+def _start(rule: PathRule, node: NodeView) -> Mode | None:
+    try:
+        return rule.start(node)
+    except Exception as error:
+        raise RuleError(
+            f"rule '{rule}': start(node {node.name!r}) failed.", f"{type(error).__name__}: {error}"
+        ) from error
+
+
 def _advance(rule: PathRule, mode: Mode, edge: EdgeView, target: NodeView, credit: str | None) -> Mode | None:
     try:
         return rule.advance(mode, edge, target, credit)
@@ -214,8 +223,8 @@ def multiply(network: Network, labels: Labels, rules: Mapping[str, Rule]) -> Pro
     for name, rule in rules.items():
         number = explorer.rule(rule.along)
         sites = _sites(network, name)
-        modes = [rule.paths.start(labels.nodes[node]) for node, _, _ in sites]
-        if None in modes:
+        modes = [_start(rule.paths, labels.nodes[node]) for node, _, _ in sites]
+        if any(mode is None for mode in modes):
             if any(mode is not None for mode in modes):
                 raise RuleError(f"rule '{rule}': trains parameter {name!r} where it enters one node, not another.")
             untrained.append(name)

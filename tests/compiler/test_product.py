@@ -14,6 +14,7 @@ import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.compiler.labels import label
 from forwardgrad.compiler.product import multiply
+from forwardgrad.rule import Rule
 from forwardgrad.graph import validate
 from forwardgrad.paths import All, EdgeView, EpropDeep, Mode, NodeView, PathRule, Synaptic
 
@@ -111,7 +112,7 @@ def test_modes_that_do_not_matter_are_merged(graph: Any) -> None:
     """If this fails, a rule with more modes than it needs costs more than the rule it equals."""
     needed, redundant = plan_of(graph, "y", "all"), plan_of(graph, "y", parity())
     explored = multiply(
-        needed.network, label(needed.network, ("y",)), dict.fromkeys(needed.network.trainable, parity())
+        needed.network, label(needed.network, ("y",)), dict.fromkeys(needed.network.trainable, Rule(parity()))
     )
     assert len(explored.places) > len(needed.product.places)  # there is something to merge
     assert len(redundant.product.places) == len(needed.product.places)
