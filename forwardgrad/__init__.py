@@ -18,7 +18,7 @@ from forwardgrad.graph.files import load, save
 from forwardgrad.learner import Learner
 from forwardgrad.losses import Loss
 from forwardgrad.optimizers import SGD, Adam
-from forwardgrad.paths import EdgeView, NodeView, PathRule
+from forwardgrad.paths import EdgeView, NodeView, PathRule, determinised
 from forwardgrad.program import Program
 from forwardgrad.rules import Rule
 
@@ -42,6 +42,7 @@ __all__ = [
     "Rule",
     "RuleError",
     "compile",
+    "determinised",
     "load",
     "oracle",
     "register_loss",

@@ -349,3 +349,46 @@ def _whole(name: str, value: object, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise RuleError(f"{name} needs a whole number >= {least}, got {value!r}.")
     return value
+
+
+@dataclass(frozen=True)
+class Determinised(PathRule):
+    """A nondeterministic automaton made deterministic: its mode is the set of all modes that it could be in.
+
+    A path counts once, if any run of the automaton keeps it, and not once a run. Made by `determinised`.
+    """
+
+    automaton: Any
+
+    def start(self, node: NodeView) -> Mode | None:
+        return frozenset(self.automaton.start(node)) or None
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        modes = cast("frozenset[Mode]", mode)
+        return frozenset(after for each in modes for after in self.automaton.step(each, edge, target)) or None
+
+    def __str__(self) -> str:
+        return f"determinised {type(self.automaton).__name__}"
+
+
+def determinised(automaton: Any) -> Determinised:
+    """The path rule of a nondeterministic automaton.
+
+    Args:
+        automaton: an object with `start(node)` and `step(mode, edge, target)` that return any number of modes; none at
+            all cuts the run.
+
+    Raises:
+        RuleError: if it has not these methods.
+
+    >>> class OneDelaySomewhere:
+    ...     def start(self, node):
+    ...         return {"before"}
+    ...     def step(self, mode, edge, target):
+    ...         return {"before", "after"} if mode == "before" and edge.delay else {mode}
+    >>> sorted(determinised(OneDelaySomewhere()).step(frozenset({"before"}), EdgeView("h", "h", delay=1), NodeView("h")))
+    ['after', 'before']
+    """
+    if not callable(getattr(automaton, "start", None)) or not callable(getattr(automaton, "step", None)):
+        raise RuleError(f"determinised: an automaton has start and step, got {type(automaton).__name__}.")
+    return Determinised(automaton)

@@ -144,7 +144,10 @@ class _Explorer:
         try:
             known = self.index.get(found)
         except TypeError:
-            raise RuleError(f"rule '{self.rules[rule]}': mode {mode!r} at node {node!r} is not hashable.") from None
+            raise RuleError(
+                f"rule '{self.rules[rule].paths}': mode {mode!r} at node {node!r} is not hashable.",
+                "A rule returns one mode; wrap an automaton that returns several in forwardgrad.determinised.",
+            ) from None
         if known is None:
             known = self.index[found] = len(self.index)
             self.queue.append(found)
