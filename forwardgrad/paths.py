@@ -386,7 +386,8 @@ def determinised(automaton: Any) -> Determinised:
     ...         return {"before"}
     ...     def step(self, mode, edge, target):
     ...         return {"before", "after"} if mode == "before" and edge.delay else {mode}
-    >>> sorted(determinised(OneDelaySomewhere()).step(frozenset({"before"}), EdgeView("h", "h", delay=1), NodeView("h")))
+    >>> rule, edge = determinised(OneDelaySomewhere()), EdgeView("h", "h", delay=1)
+    >>> sorted(rule.step(frozenset({"before"}), edge, NodeView("h")))
     ['after', 'before']
     """
     if not callable(getattr(automaton, "start", None)) or not callable(getattr(automaton, "step", None)):
