@@ -20,6 +20,9 @@ from forwardgrad.structure import Structure, compose
 COUNT = "blocks"
 """Part that counts the blocks of each sample."""
 
+PERIOD = 2**23
+"""Blocks after which signs repeat; single precision counts no further than twice that."""
+
 
 def signs(seed: int, name: str, count: int, shape: tuple[int, ...]) -> Array:
     """Independent signs, -1 or 1 with equal odds, of a block."""
@@ -56,7 +59,7 @@ class Estimate(Traces):
             place: np.stack([moved[place, lag] for lag in range(1, self.plan.depth[place] + 1)])
             for place in self.places
         }
-        after[COUNT] = stored[COUNT] + 1
+        after[COUNT] = (stored[COUNT] + 1) % PERIOD
         return after
 
 
