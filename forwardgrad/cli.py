@@ -1,4 +1,4 @@
-"""What can be done from a terminal? `forwardgrad graphs | train | explain | check | render`.
+"""What can be done from a terminal? `forwardgrad graphs | rules | train | explain | check | audit | render`.
 
 Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may read the answer.
 """
@@ -20,7 +20,7 @@ import networkx as nx
 import numpy as np
 from tqdm import tqdm
 
-from forwardgrad import checking, data, render, training
+from forwardgrad import catalogue, checking, data, render, training
 from forwardgrad.compiler.derivation import table
 from forwardgrad.compiling import compile
 from forwardgrad.errors import ForwardgradError, GraphError
@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     add("graphs", _graphs, "List the shipped graphs.")
+
+    sub = add("rules", _rules, "Print the named rules: coordinates, what each keeps and drops, limits, source.")
+    sub.add_argument("name", metavar="NAME", nargs="?", help="one rule (default: all, and the automata after them)")
+    sub.add_argument("--markdown", action="store_true", help="print the page docs/rules.md")
 
     sub = add("train", _train, "Train a graph online to predict a series one step ahead.")
     graph(sub)
@@ -153,6 +157,16 @@ def _graphs(given: argparse.Namespace) -> int:
         _print_json(titles)
     else:
         print(table(["graph", "what it is"], [[name, title] for name, title in titles.items()]))
+    return 0
+
+
+def _rules(given: argparse.Namespace) -> int:
+    if given.markdown:
+        print(catalogue.markdown(), end="")
+    elif given.json:
+        _print_json(catalogue.report() if given.name is None else vars(catalogue.entry(given.name)))
+    else:
+        print(catalogue.text(None if given.name is None else [given.name]))
     return 0
 
 

@@ -19,6 +19,7 @@ from forwardgrad import Learner, Program, cli, data, training
 from forwardgrad.graph import library
 from forwardgrad.program import Result
 from forwardgrad.render import engines
+from forwardgrad.rules import RULES, TABLE
 
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason='curves need pip install "forwardgrad[plot]"'
@@ -110,6 +111,26 @@ def test_graphs(run):
     code, out, _ = run("graphs", "--json")
     assert code == 0
     assert answer(out) == library.titles()
+
+
+# rules
+
+
+def test_rules(run):
+    """If it failed, a user could not find out which rules there are, and what each is."""
+    code, out, err = run("rules")
+    assert (code, err) == (0, [])
+    assert [line.partition("(")[0] for line in out if line and line[0] != " " and line[-1] != ":"] == list(TABLE)
+    code, out, _ = run("rules", "--json")
+    assert code == 0
+    assert list(answer(out)["rules"]) == list(RULES)
+
+
+def test_rules_of_one_name(run):
+    """If it failed, the question what one rule is would be answered with all of them."""
+    code, out, _ = run("rules", "tbptt")
+    assert (code, out[:2]) == (0, ["tbptt", "  is      all; carry=False"])
+    assert answer(run("rules", "snap(2)", "--json")[1])["coordinates"] == "all; layout='snap(1)'"
 
 
 # explain
@@ -346,6 +367,7 @@ WRONG = {
     "unknown option": (("train", "small.toml", "--passess", 3), "unrecognized arguments"),
     "no graph": (("train",), "required: GRAPH"),
     "unknown graph": (("train", "leaky_stck", *JOB), "Did you mean 'leaky_stack'?"),
+    "unknown rule to print": (("rules", "snp"), "Did you mean 'snap'?"),
     "unknown graph to explain": (("explain", "grru"), "Did you mean 'gru'?"),
     "unknown graph to check": (("check", "lstn"), "Did you mean 'lstm'?"),
     "unknown graph to render": (("render", "elmann"), "Did you mean 'elman'?"),
