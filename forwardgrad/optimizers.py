@@ -40,11 +40,15 @@ class Optimizer(Protocol):
 class SGD:
     """Gradient descent, with heavy-ball momentum if asked for.
 
-    m(t) = momentum m(t-1) + g(t);  p(t) = p(t-1) - learning_rate m(t)   (Polyak 1964, doi 10.1016/0041-5553(64)90137-5)
+    m(t) = momentum m(t-1) + g(t);  p(t) = (1 - learning_rate weight_decay) p(t-1) - learning_rate m(t)
+
+    Source: Polyak 1964, doi 10.1016/0041-5553(64)90137-5; decay apart from the gradient as in Loshchilov & Hutter 2019,
+    arXiv 1711.05101.
 
     Args:
         learning_rate: > 0.
         momentum: in [0, 1); 0 keeps no state.
+        weight_decay: >= 0; of every parameter that has a gradient, the matrices of adaptive feedback included.
 
     >>> sgd = SGD(0.5)
     >>> params, state = sgd.update({"w": np.array([1.0])}, {"w": np.array([4.0])}, {})
@@ -54,10 +58,11 @@ class SGD:
 
     learning_rate: float
     momentum: float = 0.0
+    weight_decay: float = 0.0
     name: ClassVar[str] = "sgd"
 
     def __post_init__(self) -> None:
-        _settings(self, learning_rate=_POSITIVE, momentum=_FRACTION)
+        _settings(self, learning_rate=_POSITIVE, momentum=_FRACTION, weight_decay=_DECAY)
 
     def start(self, params: Arrays) -> dict[str, Array]:
         """State: `momentum:NAME` of each parameter's shape and dtype; empty without momentum."""
@@ -74,7 +79,7 @@ class SGD:
             if self.momentum:
                 g = self.momentum * _recall(state, f"momentum:{name}", p.shape) + g
                 memory[f"momentum:{name}"] = np.asarray(g, dtype=p.dtype)
-            new[name] = np.asarray(p - self.learning_rate * g, dtype=p.dtype)
+            new[name] = np.asarray(_decayed(self, p) - self.learning_rate * g, dtype=p.dtype)
         return new, memory
 
     def config(self) -> dict[str, Any]:
@@ -84,16 +89,18 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1).
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1), with decoupled weight decay if asked for.
 
     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;
-    p = p - learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon),  t counting updates from 1.
+    p = (1 - learning_rate weight_decay) p - learning_rate (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon),
+    t counting updates from 1. Decay apart from the moments: AdamW of Loshchilov & Hutter 2019, arXiv 1711.05101.
 
     Args:
         learning_rate: > 0.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
         epsilon: > 0.
+        weight_decay: >= 0; of every parameter that has a gradient, the matrices of adaptive feedback included.
 
     The first step has length `learning_rate` whatever the gradient's scale:
 
@@ -108,10 +115,18 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    weight_decay: float = 0.0
     name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
-        _settings(self, learning_rate=_POSITIVE, beta1=_FRACTION, beta2=_FRACTION, epsilon=_POSITIVE)
+        _settings(
+            self,
+            learning_rate=_POSITIVE,
+            beta1=_FRACTION,
+            beta2=_FRACTION,
+            epsilon=_POSITIVE,
+            weight_decay=_DECAY,
+        )
 
     def start(self, params: Arrays) -> dict[str, Array]:
         """State: `first:NAME` and `second:NAME` of each parameter's shape and dtype, and `count`, a whole number."""
@@ -136,7 +151,7 @@ class Adam:
             direction = (first / (1 - self.beta1**count)) / (np.sqrt(second / (1 - self.beta2**count)) + self.epsilon)
             memory[f"first:{name}"] = np.asarray(first, dtype=p.dtype)
             memory[f"second:{name}"] = np.asarray(second, dtype=p.dtype)
-            new[name] = np.asarray(p - self.learning_rate * direction, dtype=p.dtype)
+            new[name] = np.asarray(_decayed(self, p) - self.learning_rate * direction, dtype=p.dtype)
         return new, memory
 
     def config(self) -> dict[str, Any]:
@@ -159,9 +174,9 @@ def get(name: str, **settings: Any) -> Optimizer:
         DataError: if there is none, or a setting is unknown or out of range.
 
     >>> get("adam", learning_rate=0.01)
-    Adam(learning_rate=0.01, beta1=0.9, beta2=0.999, epsilon=1e-08)
+    Adam(learning_rate=0.01, beta1=0.9, beta2=0.999, epsilon=1e-08, weight_decay=0.0)
     >>> get(**get("sgd", learning_rate=0.1, momentum=0.9).config())
-    SGD(learning_rate=0.1, momentum=0.9)
+    SGD(learning_rate=0.1, momentum=0.9, weight_decay=0.0)
     """
     if name not in _table:
         raise DataError(f"unknown optimizer {name!r}.", did_you_mean(name, _table))
@@ -214,6 +229,7 @@ def _is_number(value: Any) -> bool:
 
 _POSITIVE: _Check = (lambda value: _is_number(value) and 0 < value < math.inf, "a finite number greater than 0")
 _FRACTION: _Check = (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+_DECAY: _Check = (lambda value: _is_number(value) and 0 <= value < math.inf, "a finite number >= 0")
 
 
 def _settings(optimizer: SGD | Adam, **checks: _Check) -> None:
@@ -223,6 +239,11 @@ def _settings(optimizer: SGD | Adam, **checks: _Check) -> None:
         if not legal(value):
             raise DataError(f"optimizer {optimizer.name!r}: {setting!r} must be {expected}, got {value!r}.")
         object.__setattr__(optimizer, setting, float(value))
+
+
+def _decayed(optimizer: SGD | Adam, p: Array) -> Array:
+    """A parameter after its decay; the very same numbers where there is none."""
+    return p * (1 - optimizer.learning_rate * optimizer.weight_decay) if optimizer.weight_decay else p
 
 
 def _pairs(params: Arrays, grads: Arrays) -> list[tuple[str, Array, Array]]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
+import networkx as nx
 import numpy as np
 import pytest
 
-from forwardgrad import optimizers
+import forwardgrad as fg
+from forwardgrad import cells, optimizers
 from forwardgrad.errors import DataError
 from forwardgrad.optimizers import SGD, Adam, clip_by_norm
 
-OPTIMIZERS = [SGD(0.1), SGD(0.1, momentum=0.9), Adam(0.01)]
+OPTIMIZERS = [
+    SGD(0.1),
+    SGD(0.1, momentum=0.9),
+    SGD(0.1, momentum=0.5, weight_decay=0.2),
+    Adam(0.01),
+    Adam(0.01, weight_decay=0.2),
+]
 
 
 def params(dtype: str = "float64") -> dict[str, np.ndarray]:
@@ -63,6 +72,50 @@ def test_adam_by_hand():
     assert float(state["second:w"][0]) == pytest.approx(v, rel=1e-14)
     assert state["count"].dtype == np.int64
     assert int(state["count"]) == 2
+
+
+@pytest.mark.parametrize("plain", [SGD(0.1), SGD(0.1, momentum=0.9), Adam(0.01)], ids=str)
+def test_decay_is_taken_off_apart_from_the_gradient(plain: SGD | Adam):
+    """If decay went through momentum or moments, two parameters of one gradient would not decay by one factor."""
+    decaying = dataclasses.replace(plain, weight_decay=0.5)
+    p, state = params(), plain.start(params())
+    for step in range(3):
+        expected, after = plain.update(p, grads(step), state)
+        found, also_after = decaying.update(p, grads(step), state)
+        for name in ("w", "leak"):
+            lost = plain.learning_rate * 0.5 * p[name]
+            np.testing.assert_allclose(found[name], expected[name] - lost, rtol=0, atol=1e-15)
+        assert found["frozen"] is p["frozen"], "what has no gradient does not decay"
+        assert all(np.array_equal(after[key], also_after[key]) for key in after)
+        p, state = found, also_after
+
+
+def alignment(weight_decay: float, learning: int) -> tuple[float, float]:
+    """Cosine of readout weights and the feedback in their place, before and after learning under `eprop-adaptive`."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=2)
+    cells.leaky_tanh(graph, "l", input="x", size=12, leak=0.7)
+    cells.readout(graph, "y", input="l.h", size=3)
+    program = fg.compile(graph, loss={"y": "mse"}, rule="eprop-adaptive; seed=1")
+    learner = fg.Learner(program, program.init(0), SGD(0.1, weight_decay=weight_decay))
+    random = np.random.default_rng(0)
+
+    def cosine() -> float:
+        w, b = learner.params["l.h->y"], learner.params["l.h->y.feedback"]
+        return float((w * b).sum() / np.sqrt((w * w).sum() * (b * b).sum()))
+
+    first = cosine()
+    x = random.normal(size=(learning, 8, 2))
+    learner.fit([({"x": x}, {"y": np.stack([x[..., 0], x[..., 1], x[..., 0] - x[..., 1]], axis=2)})], block=2)
+    return first, cosine()
+
+
+def test_decay_aligns_adaptive_feedback_with_the_weights_it_stands_for():
+    """Kolen & Pollack 1994: both take the same updates, so what they differ in decays, and only if there is decay."""
+    first, last = alignment(weight_decay=0.05, learning=2000)
+    assert first < 0.5
+    assert last > 0.999
+    assert alignment(weight_decay=0.0, learning=2000)[1] < 0.99
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
@@ -129,6 +182,8 @@ def test_registry():
         (lambda: Adam(beta1=-0.1), "'beta1'"),
         (lambda: Adam(beta2=1.0), "'beta2'"),
         (lambda: Adam(epsilon=0.0), "'epsilon'"),
+        (lambda: SGD(0.1, weight_decay=-0.1), "'weight_decay' must be a finite number >= 0, got -0.1"),
+        (lambda: Adam(weight_decay=float("inf")), "'weight_decay'"),
         (lambda: optimizers.get("adma"), "Did you mean 'adam'"),
         (lambda: optimizers.get("adam", lerning_rate=1.0), "Did you mean 'learning_rate'"),
         (lambda: optimizers.get("sgd"), "'sgd' needs 'learning_rate'"),
