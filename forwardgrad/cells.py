@@ -290,21 +290,75 @@ def lif(
     """
     cell = _Cell(graph, "lif", name, size)
     leak = cell.leak(leak)
-    threshold = cell.number("threshold", threshold, "a number greater than 0", lambda value: value > 0)
     v = cell.node("v", "linear")
-    z = cell.node(
-        "z",
-        "spike",
-        threshold=threshold,
-        surrogate=surrogate,
-        dampening=0.3 / threshold if dampening is None else dampening,
-        width=threshold if width is None else width,
-    )
-    cell.edge(v, v, value=leak, delay=1)
-    cell.edge(cell.input(input), v, weight="dense", init=init)
-    cell.edge(z, v, weight="dense", delay=1, init=recurrent_init)
-    cell.edge(z, v, key="reset", value=-threshold, delay=1, role="reset")
-    cell.edge(v, z)
+    z, threshold = cell.spike(threshold, surrogate, dampening, width)
+    cell.potential(v, z, input, leak, threshold, init, recurrent_init)
+    return cell.add(z)
+
+
+def alif(
+    graph: nx.MultiDiGraph[str],
+    name: str,
+    input: str,
+    size: int,
+    *,
+    leak: float = 0.9,
+    threshold: float = 1.0,
+    adaptation: float = 0.2,
+    adaptation_leak: float = 0.97,
+    surrogate: str = "triangle",
+    dampening: float | None = None,
+    width: float | None = None,
+    init: Any = "normal(0.5)",
+    recurrent_init: Any = "normal(0.1)",
+) -> str:
+    """Add a layer of recurrent leaky integrate-and-fire units whose thresholds adapt.
+
+        v(t) = leak v(t-1) + W x(t) + U z(t-1) - threshold z(t-1)
+        a(t) = adaptation_leak a(t-1) + z(t-1)
+        z(t) = 1 where v(t) > threshold + adaptation a(t), else 0
+
+    A unit's own spike reaches its adaptation over an edge that does not mix units, which e-prop keeps; it drops the
+    reset, an edge of role `reset`. So e-prop carries a potential and an adaptation a synapse. A spike is computed, and
+    its surrogate derivative taken, from v - adaptation a, which is the same threshold seen from the other side.
+
+    Source: Bellec et al. 2020, doi 10.1038/s41467-020-17236-y, where `adaptation` is beta and `adaptation_leak` rho.
+
+    Args:
+        graph: the graph it is added to.
+        name: name of the cell; its nodes are `name.v` (potential), `name.a` (adaptation) and `name.z` (spikes).
+        input: name of the node that feeds it.
+        size: number of units.
+        leak: the part of the potential that stays, from 0 to 1.
+        threshold: the potential above which a rested unit spikes, greater than 0.
+        adaptation: how much one spike lifts the threshold, at least 0.
+        adaptation_leak: the part of the adaptation that stays, from 0 to 1.
+        surrogate: shape of the surrogate derivative.
+        dampening: its height; `0.3 / threshold` as in the paper unless given.
+        width: its width; `threshold` as in the paper unless given.
+        init: how W is drawn.
+        recurrent_init: how U is drawn.
+
+    Returns:
+        The name of the output node, `name.z`.
+
+    Raises:
+        GraphError: if a name is taken, the input is unknown, or an argument is illegal; nothing is added then.
+
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=3)
+    >>> alif(g, "l1", input="x", size=8)
+    'l1.z'
+    """
+    cell = _Cell(graph, "alif", name, size)
+    leak, adaptation_leak = cell.leak(leak), cell.leak(adaptation_leak, "adaptation_leak")
+    adaptation = cell.number("adaptation", adaptation, "a number >= 0", lambda value: value >= 0)
+    v, a = cell.node("v", "linear"), cell.node("a", "linear")
+    z, threshold = cell.spike(threshold, surrogate, dampening, width)
+    cell.potential(v, z, input, leak, threshold, init, recurrent_init)
+    cell.edge(a, a, value=adaptation_leak, delay=1)
+    cell.edge(z, a, delay=1)
+    cell.edge(a, z, value=-adaptation)
     return cell.add(z)
 
 
@@ -358,6 +412,7 @@ TABLE: Mapping[str, Callable[..., str]] = {
     "lstm": lstm,
     "gru": gru,
     "lif": lif,
+    "alif": alif,
     "readout": readout,
 }
 """The cells by name, as `[[cells]]` in a file names them."""
@@ -400,9 +455,9 @@ class _Cell:
             raise GraphError(f"{self.place}: {key!r} must be {wanted}, got {value!r}.")
         return float(array)
 
-    def leak(self, value: Any) -> float:
+    def leak(self, value: Any, key: str = "leak") -> float:
         """A part that stays."""
-        return self.number("leak", value, "a number from 0 to 1", lambda leak: 0 <= leak <= 1)
+        return self.number(key, value, "a number from 0 to 1", lambda leak: 0 <= leak <= 1)
 
     def truth(self, key: str, value: Any) -> bool:
         """True or False."""
@@ -421,6 +476,24 @@ class _Cell:
         layer = {"layer": self.name} if suffix else {}
         self.nodes[name] = {"op": op, "size": self.size, **layer, **attributes}
         return name
+
+    def spike(self, threshold: Any, surrogate: Any, dampening: Any, width: Any) -> tuple[str, float]:
+        """Note a node of spikes, its surrogate as in the paper unless given; returns its name and its threshold."""
+        threshold = self.number("threshold", threshold, "a number greater than 0", lambda value: value > 0)
+        dampening = 0.3 / threshold if dampening is None else dampening
+        width = threshold if width is None else width
+        options = {"threshold": threshold, "surrogate": surrogate, "dampening": dampening, "width": width}
+        return self.node("z", "spike", **options), threshold
+
+    def potential(
+        self, v: str, z: str, input: str, leak: float, threshold: float, init: Any, recurrent_init: Any
+    ) -> None:
+        """Note the edges of a leaky potential that makes units spike and is reset by their spikes."""
+        self.edge(v, v, value=leak, delay=1)
+        self.edge(self.input(input), v, weight="dense", init=init)
+        self.edge(z, v, weight="dense", delay=1, init=recurrent_init)
+        self.edge(z, v, key="reset", value=-threshold, delay=1, role="reset")
+        self.edge(v, z)
 
     def edge(self, source: str, target: str, *, key: int | str = 0, **attributes: Any) -> None:
         """Note an edge."""

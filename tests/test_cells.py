@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
+import forwardgrad as fg
 from forwardgrad import cells
 from forwardgrad.errors import GraphError
 from forwardgrad.graph import Network, validate
@@ -111,6 +112,61 @@ def test_equations_of_lif() -> None:
     assert [edge.name for edge in network.edges.values() if edge.role == "reset"] == ["l.z->l.v#reset"]
 
 
+def test_equations_of_alif() -> None:
+    """If this fails, the threshold does not rise with a unit's own spikes, or rises a step early or late."""
+    network, p, v = run(cells.alif, leak=0.8, threshold=0.5, adaptation=0.7, adaptation_leak=0.9)
+    z, potential, adapted = (past(network, v, f"l.{node}") for node in "zva")
+    expected = 0.8 * potential + v["x"] @ p["x->l.v"].T + z @ p["l.z->l.v"].T - 0.5 * z
+    a = 0.9 * adapted + z
+    assert np.allclose(v["l.v"], expected, atol=1e-12)
+    assert np.allclose(v["l.a"], a, atol=1e-12)
+    assert np.array_equal(v["l.z"], expected > 0.5 + 0.7 * a)
+    assert not np.array_equal(v["l.z"], expected > 0.5), "adaptation silences a unit here"
+    assert 0 < v["l.z"].mean() < 1
+    options = network.nodes["l.z"].options
+    assert (options["dampening"], options["width"]) == (0.6, 0.5)
+    assert [edge.name for edge in network.edges.values() if edge.role == "reset"] == ["l.z->l.v#reset"]
+
+
+def test_eprop_of_alif_carries_a_potential_and_an_adaptation() -> None:
+    """If this fails, the cell's own edges change the two-component trace of Bellec et al. 2020, eq. 24 and 25.
+
+    eps_v(t) = leak eps_v(t-1) + u(t);  eps_a(t) = psi(t-1) eps_v(t-1) + (rho - psi(t-1) beta) eps_a(t-1)
+    e(t) = psi(t) (eps_v(t) - beta eps_a(t)), filtered by the readout's leak
+    """
+    beta, rho, kappa = 0.3, 0.95, 0.8
+    graph = with_input()
+    cells.alif(graph, "l", "x", UNITS, threshold=0.6, adaptation=beta, adaptation_leak=rho, dampening=0.5, width=2.0)
+    cells.readout(graph, "y", "l.z", 2, leak=kappa)
+    program = fg.compile(graph, loss={"y": "mse"}, rule="eprop")
+    random = np.random.default_rng(3)
+    params = {name: random.normal(size=array.shape) for name, array in program.init().items()}
+    x, target = 2 * random.normal(size=(14, BATCH, INPUTS)), random.normal(size=(14, BATCH, 2))
+    v = forward(graph, params, {"x": x})
+    assert 0.1 < v["l.z"].mean() < 0.9
+    psi = 0.5 * np.maximum(0, 1 - np.abs((v["l.v"] - beta * v["l.a"] - 0.6) / 2.0))
+    signal = (v["y"] - target) / BATCH @ params["l.z->y"]
+    expected: Params = {}
+    for name, read in {"x->l.v": x, "l.z->l.v": past(program.network, v, "l.z")}.items():
+        eps_v, eps_a, filtered, total = (np.zeros((BATCH, *params[name].shape)) for _ in range(4))
+        for t in range(14):
+            if t:
+                last = psi[t - 1][:, :, None]
+                eps_a = last * eps_v + (rho - last * beta) * eps_a
+            eps_v = 0.9 * eps_v + read[t][:, None, :]
+            filtered = kappa * filtered + psi[t][:, :, None] * (eps_v - beta * eps_a)
+            total = total + signal[t][:, :, None] * filtered
+        expected[name] = total.sum(axis=0)
+    exact = fg.oracle.reverse(graph, params, {"x": x}, {"y": target}, {"y": "mse"}).grads
+    for block in (1, 3, 5):
+        found = program.gradient(params, {"x": x}, {"y": target}, block=block).grads
+        for name, gradient in expected.items():
+            assert np.abs(gradient).max() > 1e-3
+            assert np.abs(found[name] - gradient).max() < 1e-12
+            assert np.abs(exact[name] - gradient).max() > 1e-3, "e-prop drops the reset, and other units"
+    assert program.rules["x->l.v"].dropped == ("l.z->l.v", "l.z->l.v#reset")
+
+
 @pytest.mark.parametrize("leak", [0.0, 0.9])
 def test_equations_of_readout(leak: float) -> None:
     """If this fails, a readout filters its input otherwise than asked."""
@@ -175,6 +231,8 @@ BAD: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "leak a truth": ("readout", {"leak": True}, ["cell readout('l'): 'leak'"]),
     "leaks": ("lif", {"leak": [0.9] * 5}, ["cell lif('l'): 'leak'"]),
     "threshold": ("lif", {"threshold": 0.0}, ["cell lif('l'): 'threshold' must be a number greater than 0, got 0.0."]),
+    "adaptation": ("alif", {"adaptation": -0.1}, ["cell alif('l'): 'adaptation' must be a number >= 0, got -0.1."]),
+    "adaptation_leak": ("alif", {"adaptation_leak": 2}, ["'adaptation_leak' must be a number from 0 to 1, got 2."]),
     "dampening": ("lif", {"dampening": -1.0}, ["cell lif('l'): node 'l.z': attribute 'dampening'"]),
     "surrogate": ("lif", {"surrogate": "square"}, ["cell lif('l'): node 'l.z': attribute 'surrogate' must be one of"]),
     "forget_bias": (

@@ -13,7 +13,7 @@ from forwardgrad.graph import Network, draw, library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.oracle import forward
 
-NAMES = ["elman", "gru", "leaky_stack", "lif", "lstm"]
+NAMES = ["alif", "elman", "gru", "leaky_stack", "lif", "lstm"]
 
 
 def run(name: str, steps: int = 40, batch: int = 3) -> tuple[Network, dict[str, np.ndarray]]:
@@ -62,9 +62,10 @@ def test_shipped_graph_is_alive(name: str) -> None:
         assert array[10:].std() > 1e-3, node
 
 
-def test_nearly_every_unit_of_lif_spikes() -> None:
-    """If this fails, gradients of the spiking graph are zero or meaningless, and tests on it say nothing."""
-    _, values = run("lif", steps=500)
+@pytest.mark.parametrize("name", ["alif", "lif"])
+def test_nearly_every_spiking_unit_spikes(name: str) -> None:
+    """If this fails, gradients of a spiking graph are zero or meaningless, and tests on it say nothing."""
+    _, values = run(name, steps=500)
     rates = values["z"].mean(axis=(0, 1))
     assert set(np.unique(values["z"])) == {0.0, 1.0}
     assert 0.05 < rates.mean() < 0.5
