@@ -14,7 +14,7 @@ from nets import declare, problem, stack, vanilla
 from strategies import Problem
 
 from forwardgrad import oracle
-from forwardgrad.backends import influence, interpreter, sweep, tape
+from forwardgrad.backends import influence, interpreter, sweep, tape, traces
 from forwardgrad.backends.interpreter import Interpreter
 from forwardgrad.compiler import labels, layouts, plan, product, pruning
 from forwardgrad.ops import Array
@@ -106,13 +106,12 @@ def without_the_boundary(patch: Patch) -> None:
 
 def without_the_carry(patch: Patch) -> None:
     """Influence is injected in each block, and not carried over from the block before it."""
-    original = Interpreter._carried
+    original = traces.Traces._carried
 
-    def carried(self: Interpreter, tape_: tape.Tape, memory: interpreter.Memory, *rest: Any) -> Any:
-        nothing = {key: 0 * stored for key, stored in memory.influence.items()}
-        return original(self, tape_, replace(memory, influence=nothing), *rest)
+    def carried(self: Any, tape_: tape.Tape, rows: Any, stored: Any, target: int) -> Any:
+        return original(self, tape_, rows, {part: 0 * array for part, array in stored.items()}, target)
 
-    patch.setattr(Interpreter, "_carried", carried)
+    patch.setattr(traces.Traces, "_carried", carried)
 
 
 def without_the_injection(patch: Patch) -> None:

@@ -348,7 +348,9 @@ def labels_of(network: Network, outputs: Mapping[str, Any]) -> tuple[dict[str, N
     graph = nx.DiGraph((e.source, e.target) for e in network.edges.values() if e.role != "topdown")
     graph.add_nodes_from(network.nodes)
     component = {name: i for i, found in enumerate(nx.strongly_connected_components(graph)) for name in found}
-    inside = {e.name: component[e.source] == component[e.target] for e in network.edges.values()}
+    inside = {
+        e.name: e.role != "topdown" and component[e.source] == component[e.target] for e in network.edges.values()
+    }
     states = {e.source for e in network.edges.values() if e.delay and inside[e.name]}
     heard = {component[name] for name in outputs}
     nodes = {name: NodeView(name, name in states, name in outputs, component[name] in heard) for name in network.nodes}

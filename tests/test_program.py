@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from checks import TOLERANCE, assert_like_oracle, compiled, error
 from nets import declare, gru, problem, readout_of_features, stack, vanilla
-from strategies import Problem
+from strategies import PATHS, Problem
 
 import forwardgrad as fg
-from forwardgrad import losses, oracle, rules
+from forwardgrad import losses, oracle
 from forwardgrad.ops import registry
 
-NAMED = [name for name, row in rules.TABLE.items() if not row.arguments]
+NAMED = PATHS
 
 
 def given_vanilla(**options: Any) -> tuple[Problem, fg.Program]:
@@ -463,9 +463,9 @@ def test_a_state_that_does_not_fit_is_named(call: str, change: Any, words: str) 
         (lambda p, a: p.gradient(a[0], []), "gradient: the sequence is empty"),
         (
             lambda p, a: p.gradient(a[0], [3]),
-            "each piece of a sequence must be (inputs, targets) or (inputs, targets, mask)",
+            "each piece of a sequence must be (inputs, targets), with a mask and signals behind where there are any",
         ),
-        (lambda p, a: p.gradient(a[0], [a[1:]], a[2]), "targets and mask come with the pieces"),
+        (lambda p, a: p.gradient(a[0], [a[1:]], a[2]), "targets, mask and signals come with the pieces"),
         (lambda p, a: p.gradient(a[0], 3), "got int"),
         (
             lambda p, a: p.gradient(a[0], [a[1:], ({"x": a[1]["x"][:, :1]}, {"y": a[2]["y"][:, :1]})]),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from checks import assert_like_oracle, compiled, error
 from nets import declare, gru, places, plan_of, problem, stack, vanilla
@@ -14,9 +15,9 @@ import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.compiler.labels import label
 from forwardgrad.compiler.product import multiply
-from forwardgrad.rule import Rule
 from forwardgrad.graph import validate
 from forwardgrad.paths import All, EdgeView, EpropDeep, Mode, NodeView, PathRule, Synaptic
+from forwardgrad.rule import Rule
 
 NAMED = ["all", "eprop-deep", "synaptic", "near", "eprop", "immediate"]
 
@@ -183,10 +184,25 @@ def test_a_mode_that_is_not_hashable_is_refused(rule: Automaton, mode: str) -> N
 
 
 @pytest.mark.parametrize("product", [False, True])
-def test_a_start_that_returns_none_is_refused(product: bool) -> None:
-    """If this fails, a parameter without a mode to start in has silently no gradient, or steps see the mode None."""
-    rule: PathRule = Automaton(lambda node: None, lambda mode, edge, target: "now")
-    refused(rule & Synaptic() if product else rule, "start(node 'h') returned None", "A mode is anything but None.")
+def test_a_start_that_returns_none_leaves_parameters_untrained(product: bool) -> None:
+    """If this fails, a parameter without a mode to start in has a gradient of zero, or steps see the mode None."""
+    rule: PathRule = Automaton(lambda node: "now" if node.name == "y" else None, lambda mode, edge, target: mode)
+    given = problem(vanilla(), "y")
+    program = assert_like_oracle(given, rule & Synaptic() if product else rule)
+    assert program.plan.untrained == ("x->h", "h->h", "h.bias")
+    found = program.gradient(given.params, given.inputs, given.targets, block=3).grads
+    assert found.keys() == {"h->y"} and np.abs(found["h->y"]).max() > 1e-3
+
+
+def test_a_rule_that_trains_a_shared_weight_at_one_place_only_is_refused() -> None:
+    """If this fails, a shared weight gets a part of its gradient and says nothing."""
+    graph = vanilla(param="W")
+    graph.add_node("g", op="tanh", size=3)
+    graph.add_edge("h", "g", weight="dense", param="W")
+    graph.add_edge("g", "y", weight="dense")
+    rule = Automaton(lambda node: None if node.name == "g" else "now", lambda mode, edge, target: mode)
+    with pytest.raises(fg.RuleError, match="trains parameter 'W' where it enters one node, not another"):
+        fg.compile(graph, loss={"y": "mse"}, rule=rule)
 
 
 @pytest.mark.parametrize("product", [False, True])

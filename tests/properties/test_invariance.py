@@ -13,14 +13,13 @@ from checks import TOLERANCE, assert_like_oracle, blocks_gradient, compiled, err
 from hypothesis import assume, event, given, note, settings
 from hypothesis import strategies as st
 from nets import problem, vanilla
-from strategies import Problem, partitions, path_rules, problems
+from strategies import PATHS, Problem, partitions, path_rules, problems
 
 import forwardgrad as fg
-from forwardgrad import oracle, rules
-from forwardgrad.compiler.labels import label
+from forwardgrad import oracle
 from forwardgrad.structure import Structure
 
-NAMED = [name for name, row in rules.TABLE.items() if not row.arguments]
+NAMED = PATHS
 
 
 def gradient(program: fg.Program, given_: Problem, block: int) -> Any:
@@ -35,14 +34,11 @@ def refactored(draw: st.DrawFn, given_: Problem) -> nx.MultiDiGraph[str]:
     """The same network with relays: a delayed edge becomes an identity with a part of the delay, then the weight.
 
     A relay with the whole delay stands right behind it; one with a part of it splits the delay, and starts where the
-    source does. Edges with `credit` are left alone, since that of one edge does not divide into that of two; and so are
-    `topdown` edges inside a component, since a relay on such an edge lies in no component but its own.
+    source does. Edges with `credit` are left alone, since that of one edge does not divide into that of two.
     """
     graph, network = given_.graph.copy(), given_.network
-    views = label(network, given_.loss).edges
     for number, edge in enumerate(network.edges.values()):
-        inside = edge.role == "topdown" and views[edge.name].recurrent
-        if not edge.delay or edge.credit or inside or draw(st.integers(0, 3)) == 0:
+        if not edge.delay or edge.credit or draw(st.integers(0, 3)) == 0:
             continue
         source, early = network.nodes[edge.source], draw(st.integers(1, edge.delay))
         attributes = dict(graph.edges[edge.source, edge.target, edge.key])
