@@ -88,7 +88,7 @@ def route(plan: Plan, target: int | None = None) -> tuple[Stop, ...]:
         target: the place that is seeded, or `None` for the losses.
     """
     words = None if target is None else plan.words[target]
-    leaving = plan.product.arcs_from()
+    leaving = plan.product.leaving
     used: set[tuple[int, str | None]] = {(i.place, i.port) for i in plan.product.injections}
     used |= {_port(plan, arc) for arc in plan.product.arcs}
     wide = Structure.FULL

@@ -25,7 +25,7 @@ def words_to(network: Network, product: Product, target: int) -> dict[int, Struc
 
     The empty path counts: the word of the target by itself is at least `scalar`.
     """
-    entering = product.arcs_into()
+    entering = product.entering
     words = {target: Structure.SCALAR}
     queue = deque([target])
     while queue:

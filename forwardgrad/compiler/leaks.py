@@ -39,15 +39,19 @@ def filter_sources(network: Network, product: Product, numbers: Callable[[Produc
         The product, and the nodes whose leak filters their sources now.
     """
     filtered: list[str] = []
+    stored: int | None = None
     for node in dict.fromkeys(place.node for place in product.places):
         found = product
         for index, place in enumerate(product.places):
             leak = _leak(network, found, index) if place.node == node and place.filtered is None else None
             if leak is not None:
                 found = _split(network, found, index, leak)
+        if found is product:
+            continue
         found = _reached(found)
-        if numbers(found) < numbers(product):
-            product = found
+        stored = numbers(product) if stored is None else stored
+        if (fewer := numbers(found)) < stored:
+            product, stored = found, fewer
             filtered.append(node)
     return product, filtered
 

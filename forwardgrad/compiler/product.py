@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from forwardgrad.compiler.factors import WEIGHT, Factor, readings
 from forwardgrad.compiler.labels import Labels, port_structure
@@ -88,14 +89,16 @@ class Product:
     dropped: tuple[Dropped, ...]
     untrained: tuple[str, ...] = ()
 
-    def arcs_from(self) -> list[list[Arc]]:
+    @cached_property
+    def leaving(self) -> list[list[Arc]]:
         """The arcs that leave each place."""
         leaving: list[list[Arc]] = [[] for _ in self.places]
         for arc in self.arcs:
             leaving[arc.source].append(arc)
         return leaving
 
-    def arcs_into(self) -> list[list[Arc]]:
+    @cached_property
+    def entering(self) -> list[list[Arc]]:
         """The arcs that enter each place."""
         entering: list[list[Arc]] = [[] for _ in self.places]
         for arc in self.arcs:
@@ -104,7 +107,7 @@ class Product:
 
     def reach(self, starts: Sequence[int]) -> list[int]:
         """The places that can be reached from these, themselves included, in increasing order."""
-        leaving = self.arcs_from()
+        leaving = self.leaving
         found, queue = set(starts), deque(starts)
         while queue:
             for arc in leaving[queue.popleft()]:

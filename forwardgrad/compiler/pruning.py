@@ -26,7 +26,7 @@ def reaching_nodes(network: Network, outputs: Collection[str]) -> set[str]:
 
 def live_places(product: Product) -> set[int]:
     """The places from which a learning signal can be reached along arcs. Every mode may end at one of the same step."""
-    entering = product.arcs_into()
+    entering = product.entering
     found = {index for index, place in enumerate(product.places) if place.signal != "none"}
     queue = deque(found)
     while queue:
@@ -49,7 +49,7 @@ def merge(product: Product) -> Product:
     on the merged place is then the sum of theirs, since every adjoint is the same. (Partition refinement; this is the
     minimisation of a deterministic automaton, node by node, and also joins what different rules have in common.)
     """
-    leaving = product.arcs_from()
+    leaving = product.leaving
     group = _numbered((place.node, place.signal) for place in product.places)
     while True:
         refined = _numbered(

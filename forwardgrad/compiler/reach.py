@@ -56,7 +56,7 @@ def _spread(
     network: Network, product: Product, order: Sequence[int], seeds: Mapping[int, Pattern]
 ) -> dict[int, Pattern]:
     """What is reached within a step: along instantaneous arcs."""
-    entering = product.arcs_into()
+    entering = product.entering
     found = dict(seeds)
     for place in reversed(order):
         arcs = [arc for arc in entering[place] if not arc.delay and arc.source in found]
