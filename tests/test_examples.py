@@ -24,7 +24,7 @@ def example(name: str) -> ModuleType:
 
 def test_every_example_is_tested() -> None:
     """An example that no test runs would rot."""
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quickstart", "from_scratch"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quickstart", "from_scratch", "add_task"}
 
 
 def test_quickstart_trains_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,3 +73,32 @@ def test_from_scratch_would_notice_another_gradient() -> None:
     m, v = random.normal(size=(3, 5)), random.normal(size=(2, 3))
     with pytest.raises(AssertionError, match="eprop: relative difference"):
         module.compare("eprop", module.rtrl(m, v, x, target), m, v, x, target)
+
+
+def test_add_task_tries_every_rule_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The settings of `--quick`: too few steps to say anything about rules, enough to see that all of them run."""
+    module = example("add_task")
+    module.main(steps=60, seeds=1, units=8, out=tmp_path / "new")
+    printed = capsys.readouterr().out
+    assert "nothing 0.6616, the first lag 0.5192, both 0.4545" in printed
+    table = dict(re.findall(r"^(\S+) +(\d\.\d{4})  \d\.\d{4} to \d\.\d{4}", printed, re.MULTILINE))
+    assert tuple(table) == module.RULES
+    assert all(0.5 < float(loss) < 0.9 for loss in table.values())
+    assert len(set(table.values())) == len(table), "the rules differ on this task"
+    picture = tmp_path / "new" / "learning.png"
+    assert picture.is_file() if "wrote" in printed else "matplotlib" in printed
+
+
+def test_add_task_is_the_one_whose_levels_are_drawn() -> None:
+    """If the data were of another task, the levels would mean nothing; and the exact rule climbs the first rung."""
+    module = example("add_task")
+    x, y = module.flips(4000, 8, seed=0)
+    assert module.np.array_equal(y[4:, :, 0], 0.5 + 0.5 * x[2:-2, :, 0] - 0.25 * x[:-4, :, 0])
+    assert module.np.array_equal(x.sum(axis=2), module.np.ones((4000, 8)))
+    assert module.np.array_equal(y.sum(axis=2), module.np.ones((4000, 8)))
+    for known, level in ((y, module.LEVELS[2]), (y.mean(axis=(0, 1), keepdims=True), module.LEVELS[0])):
+        chance = module.np.clip(known + 0 * y, 1e-9, 1)
+        assert -(y * module.np.log(chance)).sum(axis=2).mean() == pytest.approx(level, abs=0.005)
+    losses, final = module.train("rtrl", seed=0, steps=250)
+    assert losses[:10].mean() > 0.6
+    assert final < module.LEVELS[1]
