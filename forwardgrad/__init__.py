@@ -1,6 +1,7 @@
 """forwardgrad: compile a declared recurrent graph into an online learning algorithm."""
 
 from forwardgrad import oracle, render
+from forwardgrad.audit import audit
 from forwardgrad.compiling import compile
 from forwardgrad.errors import (
     DataError,
@@ -41,6 +42,7 @@ __all__ = [
     "RenderError",
     "Rule",
     "RuleError",
+    "audit",
     "compile",
     "determinised",
     "load",

@@ -79,11 +79,8 @@ def _sample(
     program: Program, exact: Program | None, loss: Mapping[str, str], rule: Any, seed: int, steps: int, batch: int
 ) -> Sample:
     random = np.random.default_rng(seed)
-    params = {
-        name: p + 0.1 * random.standard_normal(np.shape(p)) * (name in program.rules)
-        for name, p in program.init(seed).items()
-    }
-    inputs, targets = _data(program, random, steps, batch)
+    params = random_params(program, random, seed)
+    inputs, targets = random_data(program, random, steps, batch)
     wanted = oracle.reverse(program.graph, params, inputs, targets, loss, rule)
     largest = _largest(wanted.grads.values())
     blocks = tuple(dict.fromkeys((1, 1 + steps // 3, steps)))
@@ -104,9 +101,18 @@ def _largest(arrays: Iterable[Array]) -> float:
     return float(np.max([np.abs(array).max() for array in arrays], initial=0.0))
 
 
-def _data(
+def random_params(program: Program, random: np.random.Generator, seed: int) -> dict[str, Array]:
+    """The initial parameters of a seed, trained ones moved a little, so that none is zero or an identity."""
+    return {
+        name: p + 0.1 * random.standard_normal(np.shape(p)) * (name in program.rules)
+        for name, p in program.init(seed).items()
+    }
+
+
+def random_data(
     program: Program, random: np.random.Generator, steps: int, batch: int
 ) -> tuple[dict[str, Array], dict[str, Array]]:
+    """White noise as inputs, and targets within what every loss takes."""
     nodes = program.network.nodes
     inputs = {name: random.standard_normal((steps, batch, nodes[name].size)) for name in program.network.inputs}
     targets: dict[str, Array] = {}

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,10 +21,12 @@ import networkx as nx
 import numpy as np
 from tqdm import tqdm
 
-from forwardgrad import catalogue, checking, data, render, training
+from forwardgrad import audited, catalogue, checking, data, render, training
+from forwardgrad.atomic import write_bytes
+from forwardgrad.audit import USUAL, over_seeds
 from forwardgrad.compiler.derivation import table
 from forwardgrad.compiling import compile
-from forwardgrad.errors import ForwardgradError, GraphError
+from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError
 from forwardgrad.graph import library
 from forwardgrad.graph.files import load
 from forwardgrad.learner import Update
@@ -72,11 +75,14 @@ def _parser() -> argparse.ArgumentParser:
     def graph(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("graph", metavar="GRAPH", help="name of a shipped graph, or a .toml or .json file")
 
-    def rule(sub: argparse.ArgumentParser, default: str) -> None:
-        sub.add_argument("--rule", default=default, help="learning rule, such as eprop or 'eprop-deep & near'")
+    def loss(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--loss", action="append", metavar="NODE=LOSS", help="loss of a node (default: those the file names)"
         )
+
+    def rule(sub: argparse.ArgumentParser, default: str) -> None:
+        sub.add_argument("--rule", default=default, help="learning rule, such as eprop or 'eprop-deep & near'")
+        loss(sub)
 
     add("graphs", _graphs, "List the shipped graphs.")
 
@@ -105,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("explain", _explain, "Print what a rule becomes on a graph: a line a parameter.")
     graph(sub)
     rule(sub, "eprop")
+    sub.add_argument("--equations", action="store_true", help="print the equations of every trained parameter, too")
+    sub.add_argument(
+        "--param", metavar="PATTERN", help="print the equations of the parameters that fit, such as 'l1.*'"
+    )
+    sub.add_argument("--latex", action="store_true", help="equations as LaTeX")
     sub.add_argument("--decisions", action="store_true", help="print every decision of the compiler, too")
 
     sub = add("check", _check, "Hold the compiled gradient against independent oracles.")
@@ -112,6 +123,21 @@ def _parser() -> argparse.ArgumentParser:
     rule(sub, "eprop")
     sub.add_argument("--samples", type=_positive, default=10, help="random seeds (default %(default)s)")
     sub.add_argument("--steps", type=_at_least_two, default=12, help="length of sequences (default %(default)s)")
+
+    sub = add("audit", _audit, "Hold the gradients of several rules against the exact one, on random data.")
+    graph(sub)
+    sub.add_argument(
+        "--rules",
+        action="append",
+        metavar="RULE,...",
+        help=f"rules, joined by commas or given one by one (default: {','.join(USUAL)})",
+    )
+    loss(sub)
+    sub.add_argument("--seeds", type=_positive, default=5, help="random seeds (default %(default)s)")
+    sub.add_argument("--steps", type=_at_least_two, default=20, help="length of sequences (default %(default)s)")
+    sub.add_argument("--batch", type=_positive, default=4, help="samples in each (default %(default)s)")
+    sub.add_argument("--block", type=_positive, help="steps per block (default: a third, or 1 for a lossy layout)")
+    sub.add_argument("-o", "--output", help="a .png file for a picture")
 
     sub = add("render", _render, "Draw a declared graph.")
     graph(sub)
@@ -211,6 +237,7 @@ def _train(given: argparse.Namespace) -> int:
 def _explain(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
+    chosen = _fitting(program.rules, given.param)
     if given.json:
         parameters = {
             name: {
@@ -223,8 +250,10 @@ def _explain(given: argparse.Namespace) -> int:
                     for place, word in d.layouts.items()
                 },
                 "bytes": d.bytes,
+                "equation": d.equation,
+                "latex": d.latex(),
             }
-            for name, d in program.rules.items()
+            for name, d in chosen.items()
         }
         about = {
             "nodes": len(program.network.nodes),
@@ -236,9 +265,20 @@ def _explain(given: argparse.Namespace) -> int:
         _print_json({**about, "parameters": parameters, **decisions})
         return 0
     print(program)
+    if given.equations or given.latex or given.param is not None:
+        for name, d in chosen.items():
+            print(f"\n{printable(name)}\n\n{d.latex() if given.latex else indent(d.equation, '  ')}")
     if given.decisions:
         print("\n" + "\n".join(map(str, program.decisions)))
     return 0
+
+
+def _fitting(derived: Mapping[str, Derived], pattern: str | None) -> dict[str, Derived]:
+    """The trained parameters that fit a pattern: a name, or one with * and ?."""
+    found = {name: d for name, d in derived.items() if pattern is None or name == pattern or fnmatchcase(name, pattern)}
+    if pattern is not None and not found:
+        raise RuleError(f"--param {pattern!r} fits no trained parameter.", did_you_mean(pattern, derived))
+    return found
 
 
 def _check(given: argparse.Namespace) -> int:
@@ -295,6 +335,61 @@ def _print_check(answer: dict[str, Any]) -> None:
     if answer["empty"]:
         print(f"nothing to compare: the whole reference gradient is zero in {len(answer['empty'])} samples")
     print("passed" if answer["passed"] else "FAILED")
+
+
+def _audit(given: argparse.Namespace) -> int:
+    graph = load(given.graph)
+    path = None if given.output is None else _png(given.output)
+    rules = [rule for text in given.rules for rule in _split_rules(text)] if given.rules else USUAL
+    with tqdm(total=given.seeds * len(rules), unit=" rules", desc="auditing", disable=None) as bar:
+        found = over_seeds(
+            graph,
+            _losses(graph, given.loss),
+            rules,
+            seeds=given.seeds,
+            steps=given.steps,
+            batch=given.batch,
+            block=given.block,
+            progress=bar.update,
+        )
+    if not given.json:
+        print(found.table())
+    if path is not None:
+        write_bytes(path, audited.picture(found, str(graph.graph.get("title") or given.graph)))
+    if given.json:
+        _print_json({"graph": given.graph, **found.report(), "written": None if path is None else str(path)})
+    elif path is not None:
+        print(f"\nwrote {path}")
+    return 0
+
+
+def _split_rules(text: str) -> list[str]:
+    """The rules of a list. Commas in brackets or quotes split nothing, nor those between coordinates of one rule."""
+    rules, depth, quote = [""], 0, ""
+    for at, letter in enumerate(text):
+        if quote or letter in "'\"":
+            quote = "" if letter == quote else quote or letter
+        depth += 0 if quote else (letter in "([{") - (letter in ")]}")
+        inside = quote or depth or (";" in rules[-1] and _COORDINATE.match(text, at + 1))
+        if letter == "," and not inside:
+            rules.append("")
+        else:
+            rules[-1] += letter
+    return [rule.strip() for rule in rules]
+
+
+_COORDINATE = re.compile(r"\s*\w+\s*=")
+
+
+def _png(output: str) -> Path:
+    """Where a picture of an audit goes, refused before any work is done."""
+    path = Path(output)
+    if path.suffix.lower() != ".png":
+        raise RenderError(f"cannot draw {output!r}: the picture of an audit is a .png file.")
+    if not path.parent.is_dir() or path.is_dir():
+        raise FileError(f"cannot write {output!r}: there is no such folder, or it is one.")
+    audited.matplotlib()
+    return path
 
 
 def _render(given: argparse.Namespace) -> int:

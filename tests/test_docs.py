@@ -130,12 +130,12 @@ def commands() -> list[str]:
 def test_commands_of_the_documents_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that a reader copies must not end in a usage message. None of them is executed here."""
     asked: list[str] = []
-    for name in ("_graphs", "_train", "_explain", "_check", "_render"):
+    for name in ("_graphs", "_rules", "_train", "_explain", "_check", "_audit", "_render"):
         monkeypatch.setattr(cli, name, lambda given, name=name: asked.append(name) or 0)
     found = commands()
     for command in found:
         words = shlex.split(command, comments=True)
-        if len(words) == 1 and words[0] in ("train", "explain", "check", "render"):
+        if len(words) == 1 and words[0] in ("train", "explain", "check", "audit", "render"):
             words.append("leaky_stack")  # named in passing, without its graph
         assert cli.main(words) == 0
     assert {"_train", "_check", "_render"} <= set(asked)

@@ -220,6 +220,34 @@ def test_check_of_nothing_fails_and_says_so(place, run):
     assert out[-1] == "FAILED"
 
 
+# audit
+
+
+def test_audit(place, run):
+    """If it failed, the audit would not run from a terminal, or answer a program with something else than JSON."""
+    job = ("audit", "small.toml", "--seeds", 2, "--steps", 5)
+    code, out, _ = run(
+        *job, "--rules", "rtrl,snap(1),eprop; feedback=random, seed=3", "--rules", "cut(['h->h', 'x->h'])"
+    )
+    rules = ["rtrl", "snap(1)", "eprop; feedback=random, seed=3", "cut(['h->h', 'x->h'])"]
+    assert code == 0
+    assert out[0].endswith("steps per block: rtrl 1, snap(1) 1, eprop; feedback=random, seed=3 1, " + rules[-1] + " 1")
+    code, out, err = run(*job, "--json")
+    found = answer(out)
+    assert (code, err, found["seeds"]) == (0, [], [0, 1])
+    assert list(found["rules"]) == ["rtrl", "eprop-deep", "eprop", "immediate"]
+    assert found["rules"]["rtrl"]["overall"]["relative_error"]["max"] < 1e-10
+    assert found["rules"]["immediate"]["parameters"]["h->h"]["dropped"]["h->h"]["removes"]["mean"] > 0.99
+
+
+@needs_matplotlib
+def test_audit_draws(place, run):
+    """If it failed, the picture would be missing, or go elsewhere."""
+    code, out, _ = run("audit", "small.toml", "--seeds", 1, "--steps", 4, "--rules", "immediate", "-o", "out.png")
+    assert (code, out[-1]) == (0, "wrote out.png")
+    assert (place / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
 # render
 
 
@@ -410,6 +438,10 @@ WRONG = {
     "check of one step": (("check", "small.toml", "--steps", 1), "whole number >= 2, got '1'"),
     "check of no sample": (("check", "small.toml", "--samples", 0), "whole number >= 1, got '0'"),
     "check of an unknown rule": (("check", "small.toml", "--rule", "rtlr"), "Did you mean 'rtrl'?"),
+    "audit of an unknown rule": (("audit", "small.toml", "--rules", "rtrl,eprob"), "Did you mean 'eprop'?"),
+    "audit of an empty rule": (("audit", "small.toml", "--rules", "rtrl,"), "a rule is empty"),
+    "audit into no folder": (("audit", "small.toml", "-o", "none/out.png"), "no such folder"),
+    "audit into no picture": (("audit", "small.toml", "-o", "out.pdf"), "is a .png file"),
     "explain of an unknown edge": (("explain", "elman", "--rule", "cut(['h->x'])"), "no edge 'h->x'"),
 }
 
