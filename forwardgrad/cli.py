@@ -13,8 +13,10 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import networkx as nx
@@ -24,9 +26,10 @@ from tqdm import tqdm
 from forwardgrad import audited, catalogue, checking, data, render, training
 from forwardgrad.atomic import write_bytes
 from forwardgrad.audit import USUAL, over_seeds
-from forwardgrad.compiler.derivation import table
+from forwardgrad.compiler.derivation import Derived, table
+from forwardgrad.compiler.notation import printable
 from forwardgrad.compiling import compile
-from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError
+from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError, RuleError, did_you_mean
 from forwardgrad.graph import library
 from forwardgrad.graph.files import load
 from forwardgrad.learner import Update

@@ -326,7 +326,8 @@ class Program:
             f"parameters ({sum(int(np.prod(p.shape)) for p in trained):,} numbers), {self.dtype}, "
             f"loss {', '.join(f'{loss.name} on {name}' for name, loss in self.losses.items())}"
         )
-        return listing(title, list(self.rules.values()))
+        untrained = {name: self.chosen[name] for name in self.plan.untrained}
+        return listing(title, list(self.rules.values()), untrained)
 
     def _flat(self, memory: Memory) -> State:
         flat = {key: memory.values[name] for key, name in self._value_keys.items()}
@@ -358,6 +359,7 @@ class Program:
             dropped=plan.dropped[name],
             reasons=plan.reasons[name],
             bytes=sum(int(np.prod(shape)) for shape in traces.shapes().values()) * self.dtype.itemsize,
+            plan=plan,
         )
 
 

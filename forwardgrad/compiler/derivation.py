@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from forwardgrad.compiler.equations import equations
+from forwardgrad.compiler.notation import Equations
+from forwardgrad.compiler.plan import Plan
 from forwardgrad.rules import Rule
 from forwardgrad.structure import Structure
 
@@ -23,6 +26,7 @@ class Derived:
         dropped: the edges at which credit is dropped.
         reasons: what else keeps the gradient from being exact, in words.
         bytes: of influence, per sample.
+        plan: the derived algorithm that the equations are read off.
     """
 
     parameter: str
@@ -34,6 +38,7 @@ class Derived:
     dropped: tuple[str, ...]
     reasons: tuple[str, ...]
     bytes: int
+    plan: Plan = field(repr=False, compare=False)
 
     @property
     def stored(self) -> str:
@@ -44,6 +49,31 @@ class Derived:
             for name, word in self.layouts.items()
         ]
         return "; ".join(parts) or "nothing"
+
+    @property
+    def equations(self) -> Equations:
+        """The recursion of the influence, the learning signal and the gradient, as symbols."""
+        return equations(self.plan, self.parameter)
+
+    @property
+    def equation(self) -> str:
+        """The recursion of the influence, the learning signal and the gradient, as plain text.
+
+        >>> import forwardgrad as fg
+        >>> program = fg.compile(fg.load("lif"), rule="eprop")
+        >>> print(program.rules["z->v"].equation.partition("  ")[0])
+        eps_v[j](t) = 0.9 eps_v[j](t-1) + z[j](t-1)
+        e_z[i,j](t) = psi_z[i](t) eps_v[j](t)
+        ebar_z[i,j](t) = 0.8 ebar_z[i,j](t-1) + e_z[i,j](t)
+        L_z[i](t) = sum_k W_{z->y}[k,i] dE/dy[k](t)
+        dE/dW_{z->v}[i,j] = sum_t L_z[i](t) ebar_z[i,j](t)
+        <BLANKLINE>
+        """
+        return self.equations.text()
+
+    def latex(self) -> str:
+        """The same as LaTeX, for a document that uses `amsmath`."""
+        return self.equations.latex()
 
     @property
     def verdict(self) -> str:
@@ -59,7 +89,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def listing(title: str, derived: Sequence[Derived]) -> str:
-    """The listing of a program: a title, and a line a parameter."""
+def listing(title: str, derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> str:
+    """The listing of a program: a title, and a line a parameter, those that their rule leaves untrained at the end."""
     rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}"] for d in derived]
+    rows += [[name, str(rule), "nothing", f"untrained ({rule})", "0"] for name, rule in untrained.items()]
     return title + "\n\n" + table(["parameter", "rule", "stores influence on", "gradient", "bytes/sample"], rows)

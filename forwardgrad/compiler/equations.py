@@ -1,0 +1,466 @@
+"""What does the derived algorithm say in mathematics? Per parameter: recursion, learning signal, gradient.
+
+The equations are read off the product of the plan: places, arcs, factors and layouts. With S_v the influence on a place
+v,
+
+    S_v(t) = injection + sum over arcs u -> v of J(t) S_u(t - d)
+    L_v(t) = dE/dv(t) + sum over arcs v -> w of delay 0 of J(t)^T L_w(t)
+    gradient = sum over t of L S
+
+A place is *held* if its influence has a line of its own: it is stored, or it is used more than once. The others are
+eliminated by multiplying Jacobians along arcs of delay 0. Learning signals are sums over paths of the same step that
+meet no held place; what first goes on to a held place is counted there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from math import prod
+
+from forwardgrad.compiler.factors import Factor
+from forwardgrad.compiler.labels import port_structure
+from forwardgrad.compiler.layouts import depths, entries, layouts, stored_shape, words_to
+from forwardgrad.compiler.leaks import filter_sources
+from forwardgrad.compiler.notation import Equations, Line, Note, Symbol, Term, plain, printable
+from forwardgrad.compiler.plan import Plan
+from forwardgrad.compiler.product import Arc, Injection, Product
+from forwardgrad.compiler.schedule import sweep_order
+from forwardgrad.graph import Edge, Network
+from forwardgrad.structure import Structure
+
+LONGEST = 8
+"""Factors in a learning signal beyond which it is no longer put into another one."""
+
+
+def equations(plan: Plan, name: str) -> Equations:
+    """The equations of one trained parameter.
+
+    Args:
+        plan: the derived algorithm.
+        name: the parameter.
+    """
+    carried = [parameter for parameter, rule in plan.rules.items() if rule.carry]
+    product = _read(plan.network, plan.product, carried)
+    return _Derivation(plan, product, name).equations()
+
+
+def _read(network: Network, product: Product, carried: Sequence[str]) -> Product:
+    """The product as it is read: leaky readouts filter their sources also where that stores as much, not less."""
+
+    def numbers(found: Product) -> int:
+        depth = depths(found)
+        stored = entries(found, depth, carried)
+        words = {place: words_to(network, found, place) for places in stored.values() for place in places}
+        total = sum(
+            depth[place]
+            * prod(stored_shape(network, network.parameters[name], word, network.nodes[found.places[place].node].size))
+            for (name, place), word in layouts(network, found, stored, words).items()
+        )
+        return 1000 * total - sum(place.filtered is not None for place in found.places)
+
+    return filter_sources(network, product, numbers)[0]
+
+
+class _Derivation:
+    """The equations of one parameter on one product."""
+
+    def __init__(self, plan: Plan, product: Product, name: str) -> None:
+        self.plan, self.network, self.product, self.name = plan, plan.network, product, name
+        self.parameter = plan.network.parameters[name]
+        self.rule = plan.rules[name]
+        self.sites = [site for site in product.injections if site.parameter == name]
+        reached = set(product.reach([site.place for site in self.sites]))
+        self.order = [place for place in reversed(sweep_order(plan.network, product)) if place in reached]
+        entering, leaving = product.entering, product.leaving
+        self.into = {place: [arc for arc in entering[place] if arc.source in reached] for place in self.order}
+        self.out = {place: [arc for arc in leaving[place] if arc.delay == 0] for place in self.order}
+        deepest = depths(product)
+        self.delayed = {place for place in self.order if deepest[place]}
+        self.held = self._held()
+        self.shapes = self._shapes()
+        self.notes: dict[Note, None] = {}
+        self.by_unit = self._by_unit()
+        lit = self._lit(self.held)
+        self.modes = self._numbered([place for place in self.order if place in self.held], self._filters)
+        self.signal_modes = self._numbered([place for place in self.order if place in lit], lambda place: False)
+        self.adjoints: dict[int, tuple[Term, ...]] = {}
+        for place in reversed(self.order):
+            self.adjoints[place] = tuple(self._adjoint(place))
+
+    # Which places have a line of their own?
+
+    def _held(self) -> set[int]:
+        held = set(self.delayed)
+        held |= {arc.source for p in self.order if self._filters(p) for arc in self.into[p] if not arc.delay}
+        lit, feeding = self._lit(held), self._feeding()
+        terms, longest = dict[int, int](), dict[int, int]()
+        for place in self.order:
+            ports = [site.port for site in self.sites if site.place == place]
+            delayed = any(arc.delay for arc in self.into[place])
+            open_ = [arc.source for arc in self.into[place] if not arc.delay and arc.source not in held]
+            closed = len(self.into[place]) - len(open_)
+            terms[place] = len(ports) + closed + sum(terms[source] for source in open_)
+            longest[place] = 1 + max((longest[source] for source in open_), default=0)
+            uses = sum(arc.target in feeding for arc in self.out[place])
+            mixes = any(self._word(place, port) is Structure.FULL for port in ports)
+            if (
+                (uses > 1 and terms[place] > 1)
+                or ((delayed or mixes) and (place in lit or uses > 1))
+                or max(terms[place], longest[place]) > LONGEST
+            ):
+                held.add(place)
+        return held
+
+    def _filters(self, place: int) -> bool:
+        return self.product.places[place].filtered is not None
+
+    def _feeding(self) -> set[int]:
+        """The places from which one with an influence that is stored is reached within a step."""
+        found = set(self.delayed)
+        for place in reversed(self.order):
+            if any(arc.target in found for arc in self.out[place]):
+                found.add(place)
+        return found
+
+    def _lit(self, held: set[int]) -> set[int]:
+        """The places to which a learning signal comes over places that are not held."""
+        found = {place for place in self.order if self.product.places[place].signal != "none"}
+        for place in reversed(self.order):
+            if any(arc.target in found and arc.target not in held for arc in self.out[place]):
+                found.add(place)
+        return found
+
+    def _shapes(self) -> dict[int, Structure]:
+        """The structure word of the influence on each held place."""
+        held = {self.name: sorted(self.held)}
+        words = {place: words_to(self.network, self.product, place) for place in self.held}
+        found = layouts(self.network, replace(self.product, injections=tuple(self.sites)), held, words)
+        return {place: found[self.name, place] for place in self.held}
+
+    # Symbols.
+
+    def _word(self, place: int, port: str) -> Structure:
+        return port_structure(self.network, self.product.places[place].node, port)
+
+    def _numbered(self, places: Sequence[int], apart: Callable[[int], bool]) -> dict[int, int]:
+        """A number for each of several places of one node, counted apart by a property; 0 for the only one."""
+        alike: dict[tuple[str, bool], list[int]] = {}
+        for place in sorted(places):
+            alike.setdefault((self._node(place), apart(place)), []).append(place)
+        return {
+            place: number if len(group) > 1 else 0 for group in alike.values() for number, place in enumerate(group, 1)
+        }
+
+    @property
+    def _own(self) -> str:
+        """Indices of the parameter's entries."""
+        return {"dense": "i,j", "sparse": "i,j", "scalar": ""}.get(self.parameter.kind, "i")
+
+    @property
+    def _letter(self) -> str:
+        return {"bias": "b", "scalar": "w"}.get(self.parameter.kind, "W")
+
+    def _weight_symbol(self, edge: Edge, kind: str, index: str, form: str = "") -> Symbol:
+        scalar = edge.kind == "scalar"
+        if kind == "W" and edge.param is None:
+            self._note(Symbol("W", edge.name), "a fixed weight")
+        name = edge.name if kind == "B" or edge.param is None else edge.param
+        return Symbol("w" if scalar and kind == "W" else kind, name, "" if scalar else index, None, 0, form)
+
+    def _influence(self, place: int, index: str, delay: int) -> Symbol:
+        """The influence on a held place; the index is that of the target, `k`, or empty for the whole array."""
+        here, word = self.product.places[place], self.shapes[place]
+        kind = "ebar" if self._filters(place) else "S" if word is Structure.FULL else "eps"
+        if kind == "eps" and place not in self.delayed:
+            kind = "e"
+        if index and self.parameter.kind == "scalar":
+            entries_ = index
+        elif index and word is Structure.FULL:
+            entries_ = f"{index},{self._own}"
+        elif index and word is Structure.SCALAR:
+            entries_ = "j" if self.parameter.edges and "j" in self._own else ""
+        else:
+            entries_ = self._own if index else ""
+        return Symbol(kind, here.node, entries_, delay, self.modes[place])
+
+    def _signal(self, place: int, index: str) -> Symbol:
+        return Symbol("L", self._node(place), index, 0, self.signal_modes[place])
+
+    def _node(self, place: int) -> str:
+        return self.product.places[place].node
+
+    def _note(self, about: Symbol | None, text: str) -> None:
+        self.notes.setdefault(Note(about, text))
+
+    # Factors.
+
+    def _gate(self, node_name: str, port: str, index: str) -> tuple[float, tuple[Symbol, ...]]:
+        """The derivative of a node's op by a port, of one unit, or as a matrix where no index is given."""
+        node = self.network.nodes[node_name]
+        declared = node.op.port(port, node.ports)
+        if declared.constant is not None:
+            return declared.constant, ()
+        others = self._others(node_name, port)
+        if others is not None:
+            form = "" if index else "diagonal"
+            return 1.0, tuple(Symbol("value", e.source, index, e.delay, 0, form) for e in others)
+        kind = "J" if declared.structure is Structure.FULL else "D" if node.op.smooth else "psi"
+        symbol = Symbol(kind, f"{node_name},{port}" if len(node.ports) > 1 else node_name, index, 0)
+        which = "declared derivative" if not node.op.smooth else "derivative"
+        by = f" by port {printable(port)}" if len(node.ports) > 1 or not node.op.smooth else ""
+        self._note(replace(symbol, index=""), f"{which} of {printable(node_name)} ({printable(node.op.name)}){by}")
+        return 1.0, (symbol,)
+
+    def _others(self, node_name: str, port: str) -> list[Edge] | None:
+        """The edges into the other ports of a product, where each holds the bare value of one node."""
+        node = self.network.nodes[node_name]
+        rest = [q for q in node.ports if q != port]
+        if node.op.name != "mul" or (node.bias is not None and node.bias_port in rest):
+            return None
+        into = [[edge for edge in self.network.into[node_name] if edge.port == q] for q in rest]
+        if all(len(edges) == 1 and edges[0].kind == "identity" for edges in into):
+            return [edges[0] for edges in into]
+        return None
+
+    def _matrix(self, arc: Arc, index: str, across: str = "") -> tuple[float, tuple[Symbol, ...]]:
+        """What an arc has in place of its weight; `across` is the index at the far end of a weight that mixes."""
+        edge, factor = self.network.edges[arc.edge], arc.factor
+        if factor.numeric:
+            if len(factor.values) == 1:
+                return factor.values[0], ()
+            self._note(Symbol("c", edge.name), "constants in place of the Jacobian")
+            return 1.0, (Symbol("c", edge.name, index, None, 0, "" if index else "diagonal"),)
+        if edge.kind == "identity":
+            return 1.0, ()
+        if edge.value is not None and edge.kind == "scalar" and factor.kind == "weight":
+            return float(edge.value), ()
+        return 1.0, (self._array(edge, factor, index, across),)
+
+    def _array(self, edge: Edge, factor: Factor, index: str, across: str) -> Symbol:
+        if factor.kind in ("random", "adaptive"):
+            self._note(
+                Symbol("B", edge.name), f"{factor.kind} feedback in place of the weight of {printable(edge.name)}"
+            )
+            kind = "B"
+        else:
+            kind = "W"
+        if factor.kind == "diagonal":
+            return self._weight_symbol(edge, kind, f"{index},{index}" if index else "", "" if index else "diagonal")
+        if edge.kind == "diagonal":
+            return self._weight_symbol(edge, kind, index, "" if index else "diagonal")
+        if edge.kind == "scalar":
+            return self._weight_symbol(edge, kind, "")
+        form = "rest" if factor.kind == "rest" else ""
+        return self._weight_symbol(edge, kind, f"{across},{index}" if across else "", form)
+
+    # The recursion.
+
+    def _terms(self, place: int, index: str) -> list[Term]:
+        """The influence on a place by what is held and injected, of one unit or as a matrix."""
+        found = [self._injection(site, index) for site in self.sites if site.place == place]
+        for arc in self.into[place]:
+            number, factors = self._step(arc, index)
+            inner = (
+                [Term(1.0, (), (self._influence(arc.source, index, arc.delay),))]
+                if arc.source in self.held
+                else self._terms(arc.source, index)
+            )
+            found += [replace(t, number=number * t.number, factors=(*factors, *t.factors)) for t in inner]
+        return _ordered(found, self.product.places[place].node)
+
+    def _step(self, arc: Arc, index: str) -> tuple[float, tuple[Symbol, ...]]:
+        """The Jacobian of an arc."""
+        edge = self.network.edges[arc.edge]
+        outer = (1.0, ()) if arc.factor.numeric else self._gate(edge.target, edge.port, index)
+        inner = self._matrix(arc, index)
+        return outer[0] * inner[0], (*outer[1], *inner[1])
+
+    def _injection(self, site: Injection, index: str) -> Term:
+        """What a parameter puts into a place."""
+        number, factors = self._gate(self.product.places[site.place].node, site.port, index)
+        if site.edge is None:
+            eye = () if index or factors else (Symbol("identity"),)
+            return Term(number, (), (*factors, *eye))
+        edge = self.network.edges[site.edge]
+        if not index:
+            form = {"dense": "outer", "sparse": "outer", "diagonal": "diagonal"}.get(edge.kind, "")
+            if form == "outer":
+                pattern = ", its columns at the entries of the pattern" if edge.kind == "sparse" else ""
+                self._note(None, f"I (x) x^T: the derivative of W x by the rows of W, one after the other{pattern}.")
+            return Term(number, (), (*factors, Symbol("value", edge.source, "", edge.delay, 0, form)))
+        unit = "j" if edge.kind in ("dense", "sparse") else index
+        return Term(number, (), (*factors, Symbol("value", edge.source, unit, edge.delay)))
+
+    def _recursion(self, place: int) -> Line:
+        index = "" if self.shapes[place] is Structure.FULL else "i"
+        left = self._influence(place, index, 0)
+        self._describe(place)
+        return Line(left, tuple(self._terms(place, index)))
+
+    def _describe(self, place: int) -> None:
+        """Say what the influence on a place is."""
+        here, word = self.product.places[place], self.shapes[place]
+        entry = f"{self._letter}[{self._own}]" if self._own else self._letter
+        single = self.parameter.kind == "scalar"
+        unit = "" if single else "[k]" if word is Structure.FULL else "[i]"
+        said = f"influence of {entry} on {plain(here.node)}{unit}"
+        if self.modes[place]:
+            said += f" in mode {printable(here.label)}"
+        if not single and word is not Structure.FULL:
+            said += ", none on its other units" + (", the same for every i" if word is Structure.SCALAR else "")
+        if self._filters(place):
+            said += f"; filtered by the leak of {printable(here.filtered or '')}"
+        index = "" if single else "k" if word is Structure.FULL else "i"
+        self._note(self._influence(place, index, 0), said)
+
+    # Learning signals.
+
+    def _by_unit(self) -> bool:
+        """Whether signals are written per unit: not where an influence is full, or the derivative of an op."""
+        arcs = [a for p in self.order for a in self.out[p] if a.target not in self.held]
+        rest = any(arc.factor.kind == "rest" for arc in arcs)
+        edges = [self.network.edges[arc.edge] for arc in arcs if not arc.factor.numeric]
+        mixes = any(port_structure(self.network, edge.target, edge.port) is Structure.FULL for edge in edges)
+        return not rest and not mixes and Structure.FULL not in self.shapes.values()
+
+    def _adjoint(self, place: int) -> Iterator[Term]:
+        """The learning signal of a place, those of later places being known."""
+        signal = self.product.places[place].signal
+        if signal != "none":
+            symbol = Symbol("E", self._node(place), "i" if self.by_unit else "", 0)
+            if signal == "given":
+                self._note(replace(symbol, index=""), "the learning signal that is given")
+            yield Term(1.0, (), (symbol,))
+        for arc in self.out[place]:
+            if arc.target not in self.held and self.adjoints[arc.target]:
+                yield self._pulled(arc)
+
+    def _pulled(self, arc: Arc) -> Term:
+        """The learning signal at the end of an arc, brought back over it."""
+        edge = self.network.edges[arc.edge]
+        mixing = not arc.factor.numeric and arc.factor.kind != "diagonal" and edge.kind in ("dense", "sparse")
+        across = ("k" if mixing else "i") if self.by_unit else ""
+        outer = (1.0, ()) if arc.factor.numeric else self._gate(edge.target, edge.port, across)
+        inner = self._matrix(arc, "i" if self.by_unit else "", across if mixing else "")
+        if not self.by_unit:
+            outer = outer[0], tuple(replace(s, form="transposed") if s.kind == "J" else s for s in outer[1])
+            turned = {"": "transposed", "rest": "rest transposed"}
+            inner = inner[0], tuple(replace(s, form=turned[s.form]) if mixing else s for s in inner[1])
+        number, factors = inner[0] * outer[0], (*inner[1], *outer[1])
+        further = self._inside(arc.target, across)
+        return Term(number * further.number, ("k",) if mixing and self.by_unit else (), (*factors, *further.factors))
+
+    def _inside(self, place: int, index: str) -> Term:
+        """A learning signal as it stands in another one: what it equals, if that is short."""
+        terms = self.adjoints[place]
+        if len(terms) == 1 and not terms[0].over and len(terms[0].factors) < LONGEST:
+            return replace(terms[0], factors=tuple(_at(factor, index) for factor in terms[0].factors))
+        return Term(1.0, (), (self._signal(place, index),))
+
+    def _outside(self, place: int, index: str) -> Term:
+        """A learning signal as it stands in the gradient: by name, unless it is the derivative of the loss."""
+        terms = self.adjoints[place]
+        if len(terms) == 1 and terms[0].number == 1 and len(terms[0].factors) == 1:
+            return Term(1.0, (), (replace(terms[0].factors[0], index=index),))
+        return Term(1.0, (), (self._signal(place, index),))
+
+    # All of it.
+
+    def _gradient(self) -> Line:
+        terms: list[Term] = []
+        for place in self.order:
+            if not self.adjoints[place]:
+                continue
+            if place in self.held:
+                summed = self.shapes[place] is Structure.FULL or self.parameter.kind == "scalar"
+                index = "k" if summed else "i"
+                signal = self._outside(place, index)
+                over = ("k",) if summed else ()
+                terms.append(Term(1.0, over, (*signal.factors, self._influence(place, index, 0))))
+                continue
+            over = ("i",) if self.parameter.kind == "scalar" else ()
+            for site in self.sites:
+                if site.place == place:
+                    injected = self._injection(site, "i")
+                    signal = self._outside(place, "i")
+                    terms.append(replace(injected, over=over, factors=(*signal.factors, *injected.factors)))
+        left = Symbol("gradient", self.parameter.node or self.name, self._own, form=self._letter)
+        return Line(left, tuple(terms), in_time=True)
+
+    def _signals(self, *lines: Line) -> list[Line]:
+        """The lines of the learning signals that the gradient names, and of those that these name."""
+        titles = {self._signal(place, ""): place for place in self.order if self.adjoints[place]}
+        waiting, found = list(lines), dict[Symbol, Line]()
+        while waiting:
+            line = waiting.pop(0)
+            for factor in (f for term in line.right for f in term.factors if f.kind == "L"):
+                bare = replace(factor, index="")
+                if bare not in found:
+                    left = replace(factor, index="i" if self.by_unit else "")
+                    found[bare] = Line(left, self.adjoints[titles[bare]])
+                    waiting.append(found[bare])
+        return list(found.values())
+
+    def equations(self) -> Equations:
+        """All lines."""
+        recursion = [self._recursion(place) for place in self.order if place in self.held]
+        gradient = self._gradient()
+        signals = self._signals(gradient)
+        self._remarks()
+        return Equations(
+            tuple(recursion), tuple(signals), gradient, _in_order(self.notes, [*recursion, *signals, gradient])
+        )
+
+    def _remarks(self) -> None:
+        """What happens besides: at the ends of blocks, and where the program stores another form."""
+        filters = {self.product.places[place] for place in self.held if self._filters(place)}
+        for place in sorted(filters - set(self.plan.product.places), key=lambda place: place.node):
+            readout = printable(place.filtered or "")
+            self._note(None, f"The program stores the influence on {readout} in its stead: as many numbers.")
+        if not self.sites:
+            self._note(None, "No kept path leads from it to a loss.")
+        if not self.rule.carry:
+            self._note(None, "At the end of a block all influence is dropped.")
+        if self.delayed and self.rule.layout != "lossless":
+            self._note(None, f"At the end of a block {_compression(self.rule.layout, self.rule.snap)}.")
+
+
+def _in_order(notes: Iterable[Note], lines: Sequence[Line]) -> tuple[Note, ...]:
+    """The notes on symbols that stand in some line, in the order of these, and then the others."""
+    used = [symbol for line in lines for symbol in (line.left, *(f for term in line.right for f in term.factors))]
+    place = {_bare(symbol): number for number, symbol in reversed(list(enumerate(used)))}
+    about = [note for note in notes if note.about and _bare(note.about) in place]
+    about.sort(key=lambda note: place[_bare(note.about)] if note.about else 0)
+    return (*about, *(note for note in notes if note.about is None))
+
+
+def _bare(symbol: Symbol) -> Symbol:
+    return replace(symbol, index="", delay=None, form="")
+
+
+def _compression(layout: str, order: int | None) -> str:
+    """What becomes of influence in a lossy layout."""
+    if order is not None:
+        return f"only the entries reached within n - 1 = {order - 1} transitions from a weight's own unit are kept"
+    return {
+        "uoro": "all influence becomes one random product a b^T, equal to it on average",
+        "kronecker": "all influence becomes one random Kronecker product a (x) B, equal to it on average",
+    }[layout]
+
+
+def _at(factor: Symbol, index: str) -> Symbol:
+    """A factor of unit i at another index."""
+    return replace(factor, index=factor.index.replace("i", index)) if factor.index else factor
+
+
+def _ordered(terms: Sequence[Term], node: str) -> list[Term]:
+    """A place's own past first, then what comes from others, then what is injected."""
+
+    def rank(term: Term) -> int:
+        last = term.factors[-1] if term.factors else None
+        if last is None or last.kind in ("value", "identity", "D", "psi", "J"):
+            return 2
+        return 0 if last.name == node and (last.delay or 0) > 0 else 1
+
+    return sorted(terms, key=lambda term: (rank(term), len(term.factors)))
