@@ -295,7 +295,7 @@ class Readouts(PathRule):
         return mode
 
     def __str__(self) -> str:
-        return "readouts"
+        return "reservoir"
 
 
 @dataclass(frozen=True)
