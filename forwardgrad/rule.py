@@ -175,7 +175,7 @@ def _operator(given: Any) -> Pairs:
         values = list(cast("Any", value)) if isinstance(value, list | tuple) else [value]
         try:
             numbers = tuple(float(v) for v in values)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             numbers = ()
         if not numbers or not all(abs(v) < float("inf") for v in numbers):
             raise RuleError(f"operator on {pattern!r}: expected a finite number or a list of them, got {value!r}.")

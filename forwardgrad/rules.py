@@ -209,10 +209,12 @@ def rule(given: str | Rule | PathRule | Any) -> Rule:
         return _read(given)
     if isinstance(given, PathRule):
         return Rule(given)
-    if callable(getattr(given, "start", None)) and callable(getattr(given, "step", None)):
+    automaton = callable(getattr(given, "start", None)) and callable(getattr(given, "step", None))
+    if automaton and not isinstance(given, type):
         return Rule(Foreign(given))
+    got = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
     raise RuleError(
-        f"a rule is a text, a Rule or a path rule with start and step, got {type(given).__name__}.",
+        f"a rule is a text, a Rule or a path rule with start and step, got {got}.",
         f"Named rules: {', '.join(RULES)}.",
     )
 
