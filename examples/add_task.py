@@ -117,7 +117,7 @@ def picture(curves, path):
         at = (np.arange(points.shape[1]) + 0.5) * width
         (line,) = axes.plot(at, points.mean(axis=0), label=rule, linewidth=1.6)
         axes.fill_between(at, points.min(axis=0), points.max(axis=0), color=line.get_color(), alpha=0.15, linewidth=0)
-    names = ("no memory", f"x(t - {LAGS[0]}) known", f"x(t - {LAGS[1]}) known too")
+    names = ("no memory", f"x(t - {LAGS[0]}) known", f"x(t - {LAGS[1]}) too")
     for level, name in zip(LEVELS, names, strict=True):
         axes.axhline(level, color="0.25", linestyle="--", linewidth=1)
         text, place = f"{name}: {level:.4f}", axes.get_yaxis_transform()
