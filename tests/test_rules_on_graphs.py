@@ -13,6 +13,7 @@ from strategies import Problem
 
 import forwardgrad as fg
 from forwardgrad import cells, oracle
+from forwardgrad.feedback import random_feedback
 from forwardgrad.ops import Array
 
 Grads = dict[str, Array]
@@ -254,6 +255,108 @@ def test_a_cuba_lif_layer_keeps_its_double_exponential_trace(leaks: str) -> None
     assert error(oracle.reverse(**given.arguments).grads, oracle.reverse(**given.arguments, rule="eprop").grads) < 1e-12
     assert differ(given, "immediate", expected)
     assert differ(given, "cut(['v->v'])", expected)
+
+
+def spiking_stack(leak: float = 0.85) -> Any:
+    """Two feed-forward layers of integrate-and-fire units with one leak, their resets apart, and a linear readout."""
+    graph = declare({"x": {"op": "input", "size": 3}, "y": {"op": "linear", "size": 2}})
+    below = "x"
+    for layer in "12":
+        v, z = f"v{layer}", f"z{layer}"
+        graph.add_node(v, op="linear", size=4)
+        graph.add_node(z, op="spike", threshold=0.15, dampening=0.6, width=2.0)
+        graph.add_edge(below, v, weight="dense")
+        graph.add_edge(v, v, value=leak, delay=1)
+        graph.add_edge(z, v, value=-0.15, delay=1, role="reset")
+        graph.add_edge(v, z)
+        below = z
+    graph.add_edge("z2", "y", weight="dense")
+    return graph
+
+
+def slopes(values: dict[str, Array]) -> tuple[Array, Array]:
+    """The surrogate derivatives of both layers; their units are live."""
+    assert all(0.1 < values[z].mean() < 0.9 for z in ("z1", "z2"))
+    first, second = (0.6 * np.maximum(0, 1 - np.abs((values[v] - 0.15) / 2.0)) for v in ("v1", "v2"))
+    return first, second
+
+
+def test_ottt_of_a_spiking_stack_keeps_a_filtered_input_per_layer() -> None:
+    """If this fails, OTTT is not (adjoint of the potential in this step) times ahat(t) = leak ahat(t-1) + s(t)."""
+    given, leak = problem(spiking_stack(), "y", steps=12, gain=2.0), 0.85
+    values, p = values_of(given), given.params
+    first, second = slopes(values)
+    above = second * (readout_error(given, values) @ p["z2->y"])
+    below = first * (above @ p["z1->v2"])
+    expected: Grads = {}
+    for name, adjoint, read in (("x->v1", below, values["x"]), ("z1->v2", above, values["z1"])):
+        trace, expected[name] = np.zeros(read.shape[1:]), np.zeros_like(p[name])
+        for t in range(given.steps):
+            trace = leak * trace + read[t]
+            expected[name] += adjoint[t].T @ trace
+    program = agree(given, "ottt", expected, blocks=(1, 3, 5))
+    for name, size in (("x->v1", 3), ("z1->v2", 4)):
+        assert [str(word) for word in program.rules[name].layouts.values()] == ["scalar"]
+        assert program.rules[name].bytes == 8 * size
+    for other in ("eprop-deep", "immediate", "rtrl"):
+        assert differ(given, other, {"x->v1": expected["x->v1"]})
+
+
+@pytest.mark.parametrize("output", ["v2", "z2"])
+def test_otpe_of_one_hidden_layer_filters_the_derivative_of_its_spikes(output: str) -> None:
+    """If this fails, OTPE is not R(t) = leak R(t-1) + dz(t)/dW, weighed by the adjoint at the next layer's input."""
+    graph = spiking_stack()
+    graph.remove_node("y")
+    given, leak = problem(graph, output, steps=12, gain=2.0), 0.85
+    values, p = values_of(given), given.params
+    first, second = slopes(values)
+    y = values[output]
+    gap = 2 * (y - given.targets[output]) / (y.shape[1] * y.shape[2])
+    adjoint = (gap if output == "v2" else second * gap) @ p["z1->v2"]
+    trace, spikes, expected = np.zeros((2, 3)), np.zeros((2, 4, 3)), np.zeros((4, 3))
+    for t in range(given.steps):
+        trace = leak * trace + values["x"][t]
+        spikes = leak * spikes + outer(first[t], trace)
+        expected += (adjoint[t][:, :, None] * spikes).sum(axis=0)
+    program = agree(given, "eprop-deep", {"x->v1": expected}, blocks=(1, 3, 5))
+    # One number a synapse, as in the paper, though it is influence on the layer above.
+    assert program.rules["x->v1"].bytes == 8 * (3 + 4 * 3)
+    assert differ(given, "immediate", {"x->v1": expected})
+    assert differ(given, "rtrl", {"x->v1": expected})  # credit through the reset
+
+
+def test_rflo_of_leaky_units_is_the_published_recursion_with_random_feedback() -> None:
+    """If this fails, RFLO is not p(t) = leak p(t-1) + (1 - leak) phi'(u) r(t-1), weighed by B times the error."""
+    leak = 0.7
+    graph = declare(
+        {"x": {"op": "input", "size": 2}, "a": {"op": "tanh", "size": 3}, "h": {"op": "linear"}}
+        | {"y": {"op": "linear", "size": 2}},
+        ("x", "a", {"weight": "dense"}),
+        ("h", "a", {"weight": "dense", "delay": 1}),
+        ("h", "h", {"value": leak, "delay": 1}),
+        ("a", "h", {"value": 1 - leak}),
+        ("h", "y", {"weight": "dense"}),
+    )
+    given = problem(graph, "y", steps=9, gain=1.5)
+    values = values_of(given)
+    gap = readout_error(given, values)
+
+    def by_hand(matrix: Array) -> Grads:
+        found: Grads = {"h->y": sum(gap[t].T @ values["h"][t] for t in range(given.steps))}
+        for name, read in {"x->a": values["x"], "h->a": before(values["h"])}.items():
+            trace, found[name] = np.zeros((2, 3, read.shape[2])), np.zeros_like(given.params[name])
+            for t in range(given.steps):
+                trace = leak * trace + outer((1 - leak) * (1 - values["a"][t] ** 2), read[t])
+                found[name] += ((gap[t] @ matrix)[:, :, None] * trace).sum(axis=0)
+        return found
+
+    for rule, seed in (("rflo", 0), ("rflo; seed=4", 4)):
+        expected = by_hand(random_feedback("h->y", (2, 3), seed))
+        program = agree(given, rule, expected)
+        assert not program.rules["x->a"].exact
+        assert error(by_hand(given.params["h->y"]), expected) > 1e-2
+    assert error(by_hand(random_feedback("h->y", (2, 3), 0)), expected) > 1e-2
+    agree(given, "eprop", by_hand(given.params["h->y"]))
 
 
 # Gated units.
