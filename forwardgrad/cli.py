@@ -109,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--seed", type=_not_negative, default=defaults.seed, help="of initial parameters (default %(default)s)"
     )
+    sub.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
 
     sub = add("explain", _explain, "Print what a rule becomes on a graph: a line a parameter.")
@@ -204,6 +205,7 @@ def _train(given: argparse.Namespace) -> int:
     program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dtype=given.dtype)
     training.ends(program)
     settings = training.Settings(given.passes, given.block, given.learning_rate, given.clip, given.seed)
+    program.fits(1, settings.block, given.max_memory)
     task = data.one_step(data.get(given.data), train=given.train_samples)
     levels = training.baselines(task)
     folder = Path(given.out or f"runs/{task.series.name}")

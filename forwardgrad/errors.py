@@ -42,6 +42,10 @@ class DataError(ForwardgradError, ValueError):
     """Arrays given at run time (inputs, targets, masks, parameters, states) do not fit the program."""
 
 
+class MemoryBudgetError(ForwardgradError, MemoryError):
+    """A program would take more memory than it may; nothing was allocated."""
+
+
 class FileError(ForwardgradError, ValueError):
     """A file cannot be read or written."""
 

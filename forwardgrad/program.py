@@ -11,6 +11,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from forwardgrad import budget
 from forwardgrad import losses as loss_table
 from forwardgrad.arrays import (
     Target,
@@ -27,14 +28,15 @@ from forwardgrad.arrays import (
 )
 from forwardgrad.backends import Interpreter, Memory
 from forwardgrad.blocks import Block, Length, cut, marking_last
-from forwardgrad.compiler import Decision, Plan
+from forwardgrad.compiler import Decision, Plan, make_plan
 from forwardgrad.compiler.derivation import Derived, listing
-from forwardgrad.cost import Cost, block_bytes
+from forwardgrad.cost import Cost, working_bytes
 from forwardgrad.errors import DataError, GraphError, did_you_mean
 from forwardgrad.graph import Network, draw
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.rules import Rule
+from forwardgrad.rules import rule as read_rule
 
 State = dict[str, Array]
 """Activations and influence between two blocks: a flat dictionary of arrays, the batch on axis 1 of each."""
@@ -112,9 +114,33 @@ class Program:
         """
         return {name: draw(p, seed).astype(self.dtype) for name, p in self.plan.parameters.items()}
 
-    def start(self, batch: int = 1) -> State:
-        """The state before t = 0: initial values, and no influence."""
-        return self._flat(self._engine.start(count("start: batch", batch)))
+    def start(self, batch: int = 1, max_memory: int | str | None = None) -> State:
+        """The state before t = 0: initial values, and no influence.
+
+        Args:
+            batch: number of samples.
+            max_memory: bytes that state and a block of one step may take, as a number or a text such as `"2GiB"`; by
+                default 80 % of what is free, where the machine tells.
+
+        Raises:
+            MemoryBudgetError: if they would take more, before anything is allocated.
+        """
+        self.fits(count("start: batch", batch), 1, max_memory)
+        return self._flat(self._engine.start(batch))
+
+    def fits(self, batch: int, block: int, max_memory: int | str | None = None) -> None:
+        """Refuse what costs more memory than it may; arguments and errors as for `start`."""
+        limit = budget.usual() if max_memory is None else budget.size_of(max_memory)
+        if limit is None:
+            return
+
+        def price(rule: str) -> Cost:
+            rules = dict.fromkeys(self.chosen, read_rule(rule))
+            plan = make_plan(self.network, tuple(self.losses), rules)
+            return Program(self.graph, plan, self.losses, rules, self.dtype).cost(batch, block)
+
+        names = {name: str(rule) for name, rule in self.chosen.items()}
+        budget.hold(self.cost(batch, block), limit, price, names)
 
     def step(
         self,
@@ -305,7 +331,8 @@ class Program:
         influence = {name: batch * derived.bytes for name, derived in self.rules.items()}
         nodes = self.network.nodes
         values = sum(n * nodes[name].size for name, n in self._engine.history().items()) * batch * self.dtype.itemsize
-        return Cost(batch, block, influence, values, block_bytes(self.plan, batch, block, self.dtype))
+        working = working_bytes(self.plan, self._engine.traces, batch, block, self.dtype)
+        return Cost(batch, block, influence, values, working)
 
     def pattern(self, name: str) -> tuple[Array, Array]:
         """Rows and columns of the entries of a sparse parameter, in the order of its array.

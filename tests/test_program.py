@@ -597,7 +597,7 @@ def test_cost_is_what_a_state_takes(rule: str, dtype: str) -> None:
         assert sum(cost.influence.values()) == by_kind["influence"]
         assert cost.total == cost.values + by_kind["influence"] + cost.working
         assert cost.influence.keys() == program.rules.keys()
-        assert program.cost(batch=5, block=8).working == 2 * cost.working
+        assert program.cost(batch=5, block=8).working > cost.working > cost.values
         assert f"{by_kind['influence']:,} bytes" in str(cost)
 
 

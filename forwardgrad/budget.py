@@ -1,0 +1,106 @@
+"""Does a program fit in memory? What is free, how sizes are read and written, and the refusal that names ways out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from forwardgrad.cost import Cost
+from forwardgrad.errors import DataError, ForwardgradError, MemoryBudgetError
+
+SHARE = 0.8
+"""The part of what is free that is taken as the budget where none is given."""
+
+CHEAPER = ("rtrl", "eprop-deep", "ostl", "snap(1)", "eprop", "immediate")
+"""The rules that are weighed in place of one that does not fit, those that keep the most first."""
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+
+
+def size_text(size: int) -> str:
+    """A number of bytes as a person reads it.
+
+    >>> size_text(1_395_864_371)
+    '1.3 GiB'
+    >>> size_text(512)
+    '512 bytes'
+    """
+    if size < 1024:
+        return f"{size} bytes"
+    units = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    power = min(len(units) - 1, (size.bit_length() - 1) // 10)
+    return f"{size / 1024**power:.1f} {units[power]}"
+
+
+def size_of(given: int | str) -> int:
+    """A number of bytes, given as such or as a text.
+
+    Raises:
+        DataError: if it is neither.
+
+    >>> size_of("2 GiB")
+    2147483648
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", given.lower()) if isinstance(given, str) else None
+    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
+        return given
+    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
+        raise DataError(f"max_memory must be a number of bytes or a text such as '2GiB', got {given!r}.")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def free() -> int | None:
+    """Bytes that are free on this machine, or `None` where nothing tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def usual() -> int | None:
+    """The budget where none is given: most of what is free, or none where nothing tells what is."""
+    found = free()
+    return None if found is None else int(SHARE * found)
+
+
+def hold(cost: Cost, limit: int, price: Callable[[str], Cost], rules: Mapping[str, str]) -> None:
+    """Refuse a program that costs more than the limit, before anything is allocated.
+
+    Args:
+        cost: of the program.
+        limit: in bytes.
+        price: the cost of the same graph under another rule.
+        rules: the rule of each parameter, as text.
+
+    Raises:
+        MemoryBudgetError: naming the dearest parameters, and the rules that would fit with their price.
+    """
+    if cost.total <= limit:
+        return
+    dearest = sorted(cost.influence.items(), key=lambda item: -item[1])[:3]
+    named = ", ".join(f"{name} {size_text(size)} under {rules[name]}" for name, size in dearest if size)
+    fitting: list[tuple[int, str]] = []
+    for rule in CHEAPER:
+        if rule.startswith("snap") and max(cost.influence.values(), default=0) > limit:
+            continue  # it makes an influence in full before it keeps a part, and so cannot fit either
+        try:
+            other = price(rule)
+        except ForwardgradError:  # a rule that cannot serve this graph is no way out
+            continue
+        if other.total <= limit and rule not in rules.values():
+            fitting.append((other.total, rule))
+    out = ", ".join(f"{rule} {size_text(total)}" for total, rule in sorted(fitting))
+    raise MemoryBudgetError(
+        f"start: batch {cost.batch} needs {size_text(cost.total)}, and {size_text(limit)} may be taken.",
+        f"The dearest influences: {named}." if named else "",
+        f"Rules that fit: {out}." if out else "No other rule fits; take a smaller batch or shorter blocks.",
+    )

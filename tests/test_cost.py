@@ -1,0 +1,97 @@
+"""Is a price what a program takes, and is what would not fit refused before anything is allocated?"""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from nets import declare
+
+import forwardgrad as fg
+from forwardgrad import budget, cells, checking
+
+
+def vanilla(size: int, delay: int = 1) -> Any:
+    """A tanh layer of this size with a dense recurrent edge, and a readout."""
+    nodes = {"x": {"op": "input", "size": 16}, "h": {"op": "tanh", "size": size, "bias": True}}
+    edges = (("x", "h", {"weight": "dense"}), ("h", "h", {"weight": "dense", "delay": delay}))
+    return declare({**nodes, "y": {"op": "linear", "size": 8}}, *edges, ("h", "y", {"weight": "dense"}))
+
+
+def lstm(size: int) -> Any:
+    graph = declare({"x": {"op": "input", "size": 16}})
+    cells.lstm(graph, "l", input="x", size=size)
+    cells.readout(graph, "y", input="l.h", size=8)
+    return graph
+
+
+def taken(program: fg.Program, batch: int, block: int) -> int:
+    """The most bytes that a block takes beside the state it starts from."""
+    random = np.random.default_rng(0)
+    params = checking.random_params(program, random, 0)
+    inputs, targets = checking.random_data(program, random, block, batch)
+    state, _ = program.step(params, program.start(batch), inputs, targets)
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    program.step(params, state, inputs, targets)
+    found = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    return found
+
+
+@pytest.mark.parametrize("block", [1, 8])
+@pytest.mark.parametrize(
+    ("graph", "rule"),
+    [
+        (vanilla(64), "rtrl"),
+        (vanilla(64), "snap(1)"),
+        (vanilla(128), "uoro"),
+        (vanilla(64, delay=3), "rtrl"),
+        (lstm(128), "eprop"),
+        (lstm(64), "uoro"),
+    ],
+)
+def test_working_memory_is_what_is_measured(graph: Any, rule: str, block: int) -> None:
+    """If this fails, a budget lets through what does not fit, or refuses what does."""
+    program = fg.compile(graph, {"y": "mse"}, rule)
+    assert program.cost(8, block).working == pytest.approx(taken(program, 8, block), rel=0.1)
+
+
+def test_what_is_too_large_is_refused_at_once() -> None:
+    """If this fails, a machine swaps to death before the user learns what is dear and what would fit."""
+    program = fg.compile(vanilla(3000), {"y": "mse"}, "rtrl")
+    tracemalloc.start()
+    with pytest.raises(fg.MemoryBudgetError) as error:
+        program.start(4, max_memory="2GiB")
+    assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    tracemalloc.stop()
+    text = str(error.value)
+    assert "h->h 804.7 GiB under rtrl" in text
+    assert "2.0 GiB may be taken" in text
+    assert "Rules that fit: " in text
+    assert text.index("immediate ") < len(text)
+
+
+def test_a_budget_that_holds_changes_nothing() -> None:
+    """If this fails, a budget refuses what fits, or changes the state."""
+    program = fg.compile(vanilla(8), {"y": "mse"}, "rtrl")
+    limit = program.cost(2, 1).total
+    assert program.start(2, max_memory=limit).keys() == program.start(2).keys()
+    with pytest.raises(fg.MemoryBudgetError):
+        program.start(2, max_memory=limit - 1)
+
+
+@pytest.mark.parametrize("given", [0, -1, True, "", "many", "2 XB", "0GiB", 1.5])
+def test_a_budget_that_is_no_size_is_refused(given: Any) -> None:
+    """If this fails, a misspelt size is no limit at all."""
+    with pytest.raises(fg.DataError, match="such as '2GiB'"):
+        budget.size_of(given)
+
+
+def test_without_a_word_on_free_memory_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, programs do not start on machines that do not say what is free."""
+    monkeypatch.setattr(budget, "free", lambda: None)
+    assert budget.usual() is None
+    assert fg.compile(vanilla(3), {"y": "mse"}, "rtrl").start(1)
