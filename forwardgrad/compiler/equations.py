@@ -179,7 +179,7 @@ class _Derivation:
         elif index and word is Structure.FULL:
             entries_ = f"{index},{self._own}"
         elif index and word is Structure.SCALAR:
-            entries_ = "j" if self.parameter.edges and "j" in self._own else ""
+            entries_ = {"i,j": "j", "i": "i" if self.parameter.edges else ""}[self._own]
         else:
             entries_ = self._own if index else ""
         return Symbol(kind, here.node, entries_, delay, self.modes[place])
@@ -303,12 +303,13 @@ class _Derivation:
         here, word = self.product.places[place], self.shapes[place]
         entry = f"{self._letter}[{self._own}]" if self._own else self._letter
         single = self.parameter.kind == "scalar"
+        alike = word is Structure.SCALAR and self.parameter.kind != "diagonal"
         unit = "" if single else "[k]" if word is Structure.FULL else "[i]"
         said = f"influence of {entry} on {plain(here.node)}{unit}"
         if self.modes[place]:
             said += f" in mode {printable(here.label)}"
         if not single and word is not Structure.FULL:
-            said += ", none on its other units" + (", the same for every i" if word is Structure.SCALAR else "")
+            said += ", none on its other units" + (", the same for every i" if alike else "")
         if self._filters(place):
             said += f"; filtered by the leak of {printable(here.filtered or '')}"
         index = "" if single else "k" if word is Structure.FULL else "i"
