@@ -16,8 +16,8 @@ SHARE = 0.8
 CHEAPER = ("rtrl", "eprop-deep", "ostl", "snap(1)", "eprop", "immediate")
 """The rules that are weighed in place of one that does not fit, those that keep the most first."""
 
-_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+_BINARY = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS = {**_BINARY, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 def size_text(size: int) -> str:
