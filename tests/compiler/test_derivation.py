@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from nets import declare, problem, vanilla
 from strategies import Problem, path_rules, problems
 
 import forwardgrad as fg
+from forwardgrad import cli
 from forwardgrad import losses as loss_table
 from forwardgrad.compiler.notation import LIMIT, Equations, Line, Symbol
 from forwardgrad.feedback import random_feedback
@@ -378,3 +380,17 @@ def test_dozens_of_places_stay_readable() -> None:
     text = fg.compile(graph, loss={"n59": "mse"}, rule="rtrl").rules["x->n0"].equation
     assert "... and 20 more" in text
     assert len(text.splitlines()) < 3 * LIMIT
+
+
+def test_explain_prints_equations(capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, the command line shows other equations than the program, or those of other parameters."""
+    derived = fg.compile(fg.load("lif"), rule="eprop").rules["z->v"]
+    assert cli.main(["explain", "lif", "--param", "z->*"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {line}\n" in printed for line in derived.equation.splitlines())
+    assert "dE/dW_{x->v}" not in printed
+    assert cli.main(["explain", "lif", "--param", "z->v", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["parameters"].values()
+    assert (found["equation"], found["latex"]) == (derived.equation, derived.latex())
+    assert cli.main(["explain", "lif", "--param", "q"]) == 2
+    assert "fits no trained parameter" in capsys.readouterr().err
