@@ -255,6 +255,7 @@ def _explain(given: argparse.Namespace) -> int:
                     for place, word in d.layouts.items()
                 },
                 "bytes": d.bytes,
+                "flops": d.flops,
                 "equation": d.equation,
                 "latex": d.latex(),
             }

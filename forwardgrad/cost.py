@@ -23,12 +23,13 @@ BLOCK_BUDGET = 256 * 2**20
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program stores, in bytes.
+    """What a program stores, in bytes, and what it computes.
 
     Args:
         batch: number of samples.
         block: steps per block.
-        influence: per trainable parameter, between blocks.
+        influence: per trained parameter, between blocks.
+        flops: per trained parameter, floating-point operations of carrying its influence a step, with blocks of one.
         values: the past values that delayed edges read, between blocks.
         working: the most that a block takes beside the state it starts from: the state after it, values, adjoints and
             what is in work (an estimate).
@@ -37,6 +38,7 @@ class Cost:
     batch: int
     block: int
     influence: Mapping[str, int]
+    flops: Mapping[str, int]
     values: int
     working: int
 

@@ -30,6 +30,7 @@ from forwardgrad.backends import Interpreter, Memory
 from forwardgrad.blocks import Block, Length, cut, marking_last
 from forwardgrad.compiler import Decision, Plan, make_plan
 from forwardgrad.compiler.derivation import Derived, listing
+from forwardgrad.compiler.operations import flops
 from forwardgrad.cost import Cost, working_bytes
 from forwardgrad.errors import DataError, GraphError, did_you_mean
 from forwardgrad.graph import Network, draw
@@ -326,13 +327,14 @@ class Program:
         return {name: tape.values(name).copy() for name in self.network.nodes}
 
     def cost(self, batch: int = 1, block: int = 1) -> Cost:
-        """What the program stores, in bytes, known before it runs; raises `DataError` for what is no number of them."""
+        """What the program stores and computes, known before it runs; raises `DataError` for what is no number."""
         batch, block = count("cost: batch", batch), count("cost: block", block)
         influence = {name: batch * derived.bytes for name, derived in self.rules.items()}
         nodes = self.network.nodes
         values = sum(n * nodes[name].size for name, n in self._engine.history().items()) * batch * self.dtype.itemsize
         working = working_bytes(self.plan, self._engine.traces, batch, block, self.dtype)
-        return Cost(batch, block, influence, values, working)
+        operations = {name: batch * derived.flops for name, derived in self.rules.items()}
+        return Cost(batch, block, influence, operations, values, working)
 
     def pattern(self, name: str) -> tuple[Array, Array]:
         """Rows and columns of the entries of a sparse parameter, in the order of its array.
@@ -386,6 +388,7 @@ class Program:
             dropped=plan.dropped[name],
             reasons=plan.reasons[name],
             bytes=sum(int(np.prod(shape)) for shape in traces.shapes().values()) * self.dtype.itemsize,
+            flops=flops(plan, name, traces.carried),
             plan=plan,
         )
 

@@ -193,6 +193,7 @@ def report(
                 "dropped": list(derived.dropped),
                 "stores": {place: str(word) for place, word in derived.layouts.items()},
                 "bytes": derived.bytes,
+                "flops": derived.flops,
             }
             for name, derived in program.rules.items()
         },

@@ -6,6 +6,7 @@ Signs come from the rule's seed, the parameter's name and the number of blocks s
 from __future__ import annotations
 
 import zlib
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,9 @@ class Estimate(Traces):
         """The signs of this block."""
         count = int(stored[COUNT].max())
         return signs(self.plan.rules[self.name].seed, self.name, count, shape).astype(self.dtype)
+
+    def carried(self, place: int) -> int:
+        return prod(self.shapes()[place][1:])
 
     def through(self, block: Passed, stored: Stored, what: Synapses | Single) -> dict[tuple[int, int], Array]:
         """The block's Jacobian times what is stored on the places: an influence of kind `what`, full."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -80,6 +81,10 @@ class Traces:
     def encoded_shape(self, place: int) -> tuple[int, ...]:
         """Shape of an influence as it is stored, for one sample and lag."""
         return self.full_shape(place)
+
+    def carried(self, place: int) -> int:
+        """How many numbers of a place a Jacobian is multiplied with, per lag."""
+        return prod(self.full_shape(place))
 
     def encode(self, place: int, influence: Array) -> Array:
         """An influence `(batch, ...)` in its derived layout, as it is stored."""
@@ -183,6 +188,10 @@ class MaskedTraces(Traces):
 
     def encoded_shape(self, place: int) -> tuple[int, ...]:
         return (int(self.masks[place].sum()),)
+
+    def carried(self, place: int) -> int:
+        """How many numbers of a place a Jacobian is multiplied with, per lag."""
+        return prod(self.full_shape(place))
 
     def encode(self, place: int, influence: Array) -> Array:
         return influence[:, self.masks[place]]

@@ -26,6 +26,7 @@ class Derived:
         dropped: the edges at which credit is dropped.
         reasons: what else keeps the gradient from being exact, in words.
         bytes: of influence, per sample.
+        flops: floating-point operations of carrying it one step, per sample, with blocks of one step.
         plan: the derived algorithm that the equations are read off.
     """
 
@@ -38,6 +39,7 @@ class Derived:
     dropped: tuple[str, ...]
     reasons: tuple[str, ...]
     bytes: int
+    flops: int
     plan: Plan = field(repr=False, compare=False)
 
     @property
@@ -91,6 +93,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def listing(title: str, derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> str:
     """The listing of a program: a title, and a line a parameter, those that their rule leaves untrained at the end."""
-    rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}"] for d in derived]
-    rows += [[name, str(rule), "nothing", f"untrained ({rule})", "0"] for name, rule in untrained.items()]
-    return title + "\n\n" + table(["parameter", "rule", "stores influence on", "gradient", "bytes/sample"], rows)
+    rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}", f"{d.flops:,}"] for d in derived]
+    rows += [[name, str(rule), "nothing", f"untrained ({rule})", "0", "0"] for name, rule in untrained.items()]
+    return (
+        title
+        + "\n\n"
+        + table(["parameter", "rule", "stores influence on", "gradient", "bytes/sample", "flops/step"], rows)
+    )

@@ -16,17 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from math import prod
 
 from forwardgrad.compiler.factors import Factor
 from forwardgrad.compiler.labels import port_structure
-from forwardgrad.compiler.layouts import depths, entries, layouts, stored_shape, words_to
-from forwardgrad.compiler.leaks import filter_sources
+from forwardgrad.compiler.layouts import depths, layouts, words_to
 from forwardgrad.compiler.notation import Equations, Line, Note, Symbol, Term, plain, printable
 from forwardgrad.compiler.plan import Plan
-from forwardgrad.compiler.product import Arc, Injection, Product
+from forwardgrad.compiler.product import Arc, Injection
 from forwardgrad.compiler.schedule import sweep_order
-from forwardgrad.graph import Edge, Network
+from forwardgrad.graph import Edge
 from forwardgrad.structure import Structure
 
 LONGEST = 8
@@ -40,32 +38,14 @@ def equations(plan: Plan, name: str) -> Equations:
         plan: the derived algorithm.
         name: the parameter.
     """
-    carried = [parameter for parameter, rule in plan.rules.items() if rule.carry]
-    product = _read(plan.network, plan.product, carried)
-    return _Derivation(plan, product, name).equations()
-
-
-def _read(network: Network, product: Product, carried: Sequence[str]) -> Product:
-    """The product as it is read: leaky readouts filter their sources also where that stores as much, not less."""
-
-    def numbers(found: Product) -> int:
-        depth = depths(found)
-        stored = entries(found, depth, carried)
-        words = {place: words_to(network, found, place) for places in stored.values() for place in places}
-        total = sum(
-            depth[place]
-            * prod(stored_shape(network, network.parameters[name], word, network.nodes[found.places[place].node].size))
-            for (name, place), word in layouts(network, found, stored, words).items()
-        )
-        return 1000 * total - sum(place.filtered is not None for place in found.places)
-
-    return filter_sources(network, product, numbers)[0]
+    return _Derivation(plan, name).equations()
 
 
 class _Derivation:
-    """The equations of one parameter on one product."""
+    """The equations of one parameter."""
 
-    def __init__(self, plan: Plan, product: Product, name: str) -> None:
+    def __init__(self, plan: Plan, name: str) -> None:
+        product = plan.product
         self.plan, self.network, self.product, self.name = plan, plan.network, product, name
         self.parameter = plan.network.parameters[name]
         self.rule = plan.rules[name]
@@ -414,11 +394,7 @@ class _Derivation:
         )
 
     def _remarks(self) -> None:
-        """What happens besides: at the ends of blocks, and where the program stores another form."""
-        filters = {self.product.places[place] for place in self.held if self._filters(place)}
-        for place in sorted(filters - set(self.plan.product.places), key=lambda place: place.node):
-            readout = printable(place.filtered or "")
-            self._note(None, f"The program stores the influence on {readout} in its stead: as many numbers.")
+        """What happens besides, at the ends of blocks."""
         if not self.sites:
             self._note(None, "No kept path leads from it to a loss.")
         if not self.rule.carry:

@@ -27,19 +27,21 @@ from forwardgrad.graph import Network
 from forwardgrad.structure import Structure
 
 
-def filter_sources(network: Network, product: Product, numbers: Callable[[Product], int]) -> tuple[Product, list[str]]:
-    """The product with leaky places split wherever that stores less.
+def filter_sources(
+    network: Network, product: Product, price: Callable[[Product], tuple[int, int]]
+) -> tuple[Product, list[str]]:
+    """The product with leaky places split wherever that costs less.
 
     Args:
         network: the validated graph.
         product: the pruned and merged product.
-        numbers: how many numbers a sample a product stores.
+        price: how many numbers a sample a product stores, and, where these are equal, how many influences are full.
 
     Returns:
         The product, and the nodes whose leak filters their sources now.
     """
     filtered: list[str] = []
-    stored: int | None = None
+    least: tuple[int, int] | None = None
     for node in dict.fromkeys(place.node for place in product.places):
         found = product
         for index, place in enumerate(product.places):
@@ -49,9 +51,9 @@ def filter_sources(network: Network, product: Product, numbers: Callable[[Produc
         if found is product:
             continue
         found = _reached(found)
-        stored = numbers(product) if stored is None else stored
-        if (fewer := numbers(found)) < stored:
-            product, stored = found, fewer
+        least = price(product) if least is None else least
+        if (less := price(found)) < least:
+            product, least = found, less
             filtered.append(node)
     return product, filtered
 

@@ -101,7 +101,7 @@ def make_plan(network: Network, outputs: Sequence[str], rules: Mapping[str, Rule
     trained = {name: rule for name, rule in rules.items() if name not in explored.untrained}
     carried = [name for name, rule in trained.items() if rule.carry]
     product, filtered = filter_sources(
-        network, merge(prune(explored)), lambda product: _influences(network, product, carried).numbers
+        network, merge(prune(explored)), lambda product: _influences(network, product, carried).price
     )
     found = _influences(network, product, carried)
     alive = {injection.parameter for injection in product.injections}
@@ -127,13 +127,13 @@ def make_plan(network: Network, outputs: Sequence[str], rules: Mapping[str, Rule
 
 @dataclass(frozen=True)
 class _Influences:
-    """What a product stores: fields of a `Plan`, and their numbers a sample."""
+    """What a product stores: fields of a `Plan`, and their price: numbers a sample, and how many layouts are full."""
 
     depth: tuple[int, ...]
     entries: Mapping[str, tuple[int, ...]]
     words: Mapping[int, Mapping[int, Structure]]
     layouts: Mapping[tuple[str, int], Structure]
-    numbers: int
+    price: tuple[int, int]
 
 
 def _influences(network: Network, product: Product, carried: Collection[str]) -> _Influences:
@@ -145,7 +145,8 @@ def _influences(network: Network, product: Product, carried: Collection[str]) ->
         depth[place] * prod(stored_shape(network, network.parameters[name], word, _size(network, product, place)))
         for (name, place), word in found.items()
     )
-    return _Influences(depth, stored, words, found, numbers)
+    full = sum(word is Structure.FULL for word in found.values())
+    return _Influences(depth, stored, words, found, (numbers, full))
 
 
 def _size(network: Network, product: Product, place: int) -> int:

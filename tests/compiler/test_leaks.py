@@ -43,7 +43,7 @@ def filtered(program: Any) -> bool:
 
 def without_rewriting(given: Problem, rule: Any, patch: pytest.MonkeyPatch) -> Any:
     with patch.context() as inner:
-        inner.setattr(plan, "filter_sources", lambda network, product, numbers: (product, []))
+        inner.setattr(plan, "filter_sources", lambda network, product, price: (product, []))
         return compiled(given, rule)
 
 
