@@ -154,7 +154,7 @@ def test_explain(name, run):
         assert ("exact" in line) == given["exact"]
         assert all(edge in line for edge in given["dropped"])
         assert all(f"{where}: {what['layout']}" in line for where, what in given["stores"].items())
-        assert line.endswith(f"{given['bytes']:,}")
+        assert line.split()[-2:] == [f"{given['bytes']:,}", f"{given['flops']:,}"]
 
 
 def test_explain_decisions(run):
