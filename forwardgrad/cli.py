@@ -21,6 +21,7 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from forwardgrad import audited, catalogue, checking, data, render, training
@@ -211,7 +212,9 @@ def _train(given: argparse.Namespace) -> int:
     folder = Path(given.out or f"runs/{task.series.name}")
     training.prepare(folder)
     length = len(task.train_inputs)
-    with tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
+    # The matrices are small: BLAS threads wait for each other, and on a busy machine make training several times slower.
+    limits: Any = threadpool_limits(1, user_api="blas")
+    with limits, tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
 
         def progress(update: Update) -> None:
             bar.update(update.steps)
