@@ -212,7 +212,7 @@ def _train(given: argparse.Namespace) -> int:
     folder = Path(given.out or f"runs/{task.series.name}")
     training.prepare(folder)
     length = len(task.train_inputs)
-    # The matrices are small: BLAS threads wait for each other, and on a busy machine make training several times slower.
+    # The matrices are small: BLAS threads wait for each other, which on a busy machine costs several times the time.
     limits: Any = threadpool_limits(1, user_api="blas")
     with limits, tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
 
