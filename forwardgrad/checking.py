@@ -81,17 +81,21 @@ def _sample(
     random = np.random.default_rng(seed)
     params = random_params(program, random, seed)
     inputs, targets = random_data(program, random, steps, batch)
-    wanted = oracle.reverse(program.graph, params, inputs, targets, loss, rule)
-    largest = _largest(wanted.grads.values())
+    nodes = program.network.nodes
+    signals = {name: random.standard_normal((steps, batch, nodes[name].size)) for name in program.signalled}
+    given = {"signals": signals or None}
     blocks = tuple(dict.fromkeys((1, 1 + steps // 3, steps)))
-    differences = [
-        found[name] - g
-        for block in blocks
-        for found in [program.gradient(params, inputs, targets, block=block).grads]
-        for name, g in wanted.grads.items()
-    ]
+    wanted = oracle.reverse(program.graph, params, inputs, targets, loss, rule, block=blocks[-1], **given)
+    largest = _largest(wanted.grads.values())
+    differences: list[Array] = []
+    for block in blocks:
+        found = program.gradient(params, inputs, targets, block=block, **given).grads
+        # Only a rule that carries nothing depends on the block length.
+        own = oracle.reverse(program.graph, params, inputs, targets, loss, rule, block=block, **given)
+        differences += [found[name] - g for name, g in own.grads.items()]
     error = _largest(differences) / (largest or 1.0)
-    difference = None if exact is None else _difference(exact, params, inputs, targets, loss, random)
+    own_params = {name: params[name] for name in program.network.parameters}
+    difference = None if exact is None else _difference(exact, own_params, inputs, targets, loss, random)
     silent = tuple(name for name, g in wanted.grads.items() if not g.any())
     return Sample(seed, blocks, error, difference, largest, silent)
 

@@ -182,6 +182,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     Raises:
         FileError: if it cannot be written, or holds what no file can.
     """
+    _check_path(path)
     arrays: dict[str, Any] = {}
     index: dict[str, dict[str, str] | None] = {}
     for group in ("params", "optimizer_state", "state"):
@@ -222,6 +223,11 @@ def _digest(content: str, arrays: Mapping[str, Array]) -> str:
     return found.hexdigest()
 
 
+def _check_path(path: Any) -> None:
+    if not isinstance(path, str | os.PathLike):
+        raise FileError(f"a checkpoint is saved and loaded by path, got {type(path).__name__}.")
+
+
 def read(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a checkpoint: what `write` was given.
 
@@ -229,6 +235,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         FileError: if the file cannot be read, is no checkpoint, is of another format, or is damaged.
     """
     place = f"checkpoint {str(path)!r}"
+    _check_path(path)
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name

@@ -17,6 +17,9 @@ from forwardgrad.compiler.labels import port_structure
 from forwardgrad.compiler.layouts import stored_shape
 from forwardgrad.structure import Structure, compose
 
+LONG = 2**12
+"""Steps of a block from which on its price is a straight line."""
+
 BLOCK_BUDGET = 256 * 2**20
 """Bytes that the arrays of one block may take where the block length is chosen by itself."""
 
@@ -224,6 +227,9 @@ def dense(own: Traces) -> bool:
 
 def working_bytes(plan: Plan, traces: Mapping[str, Traces], batch: int, block: int, dtype: Any) -> int:
     """The most bytes that a block takes beside the state it starts from: the new state, and all that is in work."""
+    if block > LONG:  # beyond the longest delay a block grows by the same with every step
+        one, two = (working_bytes(plan, traces, batch, length, dtype) for length in (LONG - 1, LONG))
+        return two + (block - LONG) * (two - one)
     found, parameters = _Numbers(plan, block), plan.parameters
     grads = sum(prod(parameters[name].shape) for name in plan.rules)
     return (batch * max(found.advance(traces), found.gradients(traces)) + grads) * np.dtype(dtype).itemsize

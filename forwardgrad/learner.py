@@ -70,7 +70,9 @@ class Learner:
     def __init__(
         self, program: Program, params: Mapping[str, Any], optimizer: Optimizer, *, clip: float | None = None
     ) -> None:
-        if not all(callable(getattr(optimizer, method, None)) for method in ("start", "update", "config")):
+        if isinstance(optimizer, type) or not all(
+            callable(getattr(optimizer, method, None)) for method in ("start", "update", "config")
+        ):
             raise DataError(
                 f"learner: an optimizer has start, update and config, got {type(optimizer).__name__}.",
                 "For example SGD(0.01) or Adam(0.001).",

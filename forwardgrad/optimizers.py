@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -227,7 +228,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-_POSITIVE: _Check = (lambda value: _is_number(value) and 0 < value < math.inf, "a finite number greater than 0")
+_POSITIVE: _Check = (
+    lambda value: _is_number(value) and 0 < value <= sys.float_info.max,
+    "a finite number greater than 0",
+)
 _FRACTION: _Check = (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
 _DECAY: _Check = (lambda value: _is_number(value) and 0 <= value < math.inf, "a finite number >= 0")
 

@@ -102,6 +102,10 @@ def reverse(
     10.0
     """
     problem = _problem(graph, params, inputs, targets, loss, mask)
+    if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"block must be a whole number >= 1, got {block!r}.")
+    if signals is not None and not isinstance(signals, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"signals: needs a mapping from names to arrays, got {type(signals).__name__}.")
     network, run = problem.network, _run(problem.network, problem.params, problem.inputs)
     seeds = _seeds(problem, run)
     jacobians = {(v, port): _jacobian(network, run, v, port) for v in network.nodes for port in run.ports[v]}
@@ -413,7 +417,12 @@ def _ways(
             shape = problem.params[edge.param].shape if edge.param else np.asarray(edge.value).shape
             parts = [(view, _matrix(network, edge, random_feedback(edge.name, shape, rule.seed)))]
         elif matrix == "adaptive":
-            parts = [(view, _matrix(network, edge, problem.feedback[f"{edge.name}.feedback"]))]
+            name = f"{edge.name}.feedback"
+            if name not in problem.feedback and edge.source in network.inputs:
+                continue  # no credit comes to an input, and a program has no matrix for it
+            if name not in problem.feedback:
+                raise DataError(f"params: {name!r} is missing.", "It holds the matrix of adaptive feedback.")
+            parts = [(view, _matrix(network, edge, problem.feedback[name]))]
         elif rule.autapses == "implicit" and _has_autapses(network, edge, labels):
             own = np.diag(np.diag(weight))
             parts = [(replace(view, mixing=False), own), (view, weight - own)]
@@ -575,6 +584,11 @@ def _assign(rule: Any, network: Network) -> list[tuple[Rule, list[str]]]:
                 "Add a last pattern '*' for all the others.",
             )
         groups[matching[0]][1].append(name)
+    for pattern in given:
+        if not any(fnmatchcase(name, pattern) for name in network.trainable) and network.trainable:
+            raise RuleError(
+                f"rule for {pattern!r}: fits no trainable parameter.", did_you_mean(pattern, network.trainable)
+            )
     return [group for group in groups if group[1]]
 
 

@@ -135,15 +135,30 @@ class Both(PathRule):
 
 
 def intersection(rules: Iterable[PathRule]) -> PathRule:
-    """The paths that all rules keep, in one spelling: flat, sorted, without repetition and without `all`."""
+    """The paths that all rules keep, in one spelling: flat, sorted, without repetition and without `all`.
+
+    Of several `hops` and of several `window` the narrowest stands for them all, and of several `cut` their union.
+    """
     flat: list[PathRule] = []
     for rule in rules:
         for factor in rule.factors if isinstance(rule, Both) else (rule,):
             if factor not in flat and not isinstance(factor, All):
                 flat.append(factor)
+    flat = _met(flat)
     if not flat:
         return All()
     return flat[0] if len(flat) == 1 else Both(tuple(sorted(flat, key=str)))
+
+
+def _met(factors: list[PathRule]) -> list[PathRule]:
+    """The factors, those of one kind that together are one of that kind made one."""
+    hops_ = [factor.order for factor in factors if isinstance(factor, Hops)]
+    windows = [factor.steps for factor in factors if isinstance(factor, Window)]
+    cuts = [name for factor in factors if isinstance(factor, Cut) for name in factor.edges]
+    rest = [factor for factor in factors if not isinstance(factor, Hops | Window | Cut)]
+    rest += [Hops(min(hops_))] if hops_ else []
+    rest += [Window(min(windows))] if windows else []
+    return rest + ([Cut(tuple(sorted(set(cuts))))] if cuts else [])
 
 
 @dataclass(frozen=True)

@@ -342,7 +342,7 @@ class Program:
         Raises:
             GraphError: if there is no sparse parameter of that name.
         """
-        parameter = self.network.parameters.get(name)
+        parameter = self.network.parameters.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if parameter is None or parameter.pattern is None:
             known = [p.name for p in self.network.parameters.values() if p.pattern is not None]
             raise GraphError(f"there is no sparse parameter {name!r}.", did_you_mean(name, known))

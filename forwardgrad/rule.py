@@ -80,8 +80,8 @@ class Rule:
 
     @property
     def along(self) -> Rule:
-        """What the product graph sees of the rule: all but how influence is stored and whether it is carried."""
-        return replace(self, layout="lossless", carry=True, name="")
+        """What the product graph sees of the rule: all but which lossy layout it has and whether it is carried."""
+        return replace(self, layout="lossless" if self.layout == "lossless" else "uoro", carry=True, name="")
 
     @property
     def snap(self) -> int | None:
@@ -90,10 +90,11 @@ class Rule:
 
     def signals(self, node: NodeView) -> bool:
         """Whether the user gives the learning signal on a node."""
-        return any(
-            word == "signal" and (node.output if pattern == "*" else fnmatchcase(node.name, pattern))
-            for pattern, word in self.feedback
-        )
+        for pattern, word in self.feedback:
+            fits = node.output if pattern == "*" else fnmatchcase(node.name, pattern)
+            if fits and word in ("signal", "exact"):
+                return word == "signal"
+        return False
 
     @property
     def signalled(self) -> bool:
@@ -154,7 +155,7 @@ def _layout(given: Any) -> str:
 
 def _feedback(given: Any) -> Pairs:
     if isinstance(given, tuple):
-        given = dict(cast("Pairs", given))
+        given = _pairs(cast("Any", given))
     if isinstance(given, str):
         given = {"*": given}
     if not isinstance(given, Mapping):
@@ -163,15 +164,26 @@ def _feedback(given: Any) -> Pairs:
     for word in pairs.values():
         if word not in FEEDBACKS:
             raise RuleError(f"unknown feedback {word!r}.", did_you_mean(word, FEEDBACKS))
-    return tuple((str(pattern), word) for pattern, word in pairs.items() if word != "exact")
+    found = [(str(pattern), word) for pattern, word in pairs.items()]
+    while found and found[-1][1] == "exact":  # what no pattern fits is exact anyway
+        found.pop()
+    return tuple(found)
+
+
+def _pairs(given: Any) -> Any:
+    """Pairs as a mapping, or as they were given, where they are none."""
+    try:
+        return dict(given)
+    except (TypeError, ValueError):
+        return given
 
 
 def _operator(given: Any) -> Pairs:
-    pairs = dict(cast("Any", given)) if isinstance(given, tuple | Mapping) else None
-    if pairs is None:
+    pairs: Any = _pairs(cast("Any", given)) if isinstance(given, tuple | Mapping) else None
+    if not isinstance(pairs, dict):
         raise RuleError(f"operator must be a mapping from edges to constants, got {given!r}.", "Such as {'h->h': 0.9}.")
     found: list[tuple[str, tuple[float, ...]]] = []
-    for pattern, value in pairs.items():
+    for pattern, value in cast("dict[Any, Any]", pairs).items():
         values = list(cast("Any", value)) if isinstance(value, list | tuple) else [value]
         try:
             numbers = tuple(float(v) for v in values)

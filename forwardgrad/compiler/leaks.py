@@ -45,7 +45,11 @@ def filter_sources(
     for node in dict.fromkeys(place.node for place in product.places):
         found = product
         for index, place in enumerate(product.places):
-            leak = _leak(network, found, index) if place.node == node and place.filtered is None else None
+            leak = (
+                _leak(network, found, index)
+                if place.node == node and place.filtered is None and not place.lossy
+                else None
+            )
             if leak is not None:
                 found = _split(network, found, index, leak)
         if found is product:

@@ -33,12 +33,14 @@ class Place:
         label: the mode's name, unique among the places of the node.
         signal: what seeds the sweep here: `loss`, `given` by the user, or `none`.
         filtered: the leaky node by whose leak this place filters what it holds; `None` for the node itself.
+        lossy: whether influence on it is compressed. Then what is stored is part of the rule, and is left as it is.
     """
 
     node: str
     label: str
     signal: str = "none"
     filtered: str | None = None
+    lossy: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _check(rule: Rule, labels: Labels) -> None:
     rule.paths.check(labels.edges.keys())
     for axis, pairs in (("feedback", rule.feedback), ("operator", rule.operator)):
         for pattern, word in pairs:
-            names = labels.nodes if word == "signal" else labels.edges
+            names = labels.nodes if word == "signal" else [*labels.edges, *(labels.nodes if word == "exact" else ())]
             known = pattern in LABELS if axis == "operator" else pattern == "*"
             if not known and not any(fnmatchcase(name, pattern) for name in names):
                 raise RuleError(f"rule '{rule}': {axis} on {pattern!r} fits nothing.", did_you_mean(pattern, names))
@@ -239,7 +241,10 @@ def multiply(network: Network, labels: Labels, rules: Mapping[str, Rule]) -> Pro
             if port_structure(network, node, port) is not Structure.ZERO:
                 injections.append(Injection(name, explorer.place(number, node, mode), port, edge))
     explorer.explore()
-    places = tuple(Place(node, text(mode), explorer.signal(rule, node)) for rule, node, mode in explorer.index)
+    places = tuple(
+        Place(node, text(mode), explorer.signal(rule, node), lossy=explorer.rules[rule].layout != "lossless")
+        for rule, node, mode in explorer.index
+    )
     return Product(places, tuple(explorer.arcs), tuple(injections), tuple(explorer.dropped), tuple(untrained))
 
 

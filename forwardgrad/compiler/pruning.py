@@ -50,7 +50,7 @@ def merge(product: Product) -> Product:
     minimisation of a deterministic automaton, node by node, and also joins what different rules have in common.)
     """
     leaving = product.leaving
-    group = _numbered((place.node, place.signal) for place in product.places)
+    group = _numbered((place.node, place.signal, place.lossy) for place in product.places)
     while True:
         refined = _numbered(
             (group[index], tuple(sorted((arc.edge, group[arc.target], arc.factor.order) for arc in leaving[index])))
@@ -110,5 +110,5 @@ def _labelled(product: Product, groups: list[list[int]]) -> tuple[Place, ...]:
             count += 1
             name = f"{label}~{count}"
         taken.add((node, name))
-        places.append(Place(node, name, product.places[group[0]].signal))
+        places.append(replace(product.places[group[0]], label=name))
     return tuple(places)
