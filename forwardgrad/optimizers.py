@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -225,15 +224,21 @@ _Check = tuple[Callable[[Any], bool], str]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    """Whether a value is a number that a float can hold."""
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 _POSITIVE: _Check = (
-    lambda value: _is_number(value) and 0 < value <= sys.float_info.max,
+    lambda value: _is_number(value) and value > 0,
     "a finite number greater than 0",
 )
 _FRACTION: _Check = (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
-_DECAY: _Check = (lambda value: _is_number(value) and 0 <= value < math.inf, "a finite number >= 0")
+_DECAY: _Check = (lambda value: _is_number(value) and value >= 0, "a finite number >= 0")
 
 
 def _settings(optimizer: SGD | Adam, **checks: _Check) -> None:

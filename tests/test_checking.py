@@ -58,9 +58,15 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Any, only: Any = lambda progr
     true = Program.gradient
 
     def gradient(
-        self: Program, params: Any, inputs: Any, targets: Any, block: Any = "auto", mask: Any = None
+        self: Program,
+        params: Any,
+        inputs: Any,
+        targets: Any,
+        block: Any = "auto",
+        mask: Any = None,
+        signals: Any = None,
     ) -> Result:
-        result = true(self, params, inputs, targets, block, mask)
+        result = true(self, params, inputs, targets, block, mask, signals)
         return Result(result.loss, change(result.grads)) if only(self, block) else result
 
     monkeypatch.setattr(Program, "gradient", gradient)
