@@ -187,7 +187,7 @@ class _Numbers:
             steps = inside[site.place]
             stacked = steps * self.at_port(place, site.place, site.port)
             read = 0 if site.edge is None else steps * plan.network.nodes[plan.network.edges[site.edge].source].size
-            product = 0 if dense(own) else steps * numbers(word)
+            product = steps * (products(own) * numbers(word) + gathered(own))
             widened = full if word is not layout else 0
             peak = max(peak, held + stacked + read + numbers(word) + max(product, widened))
             held = stacked + numbers(word)
@@ -210,7 +210,7 @@ class _Numbers:
         plan, peak = self.plan, 0
         for site in own.sites:
             read = 1 if site.edge is None else plan.network.nodes[plan.network.edges[site.edge].source].size
-            product = 0 if dense(own) else prod(plan.network.parameters[own.name].shape)
+            product = products(own) * prod(plan.network.parameters[own.name].shape) + gathered(own)
             peak = max(peak, self.block * (plan.size(site.place) + read + product))
         for place in own.places:
             word = plan.layouts[own.name, place]
@@ -220,9 +220,18 @@ class _Numbers:
         return peak
 
 
-def dense(own: Traces) -> bool:
-    """Whether a parameter's injections are matrix products, which make nothing between."""
-    return own.plan.network.parameters[own.name].kind == "dense"
+def products(own: Traces) -> int:
+    """How many arrays of products are in work where a parameter injects: none for a dense weight's matrix product.
+
+    A sparse weight gathers the rows first, and then makes the products.
+    """
+    return {"dense": 0, "sparse": 2}.get(own.plan.network.parameters[own.name].kind, 1)
+
+
+def gathered(own: Traces) -> int:
+    """How many numbers a step a sparse weight gathers from its source."""
+    parameter = own.plan.network.parameters[own.name]
+    return prod(parameter.shape) if parameter.kind == "sparse" else 0
 
 
 def working_bytes(plan: Plan, traces: Mapping[str, Traces], batch: int, block: int, dtype: Any) -> int:

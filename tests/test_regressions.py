@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import networkx as nx
@@ -106,3 +107,25 @@ def test_arguments_that_once_ended_in_bare_errors() -> None:
     for call in calls:
         with pytest.raises(fg.ForwardgradError):
             call()
+
+
+@pytest.mark.parametrize("chosen", ["eprop", "rtrl"])
+def test_the_price_of_sparse_weights_counts_what_they_gather(chosen: str) -> None:
+    """If this fails, a budget lets through blocks of sparse weights that take twice the memory."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=2)
+    graph.add_node("h", op="tanh", size=64)
+    graph.add_node("y", op="linear", size=64)
+    graph.add_edge("x", "h", weight="dense")
+    graph.add_edge("h", "h", delay=1, weight="sparse", density=0.6)
+    graph.add_edge("h", "y", weight="sparse", density=0.6)
+    program = fg.compile(graph, {"y": "mse"}, chosen)
+    params, x, y = program.init(0), {"x": np.ones((16, 4, 2))}, {"y": np.ones((16, 4, 64))}
+    state, _ = program.step(params, program.start(4), x, y)
+    tracemalloc.start()
+    try:
+        program.step(params, state, x, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert program.cost(4, 16).working == pytest.approx(peak, rel=0.1)
