@@ -19,6 +19,9 @@ LABELS = ("explicit", "implicit")
 
 Pairs = tuple[tuple[str, Any], ...]
 
+_ANY_LOSSY = "snap(1)"
+"""One lossy layout in place of all: to the product it matters only that there is one."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -81,7 +84,7 @@ class Rule:
     @property
     def along(self) -> Rule:
         """What the product graph sees of the rule: all but which lossy layout it has and whether it is carried."""
-        return replace(self, layout="lossless" if self.layout == "lossless" else "uoro", carry=True, name="")
+        return replace(self, layout="lossless" if self.layout == "lossless" else _ANY_LOSSY, carry=True, name="")
 
     @property
     def snap(self) -> int | None:
