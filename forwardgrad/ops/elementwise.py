@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from forwardgrad.ops.op import Array, Op, Port
+from forwardgrad.ops.formula import Formula
+from forwardgrad.ops.op import Op, Port
 from forwardgrad.ops.registry import add
 from forwardgrad.structure import Structure
 
-
-def _sigmoid(x: Array) -> Array:
-    # Written with tanh, since exp(-x) overflows for large negative x.
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+# Written with tanh, since exp(-x) overflows for large negative x.
+_SIGMOID = Formula("0.5 + 0.5 * np.tanh(0.5 * x)")
 
 
-def _one(x: Array, y: Array) -> float:
-    return 1.0
+def _slope(text: str) -> Port:
+    """The one port of an op, with the derivative by it, in terms of port `x` and value `y`."""
+    return Port("in", Formula(text, "x, y"))
 
 
-add(Op("input", value=lambda x: x, shape="plaintext"))
-add(Op("linear", value=lambda x: x, ports=(Port("in", _one, Structure.SCALAR, constant=1.0),), shape="box"))
+add(Op("input", value=Formula("x"), shape="plaintext"))
 add(
     Op(
-        "one_minus",
-        value=lambda x: 1 - x,
-        ports=(Port("in", lambda x, y: -1.0, Structure.SCALAR, constant=-1.0),),
+        "linear",
+        value=Formula("x"),
+        ports=(Port("in", Formula("1.0", "x, y"), Structure.SCALAR, constant=1.0),),
         shape="box",
     )
 )
-add(Op("tanh", value=np.tanh, ports=(Port("in", lambda x, y: 1 - y * y),)))
-add(Op("sigmoid", value=_sigmoid, ports=(Port("in", lambda x, y: y * (1 - y)),)))
-add(Op("relu", value=lambda x: np.maximum(x, 0), ports=(Port("in", lambda x, y: x > 0),)))
-add(Op("softplus", value=lambda x: np.logaddexp(0, x), ports=(Port("in", lambda x, y: _sigmoid(x)),)))
-add(Op("exp", value=np.exp, ports=(Port("in", lambda x, y: y),)))
-add(Op("sin", value=np.sin, ports=(Port("in", lambda x, y: np.cos(x)),)))
-add(Op("square", value=np.square, ports=(Port("in", lambda x, y: 2 * x),)))
+add(
+    Op(
+        "one_minus",
+        value=Formula("1 - x"),
+        ports=(Port("in", Formula("-1.0", "x, y"), Structure.SCALAR, constant=-1.0),),
+        shape="box",
+    )
+)
+add(Op("tanh", value=Formula("np.tanh(x)"), ports=(_slope("1 - y * y"),)))
+add(Op("sigmoid", value=_SIGMOID, ports=(_slope("y * (1 - y)"),)))
+add(Op("relu", value=Formula("np.maximum(x, 0)"), ports=(_slope("np.sign(y)"),)))
+add(Op("softplus", value=Formula("np.logaddexp(0, x)"), ports=(_slope("0.5 + 0.5 * np.tanh(0.5 * x)"),)))
+add(Op("exp", value=Formula("np.exp(x)"), ports=(_slope("y"),)))
+add(Op("sin", value=Formula("np.sin(x)"), ports=(_slope("np.cos(x)"),)))
+add(Op("square", value=Formula("np.square(x)"), ports=(_slope("2 * x"),)))
 
 # The value passes, the credit does not: the declared derivative is zero, by every rule.
 add(
     Op(
         "stop",
-        value=lambda x: x,
-        ports=(Port("in", lambda x, y: 0.0, Structure.ZERO),),
+        value=Formula("x"),
+        ports=(Port("in", Formula("0.0", "x, y"), Structure.ZERO),),
         smooth=False,
         shape="octagon",
     )

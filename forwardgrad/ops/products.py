@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 
@@ -11,21 +14,31 @@ from forwardgrad.ops.registry import add
 from forwardgrad.structure import Structure
 
 
-def _product(*factors: Array) -> Array:
-    return reduce(np.multiply, factors)
+@dataclass(frozen=True)
+class _Product:
+    """The product of the ports, but for the one at a place, whose derivative it then is; the value is not read."""
+
+    without: int | None = None
+
+    def __call__(self, *ports_and_value: Array) -> Array:
+        return reduce(np.multiply, self._factors(ports_and_value))
+
+    def _factors(self, given: Sequence[Any]) -> list[Any]:
+        if self.without is None:
+            return list(given)
+        return [factor for index, factor in enumerate(given[:-1]) if index != self.without]
+
+    def printed(self, arguments: Sequence[str], options: Mapping[str, str]) -> str:
+        """The expression, as `Formula.printed`."""
+        return " * ".join(self._factors(arguments))
 
 
 def _factor(index: int) -> Port:
     """The port at one place of a product: its derivative is the product of the others."""
-
-    def others(*ports_and_value: Array) -> Array:
-        ports = ports_and_value[:-1]
-        return _product(*ports[:index], *ports[index + 1 :])
-
-    return Port("", others)
+    return Port("", _Product(index))
 
 
-add(Op("mul", value=_product, each_port=_factor, least_ports=2, shape="circle"))
+add(Op("mul", value=_Product(), each_port=_factor, least_ports=2, shape="circle"))
 
 
 def _softmax(x: Array) -> Array:

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import numpy as np
-
-from forwardgrad.ops.op import Array, Op, Option, Port
+from forwardgrad.ops.formula import Formula
+from forwardgrad.ops.op import Op, Option, Port
 from forwardgrad.ops.registry import add
 
-_SURROGATES: Mapping[str, Callable[[Array], Array]] = {
+_SURROGATES = {
     # Bellec et al. 2020 (doi 10.1038/s41467-020-17236-y), there with dampening 0.3 / threshold, width = threshold.
-    "triangle": lambda d: np.maximum(0.0, 1.0 - np.abs(d)),
-    "boxcar": lambda d: np.abs(d) < 0.5,
-    "gaussian": lambda d: np.exp(-0.5 * d * d),
+    "triangle": "dampening * np.maximum(0.0, 1.0 - np.abs((x - threshold) / width))",
+    "boxcar": "dampening * (np.abs((x - threshold) / width) < 0.5).astype(x.dtype)",
+    "gaussian": "dampening * np.exp(-0.5 * np.square((x - threshold) / width))",
     # Zenke & Ganguli 2018 (SuperSpike, doi 10.1162/neco_a_01086).
-    "fast_sigmoid": lambda d: 1.0 / (1.0 + np.abs(d)) ** 2,
+    "fast_sigmoid": "dampening / np.square(1.0 + np.abs((x - threshold) / width))",
 }
-
-
-def _spike(x: Array, *, threshold: Any, **_: Any) -> Array:
-    return (x > threshold).astype(x.dtype)
-
-
-def _surrogate(x: Array, y: Array, *, threshold: Any, surrogate: str, dampening: Any, width: Any) -> Array:
-    return dampening * _SURROGATES[surrogate]((x - threshold) / width)
-
 
 add(
     Op(
         "spike",
-        value=_spike,
-        ports=(Port("in", _surrogate),),
+        value=Formula("(x > threshold).astype(x.dtype)"),
+        ports=(Port("in", Formula(_SURROGATES, "x, y", by="surrogate")),),
         options={
             "threshold": Option(1.0),
             "surrogate": Option("triangle", choices=tuple(_SURROGATES)),
