@@ -44,6 +44,8 @@ def truths(what: str, value: Any, shape: tuple[int, ...]) -> Array:
 
 def numeric(what: str, value: Any, dtype: Any) -> Array:
     """The value as an array of numbers of this dtype; raises `DataError`."""
+    if type(value) is np.ndarray and value.dtype == dtype:  # most are; streams of single steps feel the rest
+        return value
     array = _array(what, value)
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what}: expected numbers, got dtype {array.dtype}.")
@@ -53,7 +55,7 @@ def numeric(what: str, value: Any, dtype: Any) -> Array:
 
 def finite(what: str, array: Array, axes: str, hint: str = "Values must be finite.") -> Array:
     """The array, all of whose values are finite; raises `DataError`, which names the first that is not."""
-    if not np.isfinite(array).all():
+    if not np.logical_and.reduce(np.isfinite(array), axis=None):
         place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise DataError(f"{what}: {array[place]} at {axes} = {place}.", hint)
     return array

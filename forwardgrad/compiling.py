@@ -12,6 +12,7 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad import losses as loss_table
+from forwardgrad.backends import BACKENDS
 from forwardgrad.compiler import Plan, make_plan
 from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import Network, validate
@@ -39,7 +40,7 @@ def compile(
         rule: a rule as text (`"eprop"`, `"eprop-deep & cut(['h->y'])"`), a path rule, or a mapping from patterns of
             parameter names to rules: the first pattern that fits is used.
         dtype: `float64` or `float32`.
-        backend: `numpy`.
+        backend: `numpy` runs generated source (`Program.source`); `interpreter` defines what that must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             nothing to speak of; its gradient is zero then.
 
@@ -57,8 +58,8 @@ def compile(
         raise DataError(f"compile: dtype must be float64 or float32, got {dtype!r}.") from None
     if dtype.name not in ("float64", "float32"):
         raise DataError(f"compile: dtype must be float64 or float32, got {dtype}.")
-    if backend != "numpy":
-        raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, ["numpy"]))
+    if backend not in BACKENDS:
+        raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, BACKENDS))
     if dead not in ("error", "warn", "ignore"):
         raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")
     losses = _read_losses(network, graph.graph.get("loss") if loss is None else loss)
@@ -66,7 +67,7 @@ def compile(
     plan = make_plan(network, tuple(losses), rules)
     if plan.dead and dead != "ignore":
         _report_dead(plan, rules, dead)
-    return Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype)
+    return Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype, backend)
 
 
 def _read_losses(network: Network, given: Any) -> dict[str, Loss]:

@@ -31,6 +31,14 @@ class Loss:
     labels: bool = False
 
 
+def _mse(y: Array, t: Array) -> Array:
+    return np.mean((y - t) ** 2, axis=1)
+
+
+def _mse_gradient(y: Array, t: Array) -> Array:
+    return 2 * (y - t) / y.shape[1]
+
+
 def _log_softmax(y: Array) -> Array:
     shifted = y - y.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -110,6 +118,6 @@ def names() -> list[str]:
     return sorted(_table)
 
 
-add(Loss("mse", lambda y, t: np.mean((y - t) ** 2, axis=1), lambda y, t: 2 * (y - t) / y.shape[1]))
+add(Loss("mse", _mse, _mse_gradient))
 add(Loss("cross_entropy", _cross_entropy, _cross_entropy_gradient, labels=True))
 add(Loss("bernoulli", _bernoulli, _bernoulli_gradient))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -26,21 +25,19 @@ from forwardgrad.arrays import (
     shape_without_inputs,
     truths,
 )
-from forwardgrad.backends import Interpreter, Memory
+from forwardgrad.backends import BACKENDS, Engine, State
 from forwardgrad.blocks import Block, Length, cut, marking_last
 from forwardgrad.compiler import Decision, Plan, make_plan
 from forwardgrad.compiler.derivation import Derived, listing
 from forwardgrad.compiler.operations import flops
+from forwardgrad.compiler.source import generate, standalone
 from forwardgrad.cost import Cost, working_bytes
-from forwardgrad.errors import DataError, GraphError, did_you_mean
+from forwardgrad.errors import DataError, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import Network, draw
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.rules import Rule
 from forwardgrad.rules import rule as read_rule
-
-State = dict[str, Array]
-"""Activations and influence between two blocks: a flat dictionary of arrays, the batch on axis 1 of each."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,13 @@ class Program:
     """
 
     def __init__(
-        self, graph: nx.MultiDiGraph[str], plan: Plan, losses: Mapping[str, Loss], rules: Mapping[str, Rule], dtype: Any
+        self,
+        graph: nx.MultiDiGraph[str],
+        plan: Plan,
+        losses: Mapping[str, Loss],
+        rules: Mapping[str, Rule],
+        dtype: Any,
+        backend: str = "numpy",
     ) -> None:
         self.graph = graph
         self.network: Network = plan.network
@@ -89,20 +92,10 @@ class Program:
         self.dtype = np.dtype(dtype)
         self.decisions: tuple[Decision, ...] = plan.decisions
         self.plan = plan
-        self._engine = Interpreter(plan, self.dtype)
+        self.backend = backend
+        self._engine: Engine = BACKENDS[backend](plan, self.dtype)
         self.chosen: Mapping[str, Rule] = MappingProxyType(dict(rules))
-        self._value_keys = {_key("value", name): name for name in self._engine.history()}
-        self._influence_keys = {
-            _key("influence", name, *self._part(part)): (name, part)
-            for name, traces in self._engine.traces.items()
-            for part in traces.shapes()
-        }
         self.rules: Mapping[str, Derived] = MappingProxyType({name: self._derived(name) for name in plan.entries})
-
-    def _part(self, part: int | str) -> tuple[str, ...]:
-        """What is stored, in names: node and mode of a place, or a name of its own."""
-        place = self.plan.product.places[part] if isinstance(part, int) else None
-        return (str(part),) if place is None else (place.node, place.label)
 
     def init(self, seed: int = 0) -> dict[str, Array]:
         """Initial parameters, as the graph's `init` and `bias` attributes say.
@@ -127,7 +120,7 @@ class Program:
             MemoryBudgetError: if they would take more, before anything is allocated.
         """
         self.fits(count("start: batch", batch), 1, max_memory)
-        return self._flat(self._engine.start(batch))
+        return self._engine.start(batch)
 
     def fits(self, batch: int, block: int, max_memory: int | str | None = None) -> None:
         """Refuse what costs more memory than it may; arguments and errors as for `start`."""
@@ -138,7 +131,7 @@ class Program:
         def price(rule: str) -> Cost:
             rules = dict.fromkeys(self.chosen, read_rule(rule))
             plan = make_plan(self.network, tuple(self.losses), rules)
-            return Program(self.graph, plan, self.losses, rules, self.dtype).cost(batch, block)
+            return Program(self.graph, plan, self.losses, rules, self.dtype, self.backend).cost(batch, block)
 
         names = {name: str(rule) for name, rule in self.chosen.items()}
         budget.hold(self.cost(batch, block), limit, price, names)
@@ -169,25 +162,35 @@ class Program:
         Raises:
             DataError: if an array does not fit.
         """
-        return self._step(params, state, inputs, targets, mask, signals, advance=True)
+        return self._step(params, self._checked(state), inputs, targets, mask, signals)
 
     def _step(
-        self, params: Any, state: Any, inputs: Any, targets: Any, mask: Any, signals: Any, *, advance: bool
+        self,
+        params: Any,
+        state: State,
+        inputs: Any,
+        targets: Any,
+        mask: Any,
+        signals: Any,
+        *,
+        fresh: bool = False,
+        last: bool = False,
+        spare: State | None = None,
     ) -> tuple[State, Step]:
-        memory = self._memory(state)
+        """A block. A fresh state holds no influence; after the last block none is needed; a spare one is used again."""
         weights = read_params(self.plan.parameters, params, self.dtype)
-        values, shape = read_inputs(self.network, inputs, self.dtype, (None, _batch(memory)))
+        values, shape = read_inputs(self.network, inputs, self.dtype, (None, _batch(state)))
         shape = shape or shape_without_inputs(targets, self.losses)
         goals = read_targets(self.network, self.losses, targets, mask, shape, self.dtype)
         given = read_signals(self.network, self.signalled, signals, self.dtype, shape)
-        if _batch(memory) not in (None, shape[1]):
-            raise DataError(f"step: the state is of batch {_batch(memory)}, the inputs are of batch {shape[1]}.")
-        tape = self._engine.forward(weights, memory.values, values, shape)
+        if _batch(state) not in (None, shape[1]):
+            raise DataError(f"step: the state is of batch {_batch(state)}, the inputs are of batch {shape[1]}.")
+        tape = self._engine.forward(weights, state, values, shape)
         outputs = {name: tape.values(name).copy() for name in self.losses}
         loss, seeds = self._losses(outputs, goals)
-        after = self._engine.advance(tape, memory) if advance or self._engine.lossy else None
-        grads = self._engine.gradients(tape, memory, after, seeds, given)
-        return {} if after is None else self._flat(after), Step(loss, grads, outputs)
+        after = self._engine.advance(tape, state, fresh, spare) if not last or self._engine.lossy else None
+        grads = self._engine.gradients(tape, state, after, seeds, given, fresh)
+        return after or {}, Step(loss, grads, outputs)
 
     def _losses(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
         total, seeds = 0.0, dict[str, Array]()
@@ -234,16 +237,26 @@ class Program:
         >>> result.loss, result.grads["x->y"]   # y is 1, 1.5, 1.75
         (6.3125, array([[12.625]]))
         """
-        total, grads, state = 0.0, dict[str, Array](), None
+        total, grads, state, spare = 0.0, dict[str, Array](), None, None
         if isinstance(inputs, Mapping):
             inputs = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
         elif targets is not None or mask is not None or signals is not None:
             raise DataError("gradient: targets, mask and signals come with the pieces of an iterable.")
         for piece, last in marking_last(self.blocks(inputs, block)):
-            state = self.start(piece.batch) if state is None else state
+            fresh, state = state is None, self.start(piece.batch) if state is None else state
+            before = state
             state, step = self._step(
-                params, state, piece.inputs, piece.targets, piece.mask, piece.signals, advance=not last
+                params,
+                state,
+                piece.inputs,
+                piece.targets,
+                piece.mask,
+                piece.signals,
+                fresh=fresh,
+                last=last,
+                spare=spare,
             )
+            spare = before
             total += step.loss
             grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
         if state is None:
@@ -277,15 +290,15 @@ class Program:
         Raises:
             DataError: if a shape does not fit.
         """
-        memory = self._memory(state)
-        batch = _batch(memory)
+        state = self._checked(state)
+        batch = _batch(state)
         if batch is None:
             return {}
         chosen = truths("reset: where", where, (batch,))
-        flat, fresh = self._flat(memory), self.start(batch)
+        fresh = self.start(batch)
         return {
             key: np.where(chosen.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
-            for key, array in flat.items()
+            for key, array in state.items()
         }
 
     def run(
@@ -314,16 +327,16 @@ class Program:
         weights = read_params(self.plan.parameters, params, self.dtype)
         steps = None if steps is None else count("run: steps", steps)
         batch = None if batch is None else count("run: batch", batch)
-        memory = None if state is None else self._memory(state)
-        known = batch if memory is None else _batch(memory)
+        state = None if state is None else self._checked(state)
+        known = batch if state is None else _batch(state)
         values, shape = read_inputs(self.network, inputs, self.dtype, (steps, known))
         if shape is None:
             if steps is None:
                 raise DataError("run: this graph has no inputs, so nothing says how long to run.", "Pass steps=100.")
             shape = steps, known or 1
-        if memory is None:
-            memory = self._engine.start(shape[1])
-        tape = self._engine.forward(weights, memory.values, values, shape)
+        if state is None:
+            state = self._engine.start(shape[1])
+        tape = self._engine.forward(weights, state, values, shape)
         return {name: tape.values(name).copy() for name in self.network.nodes}
 
     def cost(self, batch: int = 1, block: int = 1) -> Cost:
@@ -331,8 +344,10 @@ class Program:
         batch, block = count("cost: batch", batch), count("cost: block", block)
         influence = {name: batch * derived.bytes for name, derived in self.rules.items()}
         nodes = self.network.nodes
-        values = sum(n * nodes[name].size for name, n in self._engine.history().items()) * batch * self.dtype.itemsize
-        working = working_bytes(self.plan, self._engine.traces, batch, block, self.dtype)
+        values = (
+            sum(self.network.history(name) * node.size for name, node in nodes.items()) * batch * self.dtype.itemsize
+        )
+        working = working_bytes(self.plan, batch, block, self.dtype)
         operations = {name: batch * derived.flops for name, derived in self.rules.items()}
         return Cost(batch, block, influence, operations, values, working)
 
@@ -358,26 +373,47 @@ class Program:
         untrained = {name: self.chosen[name] for name in self.plan.untrained}
         return listing(title, list(self.rules.values()), untrained)
 
-    def _flat(self, memory: Memory) -> State:
-        flat = {key: memory.values[name] for key, name in self._value_keys.items()}
-        return flat | {key: memory.influence[entry] for key, entry in self._influence_keys.items()}
+    def source(self) -> str:
+        """The derived algorithm as a module of readable NumPy, which runs on its own and needs nothing else.
 
-    def _memory(self, state: Any) -> Memory:
-        check_names("state", state, [*self._value_keys, *self._influence_keys])
-        values = {name: numeric(f"state {key!r}", state[key], self.dtype) for key, name in self._value_keys.items()}
-        influence = {e: numeric(f"state {key!r}", state[key], self.dtype) for key, e in self._influence_keys.items()}
-        memory = Memory(values, influence)
-        of_values, of_influence = self._engine.shapes(_batch(memory) or 1)
-        for key, name in self._value_keys.items():
-            _check_state(key, values[name], of_values[name])
-        for key, entry in self._influence_keys.items():
-            _check_state(key, influence[entry], of_influence[entry])
-        return memory
+        Its `gradient(params, inputs, targets, block)` and `step(params, state, inputs, targets)` do what the methods
+        of those names do here, without checking what they are given; its state has the same keys. An op or a loss of
+        yours is taken along where it is a formula or a plain function of NumPy; otherwise its place is marked.
+
+        Raises:
+            RuleError: if a layout is lossy.
+
+        >>> import forwardgrad as fg, numpy as np
+        >>> program, module = fg.compile(fg.load("elman"), rule="rtrl"), {}
+        >>> exec(program.source(), module)
+        >>> x, y = {"x": np.ones((6, 1, 1))}, {"y": np.zeros((6, 1, 1))}
+        >>> loss, grads = module["gradient"](program.init(), x, y, block=2)
+        >>> wanted = program.gradient(program.init(), x, y, block=2)
+        >>> all(np.array_equal(grads[name], wanted.grads[name]) for name in grads)
+        True
+        """
+        for name, rule in self.chosen.items():
+            if name in self.rules and rule.layout != "lossless":
+                raise RuleError(
+                    f"source: parameter {name!r} has layout {rule.layout!r}, which is not written as source.",
+                    "Give it a rule of lossless layout.",
+                )
+        return standalone(generate(self.plan, self.dtype), self.losses, f"Generated by forwardgrad.\n\n{self}")
+
+    def _checked(self, state: Any) -> State:
+        shapes = self._engine.shapes(1)
+        check_names("state", state, shapes)
+        found = {key: numeric(f"state {key!r}", state[key], self.dtype) for key in shapes}
+        shapes = self._engine.shapes(_batch(found) or 1)
+        for key, array in found.items():
+            _check_state(key, array, shapes[key])
+        return found
 
     def _derived(self, name: str) -> Derived:
         plan, traces = self.plan, self._engine.traces[name]
         shapes = {part: shape for part, shape in traces.shapes().items() if isinstance(part, int)}
-        labels = {place: "{} ({})".format(*self._part(place)) for place in shapes}
+        places = plan.product.places
+        labels = {place: f"{places[place].node} ({places[place].label})" for place in shapes}
         return Derived(
             parameter=name,
             rule=self.chosen[name],
@@ -393,11 +429,6 @@ class Program:
         )
 
 
-def _key(kind: str, *names: str) -> str:
-    # JSON keeps names apart that hold the separators.
-    return kind + json.dumps(names, ensure_ascii=False)
-
-
 def _check_state(key: str, array: Array, expected: tuple[int, ...]) -> None:
     if array.shape != expected:
         raise DataError(
@@ -407,7 +438,7 @@ def _check_state(key: str, array: Array, expected: tuple[int, ...]) -> None:
     finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
 
 
-def _batch(memory: Memory) -> int | None:
-    for array in [*memory.values.values(), *memory.influence.values()]:
+def _batch(state: State) -> int | None:
+    for array in state.values():
         return array.shape[1] if array.ndim > 1 else None
     return None

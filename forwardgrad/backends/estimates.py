@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.backends.influence import Single, Synapses
-from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces
+from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces, first_of
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import RuleError
 from forwardgrad.ops import Array
@@ -82,7 +82,7 @@ class RankOneTraces(Estimate):
         return shapes
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 along = (adjoint[:, 0] * stored[place][lag - 1]).sum(axis=1)
@@ -98,8 +98,8 @@ class RankOneTraces(Estimate):
         drawn = self.drawn(stored, (block.tape.batch, sum(sizes)))
         parts = np.split(drawn, np.cumsum(sizes)[:-1], axis=1)
         noise = dict(zip(fresh, parts, strict=True))
-        injected = self._injected(block, noise)
         b = stored["parameter"][0]
+        injected = self._injected(block, noise, b)
         carried = _ratio(_norm([b]), _norm(list(moved.values())))
         entering = _ratio(_norm([injected]), _norm(list(noise.values())))
         # A term that is zero is left out; its scale would be 0 / 0.
@@ -108,14 +108,16 @@ class RankOneTraces(Estimate):
             for entry, a in moved.items()
         }
         new = self.gathered(after, stored)
-        new["parameter"] = (_over(b, carried) + _over(injected, entering))[None]
+        parameter = _over(b, carried)
+        parameter += _over(injected, entering)
+        new["parameter"] = parameter[None]
         return new
 
-    def _injected(self, block: Passed, noise: dict[tuple[int, int], Array]) -> Array:
+    def _injected(self, block: Passed, noise: dict[tuple[int, int], Array], like: Array) -> Array:
         """Signs times injections, by one sweep: `(batch, *shape)`."""
         adjoints = block.pulled(noise)
         shape = self.plan.network.parameters[self.name].shape
-        total = np.zeros((block.tape.batch, *shape), self.dtype)
+        total = np.zeros((block.tape.batch, *shape), self.dtype, like=like)
         for site in self.sites:
             if (found := adjoints.at_port(site.place, site.port)) is not None:
                 steps, b = found
@@ -158,7 +160,7 @@ class KroneckerTraces(Estimate):
         return shapes | {"input": (1, source), COUNT: (1,)}
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 total = total + (adjoint @ stored[place][lag - 1])[:, 0].T @ stored["input"][0]
@@ -192,7 +194,7 @@ class KroneckerTraces(Estimate):
         """The Jacobian of a place by the parameter's units, `(batch, size, units)`."""
         site = self.sites[0]
         word = compose(self.plan.words[target][site.place], self.plan.port_word(site.place, site.port))
-        return j if word is Structure.FULL else np.eye(self.size(target), dtype=j.dtype) * j
+        return j if word is Structure.FULL else np.eye(self.size(target), dtype=j.dtype, like=j) * j
 
 
 def _norm(arrays: list[Array]) -> Array:

@@ -24,7 +24,7 @@ from forwardgrad.ops import Array
 Params = Mapping[str, Array]
 Shape = tuple[int, int]
 
-_TRACES: Mapping[str, type[Traces]] = {
+TRACES: Mapping[str, type[Traces]] = {
     "lossless": Traces,
     "snap": MaskedTraces,
     "uoro": RankOneTraces,
@@ -63,7 +63,7 @@ class Interpreter:
     def __init__(self, plan: Plan, dtype: Any) -> None:
         self.plan, self.dtype = plan, dtype
         self.traces = {
-            name: _TRACES[plan.rules[name].layout.partition("(")[0]](plan, name, dtype) for name in plan.entries
+            name: TRACES[plan.rules[name].layout.partition("(")[0]](plan, name, dtype) for name in plan.entries
         }
         self.loss_route = route(plan)
         self.place_routes = {place: route(plan, place) for place in plan.stored}

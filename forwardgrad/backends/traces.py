@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from forwardgrad.backends.forms import count_true
 from forwardgrad.backends.influence import Single, influence_of
 from forwardgrad.backends.sweep import Adjoints
-from forwardgrad.backends.tape import Tape
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.layouts import stored_shape
 from forwardgrad.compiler.product import Injection
@@ -30,6 +30,22 @@ Boundary = Mapping[tuple[int, int], Array]
 """Adjoints `(batch, 1, size)` by stored place and lag."""
 
 
+def first_of(stored: Stored) -> Any:
+    """One of the arrays, like which others are made: prices are found with arrays that are none of NumPy's."""
+    return next(iter(stored.values()), None)
+
+
+class Pass(Protocol):
+    """The forward pass of a block."""
+
+    steps: int
+    batch: int
+
+    def values(self, name: str, delay: int = 0) -> Array:
+        """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Passed:
     """A block that has been run.
@@ -40,7 +56,7 @@ class Passed:
         pulled: `pulled(seeds)`: one sweep from seeds `(batch, size)` by place and lag, all at once.
     """
 
-    tape: Tape
+    tape: Pass
     rows: Callable[[int, int], Adjoints]
     pulled: Callable[[Mapping[tuple[int, int], Array]], Adjoints]
 
@@ -96,7 +112,7 @@ class Traces:
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
         """The gradient that comes through what is stored: adjoints by place and lag times influence."""
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 influence = self.decode(place, stored[place][lag - 1])
@@ -107,16 +123,17 @@ class Traces:
         """All stored places with their lags."""
         return [(place, lag) for place in self.places for lag in range(1, self.plan.depth[place] + 1)]
 
-    def within(self, tape: Tape, adjoints: Adjoints) -> Array:
+    def within(self, tape: Pass, adjoints: Adjoints) -> Array:
         """The gradient that comes from inside the block: adjoints at the sites times what the parameter multiplies."""
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
+        like = tape.values(self.plan.outputs[0])
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=like)
         for site in self.sites:
             if (found := adjoints.at_port(site.place, site.port)) is not None:
                 steps, b = found
                 total = total + self.kind.gradient(b[:, :, 0], self.presynaptic(tape, site)[steps])
         return total
 
-    def presynaptic(self, tape: Tape, site: Injection) -> Array:
+    def presynaptic(self, tape: Pass, site: Injection) -> Array:
         """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
         if site.edge is None:
             return np.ones((tape.steps, tape.batch), self.dtype)
@@ -134,10 +151,10 @@ class Traces:
                 after[place][lag - 1] = self.encode(place, influence)
         return after
 
-    def _carried(self, tape: Tape, rows: Adjoints, stored: Stored, target: int) -> Array:
+    def _carried(self, tape: Pass, rows: Adjoints, stored: Stored, target: int) -> Array:
         """The influence on a place at a step of the block, `(batch, ...)` in its derived layout."""
         words, layout = self.plan.words[target], self.plan.layouts[self.name, target]
-        total = np.zeros((tape.batch, *self.full_shape(target)), self.dtype)
+        total = np.zeros((tape.batch, *self.full_shape(target)), self.dtype, like=stored[target])
         for site in self.sites:
             found = rows.at_port(site.place, site.port) if site.place in words else None
             if found is None:
@@ -173,6 +190,7 @@ class MaskedTraces(Traces):
             place: self._mask(place, reached.get(place, np.zeros((self.size(place), units), bool)))
             for place in self.places
         }
+        self.kept = {place: count_true(mask) for place, mask in self.masks.items()}
 
     def _mask(self, place: int, reached: Array) -> Array:
         """Which entries of the influence on a place are kept, shaped like it."""
@@ -187,7 +205,7 @@ class MaskedTraces(Traces):
         return np.full(shape, fill_value=bool(own.all()), dtype=np.bool_)
 
     def encoded_shape(self, place: int) -> tuple[int, ...]:
-        return (int(self.masks[place].sum()),)
+        return (self.kept[place],)
 
     def carried(self, place: int) -> int:
         """How many numbers of a place a Jacobian is multiplied with, per lag."""
@@ -197,6 +215,6 @@ class MaskedTraces(Traces):
         return influence[:, self.masks[place]]
 
     def decode(self, place: int, stored: Array) -> Array:
-        influence = np.zeros((len(stored), *self.full_shape(place)), self.dtype)
+        influence = np.zeros((len(stored), *self.full_shape(place)), self.dtype, like=stored)
         influence[:, self.masks[place]] = stored
         return influence

@@ -1,0 +1,174 @@
+"""How is a case measured? Check that the gradients agree, time who takes part, and hold the ratios to the goals."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from benchmarks import agreement, memory, streaming
+from benchmarks.agreement import Check
+from benchmarks.cases import Case, ForwardCase, Goal, GradientCase, MemoryCase, StreamingCase
+from benchmarks.contestants import EPROP, Contestant, MissingPeerError, peer
+from benchmarks.ours import RULES, compiled, ours
+from benchmarks.tasks import make
+from benchmarks.timing import Timing, alternate, warm
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for on the command line.
+
+    Args:
+        rounds: of measurements.
+        budget: seconds a contestant may take.
+        peers: pattern of the peers that take part.
+        block: steps per block in place of the chosen one.
+    """
+
+    rounds: int = 5
+    budget: float = 40.0
+    peers: str = "*"
+    block: int | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A goal and what was measured; `ratio` is ours over the other's median."""
+
+    goal: Goal
+    against: str
+    ratio: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the goal is met."""
+        return self.ratio <= self.goal.limit
+
+    def data(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "passed": self.passed}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a case gave.
+
+    Args:
+        name: of the case.
+        title: what was measured.
+        checks: the comparisons; if one failed, nothing was timed.
+        timings: ours first.
+        verdicts: the goals against whoever took part.
+    """
+
+    name: str
+    title: str
+    checks: tuple[Check, ...]
+    timings: tuple[Timing, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def agreed(self) -> bool:
+        """Whether all gradients agree that must."""
+        return all(check.passed for check in self.checks)
+
+    def data(self) -> dict[str, Any]:
+        """For JSON."""
+        parts = {key: [each.data() for each in getattr(self, key)] for key in ("checks", "timings", "verdicts")}
+        return {"name": self.name, "title": self.title, "agreed": self.agreed, **parts}
+
+
+def measure(case: Case, options: Options) -> Result:
+    """Measure one case."""
+    return _MEASURES[type(case)](case, options)
+
+
+def judged(case: Case, checks: list[Check], timings: list[Timing]) -> Result:
+    """Hold the first timing against the others."""
+    verdicts = []
+    for goal in case.goals:
+        others = [other for other in timings[1:] if other.name.startswith(goal.against)]
+        if others:
+            best = min(others, key=lambda other: other.median)
+            verdicts.append(Verdict(goal, best.name, timings[0].median / best.median))
+    return Result(case.name, str(case), tuple(checks), tuple(timings), tuple(verdicts))
+
+
+def taking_part(names: tuple[str, ...], options: Options, prepare: Callable[[str], Any]) -> dict[str, Any]:
+    """What `prepare` makes of each peer that is asked for and installed."""
+    found = {}
+    for name in names:
+        if fnmatchcase(name, options.peers):
+            try:
+                found[name] = prepare(name)
+            except MissingPeerError as error:
+                print(error, file=sys.stderr)
+    return found
+
+
+def _gradient(case: GradientCase, options: Options) -> Result:
+    copy = agreement.small(case.network)
+    our = agreement.our_gradients(copy)
+    checks: list[Check] = []
+    peers = taking_part(case.peers, options, lambda name: peer(name, copy))
+    for found in peers.values():
+        checks += agreement.in_double(copy, found, our)
+    if not all(check.passed for check in checks):
+        return Result(case.name, str(case), tuple(checks))
+    task = make(case.network, case.steps, case.batch)
+    first = ours(task, case.rule, options.block)
+    mine = first.read(warm(first.run))
+    contestants: list[Contestant] = [first]
+    for found in (peer(name, task) for name in peers):
+        gradient = found.read(warm(found.run))
+        checks.append(agreement.in_single(task, found, gradient, mine, RULES[case.rule]))
+        contestants.append(found)
+    if not all(check.passed for check in checks):
+        return Result(case.name, str(case), tuple(checks))
+    took = alternate({each.name: each.run for each in contestants}, options.rounds, options.budget, case.name)
+    return judged(case, checks, [Timing(each.name, took[each.name], each.note) for each in contestants])
+
+
+def _streaming(case: StreamingCase, options: Options) -> Result:
+    copy = agreement.small(case.network)
+    our = agreement.our_gradients(copy)
+    checks = [streaming.check(copy, our[EPROP])]
+    peers = taking_part(("braintrace D-RTRL per step",), options, lambda name: peer(name, copy))
+    for found in peers.values():
+        checks += agreement.in_double(copy, found, our)
+    if not all(check.passed for check in checks):
+        return Result(case.name, str(case), tuple(checks))
+    task = make(case.network, case.steps, batch=1)
+    runs = {"forwardgrad": streaming.ours(task), **{name: streaming.theirs(task) for name in peers}}
+    for run in runs.values():
+        warm(run)
+    took = alternate(runs, options.rounds, options.budget, case.name)
+    per_step = {name: tuple(value / case.steps for value in values) for name, values in took.items()}
+    return judged(case, checks, [Timing(name, values, "per step") for name, values in per_step.items()])
+
+
+def _forward(case: ForwardCase, options: Options) -> Result:
+    task = make(case.network, case.steps, case.batch)
+    first, program = ours(task, "eprop", options.block), compiled(case.network, "eprop")
+    runs = {"forwardgrad": first.run, "forward pass": lambda: program.run(task.params, {"x": task.x})}
+    for run in runs.values():
+        warm(run)
+    took = alternate(runs, options.rounds, options.budget, case.name)
+    notes = {"forwardgrad": first.note, "forward pass": "program.run"}
+    return judged(case, [], [Timing(name, values, notes[name]) for name, values in took.items()])
+
+
+def _memory(case: MemoryCase, options: Options) -> Result:
+    timings = memory.peaks(case.network, case.batch, case.lengths)
+    return judged(case, [], timings[::-1])
+
+
+_MEASURES: dict[type, Callable[[Any, Options], Result]] = {
+    GradientCase: _gradient,
+    StreamingCase: _streaming,
+    ForwardCase: _forward,
+    MemoryCase: _memory,
+}

@@ -1,0 +1,67 @@
+"""What does a program ask of a backend? A state in, a state out; and which backends there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from forwardgrad.backends.traces import Traces
+from forwardgrad.ops import Array
+
+State = dict[str, Array]
+"""Activations and influence between two blocks: a flat dictionary of arrays, the batch on axis 1 of each."""
+
+
+class Engine(Protocol):
+    """Executes a plan. Nothing that it is given is changed."""
+
+    @property
+    def traces(self) -> Mapping[str, Traces]:
+        """What each parameter keeps between blocks."""
+        ...
+
+    @property
+    def lossy(self) -> bool:
+        """Whether the gradient of a block needs the state after it."""
+        ...
+
+    def start(self, batch: int) -> State:
+        """The state before t = 0."""
+        ...
+
+    def shapes(self, batch: int) -> Mapping[str, tuple[int, ...]]:
+        """The shapes of the arrays of a state."""
+        ...
+
+    def forward(
+        self, params: Mapping[str, Array], state: Mapping[str, Array], inputs: Mapping[str, Array], shape: Any
+    ) -> Any:
+        """Run the declared graph for a block of shape `(steps, batch)`."""
+        ...
+
+    def gradients(
+        self,
+        tape: Any,
+        state: Mapping[str, Array],
+        after: Mapping[str, Array] | None,
+        losses: Mapping[str, Array],
+        signals: Mapping[str, Array],
+        fresh: bool,
+    ) -> dict[str, Array]:
+        """The block's part of the gradient.
+
+        Args:
+            tape: the block's forward pass.
+            state: what came before the block.
+            after: the state after the block; needed where a layout is lossy.
+            losses: the gradient of the loss by each output node, `(steps, batch, size)`.
+            signals: the learning signals that the user gives, by node, shaped alike.
+            fresh: whether the state holds no influence yet.
+        """
+        ...
+
+    def advance(
+        self, tape: Any, state: Mapping[str, Array], fresh: bool, spare: Mapping[str, Array] | None = None
+    ) -> State:
+        """The state after the block; the arrays of a state that is needed no more may be used again for it."""
+        ...

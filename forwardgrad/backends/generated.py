@@ -1,0 +1,264 @@
+"""How is generated source executed? Compiled once, registered in `linecache`, its functions called block by block."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.backends.engine import State
+from forwardgrad.backends.interpreter import TRACES
+from forwardgrad.backends.sweep import Adjoints
+from forwardgrad.backends.traces import Passed, Traces
+from forwardgrad.compiler import Plan
+from forwardgrad.compiler.keys import influence_key, value_key
+from forwardgrad.compiler.source import Source, generate, support
+from forwardgrad.compiler.source.credit import Swept
+from forwardgrad.ops import Array
+
+_numbers = count(1)
+
+_BALLAST = 2**25 - 2**16
+"""Bytes just below the most that glibc adapts to: an array of this size that is given back at once makes it keep the
+memory of arrays up to that size, where each block would otherwise ask the system for its pages anew."""
+
+
+@dataclass
+class Block:
+    """A block that has been run forward by generated source.
+
+    Args:
+        source: the generated source.
+        arrays: what it left, by the names that it uses.
+        steps, batch: the shape of the block.
+    """
+
+    source: Source
+    arrays: dict[str, Any]
+    steps: int
+    batch: int
+    derived: bool = field(default=False)
+
+    def values(self, name: str, delay: int = 0) -> Array:
+        """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
+        series = self.source.build.value(name, delay)
+        return self.arrays[series.name][series.first : series.first + self.steps]
+
+
+class Generated:
+    """An `Engine` that runs generated source.
+
+    Args:
+        plan: the derived algorithm.
+        dtype: of all arrays.
+    """
+
+    def __init__(self, plan: Plan, dtype: Any) -> None:
+        self.plan, self.dtype = plan, np.dtype(dtype)
+        self.traces: dict[str, Traces] = {
+            name: TRACES[plan.rules[name].layout.partition("(")[0]](plan, name, dtype) for name in plan.entries
+        }
+        self.source = generate(plan, dtype)
+        np.empty(_BALLAST, np.uint8)
+        self._functions = self._compiled()
+        self._lossy = [name for name, traces in self.traces.items() if traces.lossy]
+        self.lossy = bool(self._lossy)
+        nodes = plan.network.nodes
+        self._values = {
+            value_key(name): (name, n, nodes[name].size) for name in nodes if (n := plan.network.history(name))
+        }
+        self._influence = {
+            influence_key(plan, name, part): shape
+            for name, traces in self.traces.items()
+            for part, shape in traces.shapes().items()
+        }
+
+    def _compiled(self) -> dict[str, Callable[..., Any]]:
+        filename = f"<forwardgrad program {next(_numbers)}>"
+        names: dict[str, Any] = {name: getattr(support, name) for name in dir(support) if not name.startswith("_")}
+        names |= {"np": np, "dtype": self.dtype.type, **self.source.constants}
+        names |= {name: self._op(node, port) for name, (node, port) in self.source.calls.items()}
+        text = self.source.text
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        exec(compile(text, filename, "exec"), names)
+        return names
+
+    def _op(self, node: str, port: str) -> Callable[..., Array]:
+        """An op that is no formula: its value or derivative for arrays `(..., size)`, by rows."""
+        declared = self.plan.network.nodes[node]
+
+        def rows(arrays: tuple[Array, ...]) -> list[Array]:
+            return [array.reshape(-1, array.shape[-1]) for array in arrays]
+
+        def value(*ports: Array) -> Array:
+            return declared.op.evaluate(rows(ports), declared.options).reshape(ports[0].shape)
+
+        def slope(*ports_and_value: Array) -> Array:
+            *ports, y = rows(ports_and_value)
+            found = declared.op.jacobian(port, declared.ports, ports, y, declared.options)
+            return found.reshape(*ports_and_value[0].shape[:-1], *found.shape[1:])
+
+        return slope if port else value
+
+    def start(self, batch: int) -> State:
+        nodes = self.plan.network.nodes
+        state: State = {
+            key: np.full((n, batch, size), nodes[name].initial, self.dtype)
+            for key, (name, n, size) in self._values.items()
+        }
+        for key, (lags, *rest) in self._influence.items():
+            state[key] = np.zeros((lags, batch, *rest), self.dtype)
+        return state
+
+    def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {key: (n, batch, size) for key, (_, n, size) in self._values.items()}
+        return found | {key: (lags, batch, *rest) for key, (lags, *rest) in self._influence.items()}
+
+    def forward(
+        self,
+        params: Mapping[str, Array],
+        state: Mapping[str, Array],
+        inputs: Mapping[str, Array],
+        shape: tuple[int, int],
+    ) -> Block:
+        return Block(self.source, self._functions["forward"](params, state, inputs, *shape), *shape)
+
+    def _derived(self, block: Block) -> dict[str, Any]:
+        """The arrays of a block, with the derivatives of its nodes."""
+        if not block.derived:
+            block.arrays |= self._functions["slopes"](block.arrays)
+            block.derived = True
+        return block.arrays
+
+    def gradients(
+        self,
+        tape: Block,
+        state: Mapping[str, Array],
+        after: Mapping[str, Array] | None,
+        losses: Mapping[str, Array],
+        signals: Mapping[str, Array],
+        fresh: bool,
+    ) -> dict[str, Array]:
+        arrays = self._derived(tape)
+        if not self.lossy:
+            found = self._functions["credit"](arrays, losses, signals)
+            return self._functions["gradients"](arrays, state, found, fresh)
+        found = self._swept(tape, losses, signals)
+        grads = self._functions["gradients"](arrays, state, found.arrays, fresh)
+        assert after is not None
+        last, earlier = ({name: _cut(a, part) for name, a in losses.items()} for part in (True, False))
+        last_signals, earlier_signals = ({n: _cut(a, part) for n, a in signals.items()} for part in (True, False))
+        before = self._swept(tape, earlier, earlier_signals)
+        ended = self._swept(tape, last, last_signals, hold=True)
+        for name in self._lossy:
+            traces, old, new = self.traces[name], self._stored(state, name), self._stored(after, name)
+            held = {(place, 1): ended.held[place] for place in traces.places if place in ended.held}
+            grads[name] = sum(
+                (traces.within(tape, f) + traces.contract(f.boundary, old) for f in (before, ended)),
+                traces.contract(held, new),
+            )
+        followers = self.plan.followers.items()
+        return grads | {follower: grads[name].copy() for follower, name in followers if name in self._lossy}
+
+    def _stored(self, state: Mapping[str, Array], name: str) -> dict[Any, Array]:
+        return {part: state[influence_key(self.plan, name, part)] for part in self.traces[name].shapes()}
+
+    # Lossy layouts: their classes are handed what the generated sweeps find.
+
+    def _swept(
+        self,
+        block: Block,
+        losses: Mapping[str, Array],
+        signals: Mapping[str, Array],
+        noise: Mapping[int, Array] | None = None,
+        hold: bool = False,
+    ) -> Found:
+        build, noisy = self.source.build, noise or {}
+        places = sorted({place for name in self._lossy for place in self.traces[name].places})
+        none = {
+            place: np.zeros((block.steps, block.batch, self.plan.size(place)), self.dtype)
+            for place in places
+            if place not in noisy
+        }
+        given = {build.place(place): array for place, array in {**none, **noisy}.items()}
+        held: dict[str, Array] = {}
+        arrays = self._functions["credit"](self._derived(block), losses, signals, given, hold, held)
+        found = Found(self.plan, self.source.credit, arrays, block.steps)
+        found.held = {place: held[build.place(place)][:, None] for place in places if build.place(place) in held}
+        return found
+
+    def _rows(self, block: Block, place: int, lag: int) -> Found:
+        jacobian = self.source.jacobians[place]
+        end = block.steps - lag + 1
+        given = [*([end] if jacobian.late else []), *([self.source.build.place(place)] if jacobian.several else [])]
+        arrays = self._functions[jacobian.name](self._derived(block), *given)
+        return Found(self.plan, jacobian.out, arrays, end)
+
+    def _pulled(self, block: Block, seeds: Mapping[tuple[int, int], Array]) -> Found:
+        noise: dict[int, Array] = {}
+        for (place, lag), seed in seeds.items():
+            shape = block.steps, block.batch, self.plan.size(place)
+            noise.setdefault(place, np.zeros(shape, self.dtype))[block.steps - lag] += seed
+        shape = block.steps, block.batch
+        nodes = self.plan.network.nodes
+        losses = {name: np.zeros((*shape, nodes[name].size), self.dtype) for name in self.plan.outputs}
+        given = [place.node for place in self.plan.product.places if place.signal == "given"]
+        signals = {name: np.zeros((*shape, nodes[name].size), self.dtype) for name in given}
+        return self._swept(block, losses, signals, noise)
+
+    def advance(
+        self, tape: Block, state: Mapping[str, Array], fresh: bool, spare: Mapping[str, Array] | None = None
+    ) -> State:
+        made = self._functions["advance"](self._derived(tape), state, fresh, spare)
+        if self.lossy:
+            rows = cache(partial(self._rows, tape))
+            block = Passed(tape, rows, partial(self._pulled, tape))
+            for name in self._lossy:
+                after = self.traces[name].advance(block, self._stored(state, name))
+                made |= {influence_key(self.plan, name, part): array for part, array in after.items()}
+        return {key: made[key] for key in (*self._values, *self._influence)}
+
+
+def _cut(array: Array, last: bool) -> Array:
+    """Learning signals of the last step alone, or of all but that."""
+    made = array.copy()
+    made[slice(None, -1) if last else slice(-1, None)] = 0
+    return made
+
+
+class Found(Adjoints):
+    """What a generated sweep found, as the classes of lossy layouts read it: `(batch, seeds, size)`."""
+
+    def __init__(self, plan: Plan, out: Swept, arrays: dict[str, Any], end: int) -> None:
+        super().__init__()
+        self._plan, self._out, self.arrays, self._end = plan, out, arrays, end
+        for place, name in out.past.items():
+            past = arrays[name]
+            for lag in range(1, len(past) + 1):
+                reached = place not in out.windows or end - 1 + lag <= out.windows[place][1]
+                if reached:
+                    self.boundary[place, lag] = self._seeded(past[len(past) - lag], place)
+
+    def _seeded(self, adjoint: Array, place: int) -> Array:
+        if adjoint.ndim == 3:
+            return adjoint
+        return np.broadcast_to(adjoint, (len(adjoint), self._plan.size(place)))[:, None]
+
+    def at_port(self, place: int, port: str) -> tuple[list[int], Array] | None:
+        series = self._out.ports.get((place, port))
+        if series is None:
+            return None
+        found = self.arrays[series.name]
+        least, most = self._out.windows.get(place, (0, self._end - 1))
+        steps = range(max(self._end - 1 - most, 0), max(self._end - least, 0))
+        if not steps:
+            return None
+        array = found[steps.start : steps.stop]
+        if array.ndim == 3:
+            array = np.broadcast_to(array, (*array.shape[:2], self._plan.size(place)))[:, :, None]
+        return list(steps), array

@@ -1,0 +1,29 @@
+"""What are the arrays of a program's state called?"""
+
+from __future__ import annotations
+
+import json
+
+from forwardgrad.compiler.plan import Plan
+
+
+def key_of(kind: str, *names: str) -> str:
+    """A key of the state; JSON keeps names apart that hold the separators.
+
+    >>> key_of("influence", "h->h", "h", "state")
+    'influence["h->h", "h", "state"]'
+    """
+    return kind + json.dumps(names, ensure_ascii=False)
+
+
+def value_key(node: str) -> str:
+    """The key of a node's past values."""
+    return key_of("value", node)
+
+
+def influence_key(plan: Plan, name: str, part: int | str) -> str:
+    """The key of what a parameter stores: an influence on a place, or something of a name of its own."""
+    if isinstance(part, str):
+        return key_of("influence", name, part)
+    place = plan.product.places[part]
+    return key_of("influence", name, place.node, place.label)
