@@ -187,7 +187,8 @@ class Generated:
         }
         given = {build.place(place): array for place, array in {**none, **noisy}.items()}
         held: dict[str, Array] = {}
-        arrays = self._functions["credit"](self._derived(block), losses, signals, given, hold, held)
+        more = (given, hold, held) if places else ()
+        arrays = self._functions["credit"](self._derived(block), losses, signals, *more)
         found = Found(self.plan, self.source.credit, arrays, block.steps)
         found.held = {place: held[build.place(place)][:, None] for place in places if build.place(place) in held}
         return found

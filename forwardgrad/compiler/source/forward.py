@@ -171,8 +171,9 @@ class _Stage:
         if value is None:
             value = f"{self.build.called('value', node)}({', '.join(ports)})"
         name = self.build.value(node.name).name
-        if self.lines.lines and self.lines.lines[-1].startswith(f"{value} = ") and value.isidentifier():
-            if (node.name, node.ports[0]) not in self.build.needed:  # a sum that needs no name of its own
+        if value in {self.build.port_name(node.name, port) for port in node.ports}:
+            own = self.lines.lines and self.lines.lines[-1].startswith(f"{value} = ")
+            if own and (node.name, node.ports[0]) not in self.build.needed:  # a sum that needs no name of its own
                 value = self.lines.lines.pop().split(" = ", 1)[1]
         past = self.build.names.of(f"past_{node.name}", "past", node.name)
         self.lines.add(f"{name} = behind({past}, {value})" if self.build.history[node.name] else f"{name} = {value}")

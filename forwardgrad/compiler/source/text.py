@@ -13,6 +13,8 @@ from dataclasses import dataclass
 RESERVED = frozenset(
     {"np", "t", "dtype", "steps", "batch", "end", "size", "tape", "state", "params", "inputs", "losses", "signals"}
     | {"seeds", "hold", "held", "fresh", "now", "lag", "back", "made", "new", "old", "key", "keys", "found", "grads"}
+    | {"weights", "forward", "slopes", "credit", "gradients", "advance", "start", "step", "gradient", "loss"}
+    | {"targets", "outputs", "value", "piece", "spare", "last", "first", "unpacked", "evaluate", "rows", "Array"}
     | {"target", "entry", "name", "total", "block", "mask", "noise", "seed", "annotations", "zlib", "base64"}
 )
 """Words of the generated code itself."""
