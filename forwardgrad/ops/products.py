@@ -30,7 +30,7 @@ class _Product:
 
     def printed(self, arguments: Sequence[str], options: Mapping[str, str]) -> str:
         """The expression, as `Formula.printed`."""
-        return " * ".join(self._factors(arguments))
+        return " * ".join(f"({factor})" if " " in factor else factor for factor in self._factors(arguments))
 
 
 def _factor(index: int) -> Port:

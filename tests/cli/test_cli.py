@@ -438,7 +438,7 @@ WRONG = {
     "check of one step": (("check", "small.toml", "--steps", 1), "whole number >= 2, got '1'"),
     "check of no sample": (("check", "small.toml", "--samples", 0), "whole number >= 1, got '0'"),
     "check of an unknown rule": (("check", "small.toml", "--rule", "rtlr"), "Did you mean 'rtrl'?"),
-    "no room": (("train", "small.toml", *JOB, "--max-memory", "1KiB"), "1.0 KiB may be taken"),
+    "no room": (("train", "small.toml", *JOB, "--max-memory", "0.25KiB"), "256 bytes may be taken"),
     "room of no size": (("train", "small.toml", *JOB, "--max-memory", "lots"), "such as '2GiB'"),
     "audit of an unknown rule": (("audit", "small.toml", "--rules", "rtrl,eprob"), "Did you mean 'eprop'?"),
     "audit of an empty rule": (("audit", "small.toml", "--rules", "rtrl,"), "a rule is empty"),

@@ -32,6 +32,7 @@ class Kind:
 
     def widened(self, s: str) -> str:
         """An influence of layout `scalar`, so that it fits one of layout `diagonal`."""
+        s = f"({s})" if " * " in s else s
         return {"dense": f"{s}[:, None]", "bias": f"{s}[:, None]", "sparse": f"{s}[:, {self.columns}]"}.get(
             self.word, s
         )
