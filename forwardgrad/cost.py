@@ -11,6 +11,7 @@ import numpy as np
 
 from forwardgrad.backends.rehearsal import Rehearsal
 from forwardgrad.compiler import Plan
+from forwardgrad.structure import Structure
 
 LONG = 64
 """Steps of a block from which on its price is a straight line."""
@@ -86,11 +87,13 @@ def working_bytes(plan: Plan, batch: int, block: int, dtype: Any) -> int:
 def choose_block(plan: Plan, batch: int, dtype: Any) -> int:
     """A block length from the program, the batch and memory, never from the length of the sequence.
 
-    A block costs about one sweep a seed, and carrying the influence once: about as many steps as the widest sweep has
-    seeds balances the two (Schmidhuber 1992). Between 16 and 128, and less where memory is short.
+    Carrying influence is paid once a block, injecting it every step. A full influence on n units takes as many
+    operations to carry as n steps take to inject it (Schmidhuber 1992), so that 4 n steps make it a small part;
+    carrying compact influence is bound by memory, and a small part after 128 steps. At most 512 steps, since adjoints
+    of all steps are held, and less where they would take more than `BLOCK_BUDGET`.
     """
-    sizes = [plan.network.nodes[plan.product.places[target].node].size for target in plan.stored]
-    block = min(128, max([16, *sizes]))
+    full = [plan.size(target) for target in plan.stored if plan.words[target][target] is Structure.FULL]
+    block = min(512, max([128, *(4 * size for size in full)]))
     least = working_bytes(plan, batch, 1, dtype)
     while block > 1 and working_bytes(plan, batch, block, dtype) - least > BLOCK_BUDGET:
         block //= 2
