@@ -81,7 +81,7 @@ class Generated:
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         filename = f"<forwardgrad program {next(_numbers)}>"
         names: dict[str, Any] = {name: getattr(support, name) for name in dir(support) if not name.startswith("_")}
-        names |= {"np": np, "dtype": self.dtype.type, **self.source.constants}
+        names |= {"np": np, "dtype": self.dtype.type, **self.source.constants, **self.source.tables}
         names |= {name: self._op(node, port) for name, (node, port) in self.source.calls.items()}
         text = self.source.text
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)

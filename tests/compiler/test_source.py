@@ -14,7 +14,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from checks import error
+from checks import assert_like_oracle, error
 from nets import declare, problem
 from strategies import Problem
 
@@ -172,6 +172,41 @@ def test_lossy_layouts_are_not_printed() -> None:
     """If this fails, a module leaves parameters out without a word."""
     with pytest.raises(fg.RuleError, match="'uoro'"):
         fg.compile(fg.load("elman"), rule="uoro").source()
+
+
+def ring(size: int) -> Problem:
+    """Nodes in a ring, each of which stores what all weights did to it: more of them than functions are written for."""
+    nodes: dict[str, dict[str, Any]] = {"x": {"op": "input", "size": 2}}
+    nodes |= {f"n{i}": {"op": "tanh", "size": 2, "bias": i % 2 == 0} for i in range(size)}
+    edges = [(f"n{i}", f"n{(i + 1) % size}", {"weight": "dense", "delay": 1 + i % 2}) for i in range(size)]
+    return problem(declare(nodes, ("x", "n0", {"weight": "dense"}), *edges), "n2", "n5", steps=9)
+
+
+def test_many_places_share_a_function() -> None:
+    """If this fails, large cycles are advanced wrongly, or their source grows with the square of their size."""
+    given_ = ring(18)
+    program = assert_like_oracle(given_, "rtrl", blocks=(1, 2))
+    assert_alone(fg.compile(given_.graph, given_.loss, "rtrl"))
+    text = program.source()
+    assert 1 <= text.count("def advance_n") <= 2
+    assert "advance_n0(tape, state, fresh, spare, target)" in text
+    assert "\ntable = (" in text
+    assert len(text.splitlines()) < 2 * len(fg.compile(ring(7).graph, given_.loss, "rtrl").source().splitlines()) + 400
+
+
+def test_parallel_edges_have_gradients_of_their_own() -> None:
+    """If this fails, two parameters share the memory of one product, and what is added to one is added to both."""
+    nodes = {
+        "x": {"op": "input", "size": 2},
+        "a": {"op": "tanh", "size": 2},
+        "b": {"op": "tanh", "size": 1},
+        "r": {"op": "linear", "size": 3},
+    }
+    doubled = [("x", node, {"weight": "dense"}) for node in ("a", "b", "a", "b")]
+    leak = ("r", "r", {"value": 0.7, "delay": 1})
+    graph = declare(nodes, *doubled, ("a", "r", {"weight": "dense"}), ("b", "r", {"weight": "dense"}), leak)
+    for rule in ("rtrl", "eprop"):
+        assert_like_oracle(problem(graph, "a", "r", steps=5), rule, blocks=(1, 2))
 
 
 HOSTILE = [

@@ -11,10 +11,11 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
+from forwardgrad.compiler.keys import influence_key
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.compiler.source import support
 from forwardgrad.compiler.source.stacks import Port, Run, Stack, stacks
-from forwardgrad.compiler.source.text import Names, Series
+from forwardgrad.compiler.source.text import Names, Series, tuple_of
 from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Node
 from forwardgrad.ops import Array
@@ -22,6 +23,10 @@ from forwardgrad.structure import Structure
 
 HELPERS = tuple(name for name, found in vars(support).items() if callable(found) and hasattr(found, "__code__"))
 """The functions of `support`."""
+
+
+ROWS = 24
+"""Rows of a table up to which it is written where it is used."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Build:
         self._places = Names()
         self.weights: list[str] = []
         self.constants: dict[str, Array] = {}
+        self.tables: dict[str, Any] = {}
         self.calls: dict[str, tuple[str, str]] = {}
         self.stages = self._stages()
         self.stacks = {stage.name: stacks(self.network, stage.nodes) for stage in self.stages}
@@ -67,6 +73,7 @@ class Build:
         }
         self.ports: dict[Port, Series] = {}
         self._made: dict[Any, str] = {}
+        self._keys: dict[tuple[str, int], str] = {}
         for name in self.network.nodes:  # nodes get the plain names
             self.names.of(name, "node")
 
@@ -142,6 +149,20 @@ class Build:
             self._made[key] = self.names.of(wanted, *key)
             self.constants[self._made[key]] = array
         return self._made[key]
+
+    def table(self, before: str, rows: Sequence[Sequence[str] | str], after: str) -> str:
+        """Rows of names, in a statement; many of them by the name of a table."""
+        if len(rows) <= ROWS:
+            return tuple_of(rows, before, after)
+        name = self.names.of("table", "table", tuple(rows))
+        self.tables[name] = tuple(rows)
+        return f"{before}{name}{after}"
+
+    def key(self, name: str, place: int) -> str:
+        """The key of a parameter's influence on a place."""
+        if (name, place) not in self._keys:
+            self._keys[name, place] = influence_key(self.plan, name, place)
+        return self._keys[name, place]
 
     def number(self, wanted: str, value: Any) -> str:
         """A number as it is written, or an array by its name."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forwardgrad.compiler.keys import influence_key
 from forwardgrad.compiler.product import Injection
 from forwardgrad.compiler.source.build import Build
 from forwardgrad.compiler.source.credit import Swept
 from forwardgrad.compiler.source.stacks import Stack, runs
-from forwardgrad.compiler.source.text import Lines, index, tuple_of
+from forwardgrad.compiler.source.text import Lines, index
 from forwardgrad.graph import Edge
 from forwardgrad.structure import Structure, compose
 
@@ -99,6 +98,8 @@ class Influences:
     def __init__(self, build: Build, names: Sequence[str]) -> None:
         self.build, self.plan, self.names = build, build.plan, list(names)
         self.lines = Lines()
+        self.shared = False
+        """Whether the function being written serves several targets."""
 
     def kind(self, name: str) -> Kind:
         """How a parameter is handled."""
@@ -146,9 +147,7 @@ class Influences:
                 start, stop = stack.columns(run.first, len(run.edges))
                 whole = stop - start == stack.width
                 b = array if whole else f"{array}[..., {start}:{stop}]"
-                made = self.build.names.of(
-                    f"g_{run.source}_{array}", "product", array, run.source, run.delay, run.first
-                )
+                made = self.build.names.of(f"g_{run.source}_{array}", "product", array, run.edges[0].name)
                 self.lines.add(f"{made} = gradient_dense({b}, {self.x(run.edges[0])})")
                 for place, edge in enumerate(run.edges):
                     one, two = stack.columns(run.first + place)
@@ -184,7 +183,7 @@ class Influences:
         for (kind, layout), members in groups.items():
             lags = [f"{lag}" for lag in range(depth)] if depth <= 2 else ["lag"]
             head = f"for lag in range({depth}):" if depth > 2 else ""
-            keys = [(name, influence_key(self.plan, name, place)) for name in members]
+            keys = [(name, self.build.key(name, place)) for name in members]
 
             def write(
                 name: str, key: str, lags: Sequence[str] = lags, kind: Kind = kind, layout: Structure = layout
@@ -204,7 +203,7 @@ class Influences:
             if len(keys) == 1:
                 each(repr(keys[0][0]), repr(keys[0][1]))
             else:
-                with self.lines.indented(tuple_of(keys, "for name, key in ", ":")):
+                with self.lines.indented(self.build.table("for name, key in ", keys, ":")):
                     each("name", "key")
 
     # Advance.
@@ -213,9 +212,16 @@ class Influences:
         """The parameters whose influence on a place is stored."""
         return [name for name in self.names if place in self.plan.entries[name]]
 
-    def advance(self, target: int, out: Swept, late: bool) -> list[str]:
-        """The lines that make the influence on a place after the block, `made`; `late` where it has several lags."""
-        self.lines = Lines()
+    def advance(self, target: int, out: Swept, late: bool, shared: bool) -> list[str]:
+        """The lines that make the influence on a place after the block, `made`.
+
+        Args:
+            target: the place.
+            out: what the sweep from it leaves.
+            late: whether it has several lags.
+            shared: whether the lines serve other places as well: keys are then looked up, those of the target in `own`.
+        """
+        self.lines, self.shared = Lines(), shared
         end = "end" if late else "steps"
         at = "lag - 1" if late else "0"
         for name in self.stored_on(target):
@@ -243,8 +249,8 @@ class Influences:
     def _injected(self, name: str, target: int, out: Swept, end: str, at: str) -> None:
         """What enters in the block: `now` becomes that."""
         kind, layout, words = self.kind(name), self.plan.layouts[name, target], self.plan.words[target]
-        key = influence_key(self.plan, name, target)
-        self.lines.add(f"now = made[{key!r}][{at}]")
+        own = f"own[{name!r}]" if self.shared else repr(self.build.key(name, target))
+        self.lines.add(f"now = made[{own}][{at}]")
         parts: list[tuple[Structure, str, str]] = []
         for site in self.sites(name):
             series = out.ports.get((site.place, site.port))
@@ -283,17 +289,16 @@ class Influences:
                 groups.setdefault((kind, *layouts, *sources), []).append(name)
         for members in groups.values():
             sources = self._sources(members[0], target, out)
-            keys = [
-                (
-                    influence_key(self.plan, name, target),
-                    *(influence_key(self.plan, name, source) for source in sources),
-                )
-                for name in members
-            ]
+            if self.shared:
+                with self.lines.indented(self.build.table("for name in ", members, ":")):
+                    places = [f"KEYS[{self.build.place(source)!r}][name]" for source in sources]
+                    self._from(members[0], target, sources, ["own[name]", *places], out, end, at)
+                continue
+            keys = [tuple(self.build.key(name, place) for place in (target, *sources)) for name in members]
             if len(keys) == 1:
                 self._from(members[0], target, sources, [repr(key) for key in keys[0]], out, end, at)
                 continue
-            with self.lines.indented(tuple_of(keys, "for entry in ", ":")):
+            with self.lines.indented(self.build.table("for entry in ", keys, ":")):
                 named = [f"entry[{place}]" for place in range(len(sources) + 1)]
                 self._from(members[0], target, sources, named, out, end, at)
 

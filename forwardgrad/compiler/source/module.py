@@ -6,15 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forwardgrad.compiler.keys import influence_key, value_key
+from forwardgrad.compiler.keys import value_key
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.compiler.source.build import Build
 from forwardgrad.compiler.source.credit import Sweep, Swept
 from forwardgrad.compiler.source.forward import forward, slopes
 from forwardgrad.compiler.source.influence import Influences
-from forwardgrad.compiler.source.text import broken, function, loaded, reading, tuple_of
+from forwardgrad.compiler.source.text import broken, function, loaded, reading
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
+
+FEW = 4
+"""Places up to which each has a function of its own, that can be read by itself."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Source:
     Args:
         text: the functions.
         constants: arrays by the names by which the text knows them.
+        tables: tables of names, likewise.
         calls: by name, the node and port (none for the value) whose op is called because it is no formula.
         credit: what the sweep from the losses leaves.
         jacobians: by stored place, the function that sweeps from it.
@@ -49,6 +53,7 @@ class Source:
 
     text: str
     constants: Mapping[str, Array]
+    tables: Mapping[str, Any]
     calls: Mapping[str, tuple[str, str]]
     credit: Swept
     jacobians: Mapping[int, Jacobian]
@@ -78,7 +83,9 @@ def generate(plan: Plan, dtype: Any) -> Source:
     text += [*credit, *swept]
     text += _gradients(build, influences, sweep.out, tape, lossy=bool(held))
     text += _advance(build, influences, jacobians, tape)
-    return Source("\n".join([*_weights(build), *text]), build.constants, build.calls, sweep.out, jacobians, build)
+    return Source(
+        "\n".join([*_weights(build), *text]), build.constants, build.tables, build.calls, sweep.out, jacobians, build
+    )
 
 
 def returned(names: Sequence[str]) -> str:
@@ -152,7 +159,8 @@ def _jacobians(build: Build, found: Any, tape: Collection[str]) -> tuple[dict[in
         body = [f"size = {size}", *seeds, *body] if "size" in loaded([*seeds, *body]) else [*seeds, *body]
         body = reading([*body, returned(_results(sweep.out, sweep.injected))], _known(build, tape))
         name = build.names.of(f"jacobian_{build.place(targets[0])}", "jacobian", *targets)
-        where = " or ".join(build.place(target) for target in targets)
+        where = " or ".join(build.place(target) for target in targets[:FEW])
+        where += " or others" if len(targets) > FEW else ""
         doc = f"The sweep from {where} at the end of the block: its Jacobian by what was before, and by ports inside."
         arguments = ["tape", *(["end"] if sweep.late else []), *(["target"] if several else [])]
         text += function(name, arguments, doc, body)
@@ -185,46 +193,78 @@ def _gradients(build: Build, influences: Influences, out: Swept, tape: Collectio
     return function("gradients", ["tape", "state", "found", "fresh"], doc, reading(body, tape))
 
 
+def _alike(build: Build, influences: Influences, jacobians: Mapping[int, Jacobian]) -> list[list[int]]:
+    """The stored places, those together whose influence is advanced alike: by one sweep, in the same layouts."""
+    groups: dict[Any, list[int]] = {}
+    for target, jacobian in jacobians.items():
+        stored = influences.stored_on(target)
+        layouts = tuple((name, build.plan.layouts[name, target]) for name in stored)
+        if stored:
+            groups.setdefault((jacobian.name, build.plan.depth[target], layouts), []).append(target)
+    return [part for group in groups.values() for part in ([group] if len(group) > FEW else [[t] for t in group])]
+
+
+def _advance_of(
+    build: Build, influences: Influences, jacobian: Jacobian, targets: Sequence[int], tape: Collection[str]
+) -> tuple[str, list[str]]:
+    """The function that advances the influence on one place, or on each of several: its name and text."""
+    target, out, shared = targets[0], jacobian.out, len(targets) > 1
+    stored = influences.stored_on(target)
+    body = influences.advance(target, out, jacobian.late, shared)
+    names = list(dict.fromkeys([*(series.name for series in out.ports.values()), *out.past.values()]))
+    given = ["tape", *(["end"] if jacobian.late else [])]
+    given += (["target"] if shared else [repr(build.place(target))]) if jacobian.several else []
+    body = [f"found = {jacobian.name}({', '.join(given)})", *_fetched(names, body), *body]
+    keys = tuple(build.key(name, target) for name in stored)
+    head = build.table("keys = ", keys, "").split("\n")
+    if shared:
+        head = ["own = KEYS[target]", "keys = tuple(own.values())"]
+    head.append("made = {key: spare[key] if spare else np.empty_like(state[key]) for key in keys}")
+    if jacobian.late:
+        body = [
+            f"for lag in range(1, {build.plan.depth[target] + 1}):",
+            "    if lag > steps:  # that step lies before the block",
+            "        for key in keys:",
+            "            made[key][lag - 1] = state[key][lag - 1 - steps]",
+            "        continue",
+            "    end = steps - lag + 1",
+            *(f"    {line}" for line in body),
+        ]
+    done = influences.flushed(target, out)
+    rest = tuple(name for name in stored if name not in done)
+    if rest and shared:
+        body += [*build.table("for name in ", rest, ":").split("\n"), "    flush(made[own[name]])"]
+    elif rest:
+        each = "for key in keys:"
+        if done:
+            each = build.table("for key in ", tuple(build.key(name, target) for name in rest), ":")
+        body += [*each.split("\n"), "    flush(made[key])"]
+    body = [*head, *body, "return made"]
+    where = " or ".join(build.place(place) for place in targets[:FEW])
+    name = build.names.of(f"advance_{build.place(target)}", "advance", target)
+    doc = f"The influence on {where}{' or others' if len(targets) > FEW else ''} after the block: J S + I."
+    arguments = ["tape", "state", "fresh", "spare", *(["target"] if shared else [])]
+    return name, function(name, arguments, doc, reading(body, tape))
+
+
 def _advance(
     build: Build, influences: Influences, jacobians: Mapping[int, Jacobian], tape: Collection[str]
 ) -> list[str]:
     text: list[str] = []
     calls: list[str] = []
-    for target, jacobian in jacobians.items():
-        stored = influences.stored_on(target)
-        if not stored:
-            continue
-        body = influences.advance(target, jacobian.out, jacobian.late)
-        out = jacobian.out
-        names = list(dict.fromkeys([*(series.name for series in out.ports.values()), *out.past.values()]))
-        given = ["tape", *(["end"] if jacobian.late else [])]
-        given += [repr(build.place(target))] if jacobian.several else []
-        body = [f"found = {jacobian.name}({', '.join(given)})", *_fetched(names, body), *body]
-        keys = tuple(influence_key(build.plan, name, target) for name in stored)
-        head = [
-            *tuple_of(keys, "keys = ").split("\n"),
-            "made = {key: spare[key] if spare else np.empty_like(state[key]) for key in keys}",
-        ]
-        if jacobian.late:
-            depth = build.plan.depth[target]
-            body = [
-                f"for lag in range(1, {depth + 1}):",
-                "    if lag > steps:  # that step lies before the block",
-                "        for key in keys:",
-                "            made[key][lag - 1] = state[key][lag - 1 - steps]",
-                "        continue",
-                "    end = steps - lag + 1",
-                *(f"    {line}" for line in body),
-            ]
-        done = {influence_key(build.plan, name, target) for name in influences.flushed(target, out)}
-        rest = tuple(key for key in keys if key not in done)
-        each = "for key in keys:" if rest == keys else tuple_of(rest, "for key in ", ":")
-        ends = [*each.split("\n"), "    flush(made[key])"] if rest else []
-        body = [*head, *body, *ends, "return made"]
-        name = build.names.of(f"advance_{build.place(target)}", "advance", target)
-        doc = f"The influence on {build.place(target)} after the block: Jacobian times influence, and injections."
-        text += function(name, ["tape", "state", "fresh", "spare"], doc, reading(body, tape))
-        calls.append(f"made |= {name}(tape, state, fresh, spare)")
+    for targets in _alike(build, influences, jacobians):
+        name, function_ = _advance_of(build, influences, jacobians[targets[0]], targets, tape)
+        text += function_
+        if len(targets) == 1:
+            calls.append(f"made |= {name}(tape, state, fresh, spare)")
+        else:
+            places = tuple(build.place(target) for target in targets)
+            calls += [*build.table("for target in ", places, ":").split("\n")]
+            calls.append(f"    made |= {name}(tape, state, fresh, spare, target)")
+            build.tables["KEYS"] = {
+                build.place(place): {name: build.key(name, place) for name in influences.stored_on(place)}
+                for place in jacobians
+            }
     values: list[str] = []
     for name in build.network.nodes:
         if build.history[name]:

@@ -120,6 +120,7 @@ def standalone(source: Source, losses: Mapping[str, Loss], title: str) -> str:
         *([f"CACHED = {support.CACHED}"] if "add_scaled" in used else []),
         "",
         *_constants(source.constants),
+        *(f"{name} = {table!r}" for name, table in source.tables.items()),
     ]
     helpers = [inspect.getsource(getattr(support, name)) for name in HELPERS if name in used]
     parts = ["\n".join(head), *helpers, *functions.values(), *ops, *body]

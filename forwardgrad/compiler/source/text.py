@@ -15,7 +15,21 @@ RESERVED = frozenset(
     | {"seeds", "hold", "held", "fresh", "now", "lag", "back", "made", "new", "old", "key", "keys", "found", "grads"}
     | {"weights", "forward", "slopes", "credit", "gradients", "advance", "start", "step", "gradient", "loss"}
     | {"targets", "outputs", "value", "piece", "spare", "last", "first", "unpacked", "evaluate", "rows", "Array"}
-    | {"target", "entry", "name", "total", "block", "mask", "noise", "seed", "annotations", "zlib", "base64"}
+    | {
+        "target",
+        "own",
+        "KEYS",
+        "entry",
+        "name",
+        "total",
+        "block",
+        "mask",
+        "noise",
+        "seed",
+        "annotations",
+        "zlib",
+        "base64",
+    }
 )
 """Words of the generated code itself."""
 
@@ -153,22 +167,20 @@ def sum_of(terms: Sequence[str]) -> str:
     return " + ".join(terms)
 
 
+_WORD = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[A-Za-z_]\w*")
+_GIVEN = re.compile(r"^\s*(?:for ([\w, ]+) in |([A-Za-z_][\w, ]*) = )")
+
+
 def loaded(lines: Iterable[str]) -> list[str]:
-    """The names that lines read, in order; a name that is added to in place is read, too."""
-    tree = ast.parse("\n".join(lines))
-    found: dict[str, None] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            found[node.id] = None
-        elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-            found[node.target.id] = None
-    return list(found)
+    """The words of lines, in order, those in strings left out: among them are all names that the lines read."""
+    words = (word for line in lines for word in _WORD.findall(line))
+    return list(dict.fromkeys(word for word in words if word[0] not in "'\""))
 
 
 def stored(lines: Iterable[str]) -> set[str]:
     """The names that lines give a value to."""
-    tree = ast.parse("\n".join(lines))
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    given = (_GIVEN.match(line) for part in lines for line in part.split("\n"))
+    return {name.strip() for match in given if match for name in (match[1] or match[2]).split(",")}
 
 
 def shown(name: str) -> str:
