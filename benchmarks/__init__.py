@@ -2,6 +2,7 @@
 
     python -m benchmarks            # every case
     python -m benchmarks --growth   # how our time grows with size, length, batch, block and depth
+    python -m benchmarks --compile  # how long it takes to compile graphs
 
 The peers are an extra: `pip install "forwardgrad[bench]"`.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every case beside its peers, or `--growth`; a table, a JSON file and a plot."""
+"""`python -m benchmarks`: every case beside its peers, or `--growth`, or `--compile`; a table, JSON, and a plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import threadpoolctl
 
-from benchmarks import growth, machine, plot, report
+from benchmarks import compiling, growth, machine, plot, report
 from benchmarks.cases import CASES, Case
 from benchmarks.measure import Options, Result, measure
 
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--blas-threads", type=int, metavar="N", help="threads of NumPy's matrix products")
     add("--quick", action="store_true", help=f"a first look: shorter sequences, {QUICK_ROUNDS} rounds")
     add("--growth", action="store_true", help="instead: how our time grows with size, length, batch, block and depth")
+    add("--compile", action="store_true", help="instead: how long it takes to compile graphs")
     add("--json", type=Path, metavar="FILE", help=f"where the results go (default: in {FOLDER}/)")
     add("--plot", type=Path, metavar="FILE", help=f"where the plot goes (default: in {FOLDER}/)")
     return parser
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with limits or contextlib.nullcontext():
         about = machine.about()
         print(machine.described(about), end="\n\n", flush=True)
+        if given.compile:
+            return _compiling(given, about)
         return _growth(given, about) if given.growth else _cases(given, about)
 
 
@@ -83,14 +86,23 @@ def _growth(given: argparse.Namespace, about: dict[str, Any]) -> int:
     return 0
 
 
+def _compiling(given: argparse.Namespace, about: dict[str, Any]) -> int:
+    found = compiling.measured(1 if given.quick else compiling.ROUNDS)
+    _write(given, "compiling", about, [one.data() for one in found])
+    return 0
+
+
 def _length(case: Case, quick: bool) -> Case:
     return case.quick() if quick else case
 
 
-def _write(given: argparse.Namespace, name: str, about: dict[str, Any], data: Any, draw: Any) -> None:
+def _write(given: argparse.Namespace, name: str, about: dict[str, Any], data: Any, draw: Any = None) -> None:
     options = {key: value for key, value in vars(given).items() if key not in ("json", "plot", "list")}
     path, picture = given.json or FOLDER / f"{name}.json", given.plot or FOLDER / f"{name}.png"
     report.write_json(path, about, options, data)
+    if draw is None:
+        print(f"\nwrote {path}")
+        return
     drawn = draw(picture)
     print(f"\nwrote {path}" + (f" and {picture}" if drawn else '; a plot needs pip install "forwardgrad[bench]"'))
 

@@ -175,9 +175,8 @@ class Program:
         *,
         fresh: bool = False,
         last: bool = False,
-        spare: State | None = None,
     ) -> tuple[State, Step]:
-        """A block. A fresh state holds no influence; after the last block none is needed; a spare one is used again."""
+        """A block. A fresh state holds no influence; after the last block none is needed."""
         weights = read_params(self.plan.parameters, params, self.dtype)
         values, shape = read_inputs(self.network, inputs, self.dtype, (None, _batch(state)))
         shape = shape or shape_without_inputs(targets, self.losses)
@@ -188,7 +187,7 @@ class Program:
         tape = self._engine.forward(weights, state, values, shape)
         outputs = {name: tape.values(name).copy() for name in self.losses}
         loss, seeds = self._losses(outputs, goals)
-        after = self._engine.advance(tape, state, fresh, spare) if not last or self._engine.lossy else None
+        after = self._engine.advance(tape, state, fresh) if not last or self._engine.lossy else None
         grads = self._engine.gradients(tape, state, after, seeds, given, fresh)
         return after or {}, Step(loss, grads, outputs)
 
@@ -237,14 +236,13 @@ class Program:
         >>> result.loss, result.grads["x->y"]   # y is 1, 1.5, 1.75
         (6.3125, array([[12.625]]))
         """
-        total, grads, state, spare = 0.0, dict[str, Array](), None, None
+        total, grads, state = 0.0, dict[str, Array](), None
         if isinstance(inputs, Mapping):
             inputs = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
         elif targets is not None or mask is not None or signals is not None:
             raise DataError("gradient: targets, mask and signals come with the pieces of an iterable.")
         for piece, last in marking_last(self.blocks(inputs, block)):
             fresh, state = state is None, self.start(piece.batch) if state is None else state
-            before = state
             state, step = self._step(
                 params,
                 state,
@@ -254,9 +252,7 @@ class Program:
                 piece.signals,
                 fresh=fresh,
                 last=last,
-                spare=spare,
             )
-            spare = before
             total += step.loss
             grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
         if state is None:

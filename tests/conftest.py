@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
+
+from forwardgrad.backends import reuse
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -37,3 +41,15 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == expected, f"differs from tests/golden/{name}; if that is wanted, run pytest --update-golden"
 
     return check
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _nothing_is_read_before_it_is_written() -> Iterator[None]:
+    """Memory that generated source is given, and says to fill, holds no numbers."""
+
+    def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+        return np.full(shape, np.nan, dtype)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reuse, "empty", empty)
+        yield

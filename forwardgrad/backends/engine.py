@@ -60,8 +60,6 @@ class Engine(Protocol):
         """
         ...
 
-    def advance(
-        self, tape: Any, state: Mapping[str, Array], fresh: bool, spare: Mapping[str, Array] | None = None
-    ) -> State:
-        """The state after the block; the arrays of a state that is needed no more may be used again for it."""
+    def advance(self, tape: Any, state: Mapping[str, Array], fresh: bool) -> State:
+        """The state after the block."""
         ...

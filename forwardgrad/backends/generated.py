@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from forwardgrad.backends import reuse
 from forwardgrad.backends.engine import State
 from forwardgrad.backends.interpreter import TRACES
 from forwardgrad.backends.sweep import Adjoints
@@ -22,10 +23,6 @@ from forwardgrad.compiler.source.credit import Swept
 from forwardgrad.ops import Array
 
 _numbers = count(1)
-
-_BALLAST = 2**25 - 2**16
-"""Bytes just below the most that glibc adapts to: an array of this size that is given back at once makes it keep the
-memory of arrays up to that size, where each block would otherwise ask the system for its pages anew."""
 
 
 @dataclass
@@ -64,7 +61,6 @@ class Generated:
             name: TRACES[plan.rules[name].layout.partition("(")[0]](plan, name, dtype) for name in plan.entries
         }
         self.source = generate(plan, dtype)
-        np.empty(_BALLAST, np.uint8)
         self._functions = self._compiled()
         self._lossy = [name for name, traces in self.traces.items() if traces.lossy]
         self.lossy = bool(self._lossy)
@@ -81,7 +77,13 @@ class Generated:
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         filename = f"<forwardgrad program {next(_numbers)}>"
         names: dict[str, Any] = {name: getattr(support, name) for name in dir(support) if not name.startswith("_")}
-        names |= {"np": np, "dtype": self.dtype.type, **self.source.constants, **self.source.tables}
+        names |= {
+            "np": np,
+            "empty": reuse.empty,
+            "dtype": self.dtype.type,
+            **self.source.constants,
+            **self.source.tables,
+        }
         names |= {name: self._op(node, port) for name, (node, port) in self.source.calls.items()}
         text = self.source.text
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
@@ -212,10 +214,8 @@ class Generated:
         signals = {name: np.zeros((*shape, nodes[name].size), self.dtype) for name in given}
         return self._swept(block, losses, signals, noise)
 
-    def advance(
-        self, tape: Block, state: Mapping[str, Array], fresh: bool, spare: Mapping[str, Array] | None = None
-    ) -> State:
-        made = self._functions["advance"](self._derived(tape), state, fresh, spare)
+    def advance(self, tape: Block, state: Mapping[str, Array], fresh: bool) -> State:
+        made = self._functions["advance"](self._derived(tape), state, fresh)
         if self.lossy:
             rows = cache(partial(self._rows, tape))
             block = Passed(tape, rows, partial(self._pulled, tape))

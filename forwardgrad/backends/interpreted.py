@@ -68,7 +68,5 @@ class Interpreted:
         then = None if after is None else self._memory(after)
         return self._interpreter.gradients(tape, self._memory(state), then, losses, signals)
 
-    def advance(
-        self, tape: Tape, state: Mapping[str, Array], fresh: bool, spare: Mapping[str, Array] | None = None
-    ) -> State:
+    def advance(self, tape: Tape, state: Mapping[str, Array], fresh: bool) -> State:
         return self._state(self._interpreter.advance(tape, self._memory(state)))

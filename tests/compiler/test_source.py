@@ -189,7 +189,7 @@ def test_many_places_share_a_function() -> None:
     assert_alone(fg.compile(given_.graph, given_.loss, "rtrl"))
     text = program.source()
     assert 1 <= text.count("def advance_n") <= 2
-    assert "advance_n0(tape, state, fresh, spare, target)" in text
+    assert "advance_n0(tape, state, fresh, target)" in text
     assert "\ntable = (" in text
     assert len(text.splitlines()) < 2 * len(fg.compile(ring(7).graph, given_.loss, "rtrl").source().splitlines()) + 400
 

@@ -257,7 +257,7 @@ class Sweep:
             name = self.build.names.of(f"d_{self.build.stack_name(stack)}", "stack of adjoints", stack.ports)
             tail = f"size, {stack.width}" if words == {Structure.FULL} else str(stack.width)
             whole = len(one) == len(stack.ports)
-            self.lines.add(f"{name} = np.{'empty' if whole else 'zeros'}(({self.end}, batch, {tail}), dtype)")
+            self.lines.add(f"{name} = {'empty' if whole else 'np.zeros'}(({self.end}, batch, {tail}), dtype)")
             self.out.stacks[stack] = name, {at: gate[0] for at, gate in one.items()}
             for at, gate in one.items():
                 start, stop = stack.columns(at)
@@ -393,7 +393,7 @@ class Sweep:
                     self.out.ports[place, other] = Series(name)
                     self.out.words[place, other] = self.word_at((place, other))
         tail = self.tail(self.word_at(gate), self.plan.size(place))
-        self.lines.add(f"{name} = np.{'zeros' if finite else 'empty'}(({self.end}, batch, {tail}), dtype)")
+        self.lines.add(f"{name} = {'np.zeros' if finite else 'empty'}(({self.end}, batch, {tail}), dtype)")
 
     def _place_at_step(self, place: int, inside: set[int], outside: str | None, finite: bool) -> None:
         least, most = self.out.windows.get(place, (0, 0))

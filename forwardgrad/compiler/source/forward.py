@@ -204,7 +204,7 @@ class _Stage:
             self.lines.add(f"{name} = {sum_of(terms + bias)}")
             build.ports[key] = Series(name)
         elif key in build.needed:
-            self.lines.add(f"{name} = np.empty({self.shape(node.size)}, dtype)")
+            self.lines.add(f"{name} = empty({self.shape(node.size)}, dtype)")
             build.ports[key] = Series(name)
 
     def port_at_step(self, node: Node, port: str) -> str:
@@ -252,9 +252,11 @@ class _Stage:
             return self.lines.lines
         for node in nodes:
             past = self.build.names.of(f"past_{node.name}", "past", node.name)
-            room = f"room({past}, steps, {node.size})"
-            room = room if self.build.history[node.name] else f"np.empty({self.shape(node.size)}, dtype)"
-            self.lines.add(f"{self.build.value(node.name).name} = {room}")
+            name, history = self.build.value(node.name).name, self.build.history[node.name]
+            steps = f"{history} + steps" if history else "steps"
+            self.lines.add(f"{name} = empty(({steps}, batch, {node.size}), dtype)")
+            if history:
+                self.lines.add(f"{name}[:{history}] = {past}[::-1]")
         for stack in self.build.stacks[self.stage.name]:
             due = [(run, of) for found in self.runs.values() for run, of in found if of is stack]
             outside = [run for run, _ in due if run.source not in self.stage.nodes]

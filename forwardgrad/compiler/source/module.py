@@ -219,7 +219,7 @@ def _advance_of(
     head = build.table("keys = ", keys, "").split("\n")
     if shared:
         head = ["own = KEYS[target]", "keys = tuple(own.values())"]
-    head.append("made = {key: spare[key] if spare else np.empty_like(state[key]) for key in keys}")
+    head.append("made = {key: empty(state[key].shape, dtype) for key in keys}")
     if jacobian.late:
         body = [
             f"for lag in range(1, {build.plan.depth[target] + 1}):",
@@ -243,7 +243,7 @@ def _advance_of(
     where = " or ".join(build.place(place) for place in targets[:FEW])
     name = build.names.of(f"advance_{build.place(target)}", "advance", target)
     doc = f"The influence on {where}{' or others' if len(targets) > FEW else ''} after the block: J S + I."
-    arguments = ["tape", "state", "fresh", "spare", *(["target"] if shared else [])]
+    arguments = ["tape", "state", "fresh", *(["target"] if shared else [])]
     return name, function(name, arguments, doc, reading(body, tape))
 
 
@@ -256,11 +256,11 @@ def _advance(
         name, function_ = _advance_of(build, influences, jacobians[targets[0]], targets, tape)
         text += function_
         if len(targets) == 1:
-            calls.append(f"made |= {name}(tape, state, fresh, spare)")
+            calls.append(f"made |= {name}(tape, state, fresh)")
         else:
             places = tuple(build.place(target) for target in targets)
             calls += [*build.table("for target in ", places, ":").split("\n")]
-            calls.append(f"    made |= {name}(tape, state, fresh, spare, target)")
+            calls.append(f"    made |= {name}(tape, state, fresh, target)")
             build.tables["KEYS"] = {
                 build.place(place): {name: build.key(name, place) for name in influences.stored_on(place)}
                 for place in jacobians
@@ -272,7 +272,6 @@ def _advance(
     body = ["made = {", *(f"    {line}" for line in values), "}", *calls, "return made"]
     doc = (
         "The state after the block, as far as the layouts are lossless.\n\n"
-        "Args:\n    tape, state, fresh: as in `gradients`.\n"
-        "    spare: a state that is needed no more, whose arrays are used again; or none."
+        "Args:\n    tape, state, fresh: as in `gradients`."
     )
-    return [*text, *function("advance", ["tape", "state", "fresh", "spare=None"], doc, reading(body, tape))]
+    return [*text, *function("advance", ["tape", "state", "fresh"], doc, reading(body, tape))]

@@ -31,11 +31,9 @@ def behind(past: Array, values: Array) -> Array:
     return np.concatenate((past[::-1], values))
 
 
-def room(past: Array, steps: int, columns: int) -> Array:
-    """Past values, and room for those of a block."""
-    made = np.empty((len(past) + steps, past.shape[1], columns), past.dtype)
-    made[: len(past)] = past[::-1]
-    return made
+def empty(shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array whose entries are all written before they are read."""
+    return np.empty(shape, dtype)
 
 
 def matrix(entries: Array, rows: Array, columns: Array, shape: tuple[int, int]) -> Array:
@@ -120,7 +118,7 @@ def injected(j: Array, x: Array, out: Array | None = None) -> Array:
 
 def injected_sparse(j: Array, x: Array, rows: Array, columns: Array) -> Array:
     """The same on the entries of a pattern, `(batch, [target,] nnz)`: a sample at a time, which bounds the memory."""
-    made = np.empty((j.shape[1], *j.shape[2:-1], len(rows)), j.dtype)
+    made = empty((j.shape[1], *j.shape[2:-1], len(rows)), j.dtype)
     for sample in range(len(made)):
         made[sample] = injected(j[:, sample : sample + 1], x[:, sample : sample + 1])[0][..., rows, columns]
     return made

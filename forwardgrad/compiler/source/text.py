@@ -14,7 +14,7 @@ RESERVED = frozenset(
     {"np", "t", "dtype", "steps", "batch", "end", "size", "tape", "state", "params", "inputs", "losses", "signals"}
     | {"seeds", "hold", "held", "fresh", "now", "lag", "back", "made", "new", "old", "key", "keys", "found", "grads"}
     | {"weights", "forward", "slopes", "credit", "gradients", "advance", "start", "step", "gradient", "loss"}
-    | {"targets", "outputs", "value", "piece", "spare", "last", "first", "unpacked", "evaluate", "rows", "Array"}
+    | {"targets", "outputs", "value", "piece", "last", "first", "unpacked", "evaluate", "rows", "Array"}
     | {
         "target",
         "own",
