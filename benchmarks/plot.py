@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import Result
@@ -23,26 +24,39 @@ def bars(results: Sequence[Result], path: Path) -> bool:
         return False
     panels = figure.subplots(-(-len(results) // COLUMNS), COLUMNS, squeeze=False).ravel()
     for axes, result in zip(panels, results, strict=False):
+        timed = result.timings[0].unit == "s"
+        scale = 1e3 if timed else 1.0
         names = [timing.name for timing in result.timings]
-        medians = [timing.median for timing in result.timings]
-        low = [timing.median - min(timing.values) for timing in result.timings]
-        high = [max(timing.values) - timing.median for timing in result.timings]
+        medians = [scale * timing.median for timing in result.timings]
+        low = [scale * (timing.median - min(timing.values)) for timing in result.timings]
+        high = [scale * (max(timing.values) - timing.median) for timing in result.timings]
         axes.barh(names, medians, xerr=(low, high), color=[OURS, *[OTHERS] * (len(names) - 1)], ecolor="0.3")
         for verdict in result.verdicts:
             at = names.index(verdict.against)
             goal = verdict.goal.limit * medians[at]
             axes.plot([goal, goal], [-0.4, 0.4], color="#d1495b", linewidth=2)
-        if result.timings[0].unit == "s":
-            axes.set_xscale("log")
-            axes.set_xlim(left=min(min(timing.values) for timing in result.timings) / 3)
+        if timed:
+            _logarithmic(axes, scale * min(min(timing.values) for timing in result.timings) / 3)
         axes.invert_yaxis()
-        axes.set_title(result.title, fontsize=7)
-        axes.set_xlabel("seconds" if result.timings[0].unit == "s" else result.timings[0].unit, fontsize=8)
+        axes.set_title("\n".join(wrap(result.title, 62)), fontsize=7)
+        axes.set_xlabel("milliseconds" if timed else result.timings[0].unit, fontsize=8)
         axes.tick_params(labelsize=7)
     for axes in panels[len(results) :]:
         axes.set_axis_off()
     figure.suptitle("Medians; whiskers from the least to the most; red: what the goal allows us", fontsize=9)
     return _save(figure, path)
+
+
+def _logarithmic(axes: Any, left: float) -> None:
+    """A logarithmic axis of plain numbers, few enough to be read."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.set_xlim(left=left)
+    narrow = axes.get_xlim()[1] < 50 * left
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def curves(found: Sequence[Curve], rate: float, path: Path) -> bool:
@@ -66,6 +80,7 @@ def curves(found: Sequence[Curve], rate: float, path: Path) -> bool:
             axes.annotate("auto", (curve.chosen, 0.04), (-3, 0), place, "offset points", ha="right", fontsize=8)
         axes.set_xticks(at, [f"{x:,}" for x in at])
         axes.minorticks_off()
+        axes.margins(0.1)
         axes.grid(True, color="0.9")
         axes.set_xlabel(curve.axis, fontsize=8)
         axes.tick_params(labelsize=7)

@@ -92,8 +92,9 @@ def gradient_diagonal(b: Array, x: Array) -> Array:
 
 
 def gradient_bias(b: Array) -> Array:
-    """`(time, batch, size)` to `(size,)`."""
-    return b.sum(axis=(0, 1))
+    """`(time, batch, size)` to `(size,)`: a matrix product with ones is the quickest sum of a slice."""
+    rows = b.reshape(-1, b.shape[-1])
+    return np.ones(len(rows), b.dtype) @ rows
 
 
 def gradient_single(b: Array, x: Array) -> Array:
