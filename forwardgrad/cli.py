@@ -110,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--seed", type=_not_negative, default=defaults.seed, help="of initial parameters (default %(default)s)"
     )
+    sub.add_argument(
+        "--report", action="store_true", help="write report.html, too: the trained network's traces, step by step"
+    )
     sub.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
 
@@ -144,9 +147,21 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--block", type=_positive, help="steps per block (default: a third, or 1 for a lossy layout)")
     sub.add_argument("-o", "--output", help="a .png file for a picture")
 
-    sub = add("render", _render, "Draw a declared graph.")
+    sub = add("render", _render, "Draw a declared graph, the credit of a parameter, or write a page that shows a run.")
     graph(sub)
-    sub.add_argument("-o", "--output", help=".svg, .png, .pdf or .dot file (default: NAME.svg)")
+    sub.add_argument("--param", metavar="NAME", help="draw what a rule keeps of this parameter's credit")
+    rule(sub, "eprop")
+    sub.add_argument("--unrolled", type=_positive, metavar="STEPS", help="draw that credit in time, a column per step")
+    sub.add_argument(
+        "--html", action="store_true", help="write a page that shows a run on random data step by step (-o FILE.html)"
+    )
+    sub.add_argument(
+        "--beside", action="append", metavar="RULE,...", help="further rules on the page (default: rtrl and eprop-deep)"
+    )
+    sub.add_argument("--steps", type=_at_least_two, default=100, help="of the run on the page (default %(default)s)")
+    sub.add_argument("--batch", type=_positive, default=4, help="samples in it (default %(default)s)")
+    sub.add_argument("--seed", type=_not_negative, default=0, help="of its parameters and data (default %(default)s)")
+    sub.add_argument("-o", "--output", help=".svg, .png, .pdf, .dot or .html file (default: NAME.svg or NAME.html)")
     return parser
 
 
@@ -225,7 +240,7 @@ def _train(given: argparse.Namespace) -> int:
         trained = training.train(program, task, settings, progress)
     about = {"graph": given.graph, "rule": given.rule}
     found = training.report(program, task, settings, trained, levels, about)
-    written, missing = training.write(folder, task, trained, found)
+    written, missing = training.write(folder, task, trained, found, given.report)
     for line in missing:
         print(f"note: {line}", file=sys.stderr)
     if given.json:
@@ -403,10 +418,52 @@ def _png(output: str) -> Path:
 
 def _render(given: argparse.Namespace) -> int:
     graph = load(given.graph)
-    path = Path(given.output or f"{Path(given.graph).stem}.svg")
-    written = render.write(render.graph(graph, title=graph.graph.get("title")), path)
+    html = given.html or Path(given.output or "").suffix.lower() == ".html"
+    path = Path(given.output or f"{Path(given.graph).stem}{'.html' if html else '.svg'}")
+    if html:
+        written = _page(given, graph, path)
+    elif given.param is None:
+        if given.unrolled is not None:
+            raise RenderError("--unrolled draws the credit of one parameter.", "Name it: --param NAME.")
+        written = render.write(render.graph(graph, title=graph.graph.get("title")), path)
+    else:
+        program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
+        if given.unrolled is None:
+            drawing = render.credit(program, given.param)
+        else:
+            drawing = render.unrolled(program, given.param, given.unrolled)
+        written = render.write(drawing, path)
     if given.json:
         _print_json({"written": str(written)})
     else:
         print(f"wrote {written}")
     return 0
+
+
+def _page(given: argparse.Namespace, graph: nx.MultiDiGraph[str], path: Path) -> Path:
+    """Write the page of a run on random parameters and data."""
+    if path.suffix.lower() != ".html":
+        raise RenderError(f"cannot write {str(path)!r}: a page is an .html file.")
+    if given.unrolled is not None:
+        raise RenderError("--unrolled draws a picture.", "Leave it out, or write a .svg file.")
+    if not path.parent.is_dir() or path.is_dir():
+        raise FileError(f"cannot write {str(path)!r}: there is no such folder, or it is one.")
+    program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
+    beside = [rule for text in given.beside for rule in _split_rules(text)] if given.beside else ["rtrl", "eprop-deep"]
+    random = np.random.default_rng(given.seed)
+    params = checking.random_params(program, random, given.seed)
+    inputs, targets = checking.random_data(program, random, given.steps, given.batch)
+    only = None if given.param is None else list(_fitting(program.rules, given.param))
+    with tqdm(total=1 + len(beside), unit=" rules", desc="recording", disable=None) as bar:
+        page = render.report(
+            program,
+            params,
+            inputs,
+            targets,
+            rules=beside,
+            block=max(1, given.steps // 3),
+            only=only,
+            title=graph.graph.get("title") or given.graph,
+            progress=bar.update,
+        )
+    return page.write(path)

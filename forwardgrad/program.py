@@ -36,6 +36,7 @@ from forwardgrad.errors import DataError, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import Network, draw
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.recording import Record, Recorder
 from forwardgrad.rules import Rule
 from forwardgrad.rules import rule as read_rule
 
@@ -236,28 +237,86 @@ class Program:
         >>> result.loss, result.grads["x->y"]   # y is 1, 1.5, 1.75
         (6.3125, array([[12.625]]))
         """
-        total, grads, state = 0.0, dict[str, Array](), None
+        total, grads = 0.0, dict[str, Array]()
+        for _, _, step in self._passed("gradient", params, inputs, targets, mask, signals, block):
+            total += step.loss
+            grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
+        return Result(total, grads)
+
+    def _passed(
+        self, what: str, params: Any, inputs: Any, targets: Any, mask: Any, signals: Any, block: Length
+    ) -> Iterator[tuple[State, Block, Step]]:
+        """The blocks of a sequence from the start state, weights frozen: the state before each, the block, its step."""
+        pieces = inputs
         if isinstance(inputs, Mapping):
-            inputs = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
+            pieces = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
         elif targets is not None or mask is not None or signals is not None:
-            raise DataError("gradient: targets, mask and signals come with the pieces of an iterable.")
-        for piece, last in marking_last(self.blocks(inputs, block)):
-            fresh, state = state is None, self.start(piece.batch) if state is None else state
-            state, step = self._step(
+            raise DataError(f"{what}: targets, mask and signals come with the pieces of an iterable.")
+        state: State | None = None
+        for piece, last in marking_last(self.blocks(pieces, block)):
+            before = self.start(piece.batch) if state is None else state
+            after, step = self._step(
                 params,
-                state,
+                before,
                 piece.inputs,
                 piece.targets,
                 piece.mask,
                 piece.signals,
-                fresh=fresh,
+                fresh=state is None,
                 last=last,
             )
-            total += step.loss
-            grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
+            yield before, piece, step
+            state = after
         if state is None:
-            raise DataError("gradient: the sequence is empty.")
-        return Result(total, grads)
+            raise DataError(f"{what}: the sequence is empty.")
+
+    def record(
+        self,
+        params: Mapping[str, Any],
+        inputs: Any,
+        targets: Mapping[str, Any] | None = None,
+        block: Length = "auto",
+        mask: Any = None,
+        signals: Mapping[str, Any] | None = None,
+        only: Iterable[str] | None = None,
+        keep: bool = False,
+    ) -> Record:
+        """Run a sequence as `gradient` does, and collect what flows: traces, learning signals and their products.
+
+        Influence is followed at every place, step by step, which takes much longer than the gradient alone.
+
+        Args:
+            params, inputs, targets, block, mask, signals: as in `gradient`.
+            only: the parameters to follow; by default all that are trained.
+            keep: whether to keep the gradient of each step's loss: an array like the parameter per step.
+
+        Returns:
+            Sizes per parameter, node, mode and step; and the gradient, the same as without recording.
+
+        Raises:
+            DataError: if an array does not fit, or a parameter is not trained.
+
+        >>> import forwardgrad as fg, networkx as nx, numpy as np
+        >>> g = nx.MultiDiGraph()
+        >>> g.add_node("x", op="input", size=1)
+        >>> g.add_node("y", op="linear", size=1)
+        >>> _ = g.add_edge("x", "y", weight="dense")
+        >>> _ = g.add_edge("y", "y", value=0.5, delay=1)
+        >>> program = fg.compile(g, loss={"y": "mse"}, rule="rtrl")
+        >>> x = np.ones((3, 1, 1))
+        >>> record = program.record({"x->y": np.array([[1.0]])}, {"x": x}, {"y": 0 * x})
+        >>> record.traces["x->y", "y", "all"]
+        array([1.  , 1.5 , 1.75])
+        """
+        chosen = tuple(self.plan.entries) if only is None else tuple(only)
+        for name in chosen:
+            if name not in self.plan.entries:
+                raise DataError(f"record: {name!r} is no trained parameter.", did_you_mean(name, self.plan.entries))
+        recorder = Recorder(self.plan, self._engine, self.losses, chosen, self.dtype, keep)
+        for before, piece, step in self._passed("record", params, inputs, targets, mask, signals, block):
+            weights = read_params(self.plan.parameters, params, self.dtype)
+            recorder.add(weights, before, piece, step.grads)
+        return recorder.record()
 
     @property
     def signalled(self) -> tuple[str, ...]:

@@ -224,12 +224,18 @@ def prepare(folder: Path) -> None:
             pass
     except OSError as error:
         raise FileError(f"cannot write to folder {str(folder)!r}: {error.strerror or error}.") from error
-    for name in ("learner.npz", "report.json", "curve.png", "graph.svg"):
+    for name in ("learner.npz", "report.json", "curve.png", "graph.svg", "report.html"):
         if (folder / name).is_dir():
             raise FileError(f"cannot write {str(folder / name)!r}: it is a folder.")
 
 
-def write(folder: Path, task: OneStep, trained: Trained, found: dict[str, Any]) -> tuple[list[str], list[str]]:
+SHOWN = 200
+"""Samples of the test part that the page shows step by step."""
+
+
+def write(
+    folder: Path, task: OneStep, trained: Trained, found: dict[str, Any], page: bool = False
+) -> tuple[list[str], list[str]]:
     """Write parameters, report and pictures.
 
     Args:
@@ -237,6 +243,7 @@ def write(folder: Path, task: OneStep, trained: Trained, found: dict[str, Any]) 
         task: what was learned.
         trained: what came of it.
         found: the report.
+        page: whether to write a page that shows the trained network on the first samples of the test part, too.
 
     Returns:
         The names of the files written, and a line for each that could not be, saying why.
@@ -257,7 +264,27 @@ def write(folder: Path, task: OneStep, trained: Trained, found: dict[str, Any]) 
         written.append(render.write(drawing, folder / "graph.svg").name)
     except RenderError as error:
         missing.append(_one_line(error))
+    if page:
+        try:
+            written.append(_page(task, trained, found).write(folder / "report.html").name)
+        except RenderError as error:
+            missing.append(_one_line(error))
     return written, missing
+
+
+def _page(task: OneStep, trained: Trained, found: dict[str, Any]) -> render.Page:
+    program = trained.learner.program
+    source, output = ends(program)
+    exact = [] if str(found.get("rule")) == "rtrl" else ["rtrl"]
+    return render.report(
+        program,
+        trained.learner.params,
+        {source: task.test_inputs[:SHOWN]},
+        {output: task.test_targets[:SHOWN]},
+        rules=exact,
+        block=found["settings"]["block"],
+        title=f"{found.get('graph', 'graph')} after training on {task.series.name}",
+    )
 
 
 def _one_line(error: Exception) -> str:

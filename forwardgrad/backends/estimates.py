@@ -35,6 +35,9 @@ class Estimate(Traces):
 
     lossy = True
 
+    def held_word(self, place: int) -> Structure:
+        return Structure.FULL
+
     def drawn(self, stored: Stored, shape: tuple[int, ...]) -> Array:
         """The signs of this block."""
         count = int(stored[COUNT].max())
@@ -80,6 +83,10 @@ class RankOneTraces(Estimate):
         if self.places:
             shapes |= {"parameter": (1, *self.plan.network.parameters[self.name].shape), COUNT: (1,)}
         return shapes
+
+    def held(self, place: int, lag: int, stored: Stored) -> Array:
+        a, b = stored[place][lag - 1], stored["parameter"][0]
+        return a.reshape(*a.shape, *(1,) * (b.ndim - 1)) * b[:, None]
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
         total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))
@@ -158,6 +165,9 @@ class KroneckerTraces(Estimate):
         units, source = self.plan.network.parameters[self.name].shape
         shapes: dict[Part, tuple[int, ...]] = {p: (self.plan.depth[p], self.size(p), units) for p in self.places}
         return shapes | {"input": (1, source), COUNT: (1,)}
+
+    def held(self, place: int, lag: int, stored: Stored) -> Array:
+        return stored[place][lag - 1][..., None] * stored["input"][0][:, None, None]
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
         total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))

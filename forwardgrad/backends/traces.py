@@ -110,6 +110,14 @@ class Traces:
         """An influence as it is stored, in its derived layout."""
         return stored
 
+    def held_word(self, place: int) -> Structure:
+        """The layout in which `held` gives the influence on a place."""
+        return self.plan.layouts[self.name, place]
+
+    def held(self, place: int, lag: int, stored: Stored) -> Array:
+        """The influence on a place that is held, as it was that many steps before the block, `(batch, ...)`."""
+        return self.decode(place, stored[place][lag - 1])
+
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
         """The gradient that comes through what is stored: adjoints by place and lag times influence."""
         total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))

@@ -1,6 +1,10 @@
-"""Pictures: DOT text made by us, laid out by whichever Graphviz is at hand."""
+"""Pictures: DOT text made by us, laid out by whichever Graphviz is at hand; and pages that show a run."""
 
+from forwardgrad.render.credit import credit
 from forwardgrad.render.declared import graph
 from forwardgrad.render.engines import available, render, write
+from forwardgrad.render.flowing import flow
+from forwardgrad.render.report import Page, report
+from forwardgrad.render.unrolled import unrolled
 
-__all__ = ["available", "graph", "render", "write"]
+__all__ = ["Page", "available", "credit", "flow", "graph", "render", "report", "unrolled", "write"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import graphviz
 
-from forwardgrad.graph import Network
+from forwardgrad.errors import RenderError
+from forwardgrad.graph import Edge, Network
 from forwardgrad.render import style
 from forwardgrad.render.text import count, lines, power
+
+CAP = 300
+"""Nodes that are drawn one by one unless told otherwise; soon after, layout takes minutes."""
+
+EDGES_PER_NODE = 4
+"""A graph also counts as too large with more edges than this many times the cap."""
 
 Group = tuple[str, str]
 """`("layer", name)`, or `("node", name)` for a node without a layer."""
@@ -17,9 +23,55 @@ Group = tuple[str, str]
 Bundle = tuple[Group, Group, int]
 """Source, target and delay."""
 
+Look = Callable[[Sequence[Edge], bool], tuple[str, Mapping[str, str]]]
+"""What stands on a bundle of edges beside its delay, and its attributes; told whether it is delayed."""
 
-def collapse(network: Network) -> tuple[dict[Group, list[str]], dict[Bundle, int]]:
-    """The nodes of every group, and how many edges every bundle holds, both in the order of the graph.
+
+def plain(edges: Sequence[Edge], delayed: bool) -> tuple[str, Mapping[str, str]]:
+    """A bundle is drawn as an edge is, with the number of its edges."""
+    return count(len(edges), "edge"), style.edge(delayed=delayed, trained=True)
+
+
+def layered(
+    network: Network,
+    title: str | None,
+    cap: int | None,
+    look: Look = plain,
+    notes: Sequence[str] = (style.DELAYED_NOTE,),
+) -> graphviz.Digraph | None:
+    """A network of more nodes or edges than may be drawn one by one, by its layers; `None` for a smaller one.
+
+    Args:
+        network: the validated graph.
+        title: a line under the picture.
+        cap: the most nodes to draw, and four times as many edges; `None` for any number.
+        look: how a bundle is drawn.
+        notes: the legend.
+
+    Raises:
+        RenderError: if it is too large even with one node per layer.
+    """
+    if cap is None or not _too_large(len(network.nodes), len(network.edges), cap):
+        return None
+    groups, bundles = _collapse(network)
+    if _too_large(len(groups), len(bundles), cap):
+        raise RenderError(
+            f"too large to draw: {len(network.nodes)} nodes and {len(network.edges)} edges; "
+            f"the limits are {cap} and {EDGES_PER_NODE * cap}.",
+            f"With one node per layer it still has {len(groups)} nodes and {len(bundles)} edges."
+            if len(groups) < len(network.nodes)
+            else "Give nodes a 'layer': a large graph is then drawn with one node per layer.",
+            f"To lay it out all the same, raise the limit (cap={max(len(network.nodes), 2 * cap)}) or drop it (None).",
+        )
+    return _draw(network, groups, bundles, title, look, notes)
+
+
+def _too_large(nodes: int, edges: int, cap: int) -> bool:
+    return nodes > cap or edges > EDGES_PER_NODE * cap
+
+
+def _collapse(network: Network) -> tuple[dict[Group, list[str]], dict[Bundle, list[Edge]]]:
+    """The nodes of every group, and the edges of every bundle, both in the order of the graph.
 
     Edges of delay 0 inside a layer are left out.
     """
@@ -27,15 +79,21 @@ def collapse(network: Network) -> tuple[dict[Group, list[str]], dict[Bundle, int
     groups: dict[Group, list[str]] = {}
     for name, group in of.items():
         groups.setdefault(group, []).append(name)
-    bundles = Counter((of[edge.source], of[edge.target], edge.delay) for edge in network.edges.values())
-    return groups, {bundle: n for bundle, n in bundles.items() if bundle[0] != bundle[1] or bundle[2]}
+    bundles: dict[Bundle, list[Edge]] = {}
+    for edge in network.edges.values():
+        bundles.setdefault((of[edge.source], of[edge.target], edge.delay), []).append(edge)
+    return groups, {bundle: edges for bundle, edges in bundles.items() if bundle[0] != bundle[1] or bundle[2]}
 
 
-def draw(
-    network: Network, groups: Mapping[Group, list[str]], bundles: Mapping[Bundle, int], title: str | None
+def _draw(
+    network: Network,
+    groups: Mapping[Group, list[str]],
+    bundles: Mapping[Bundle, list[Edge]],
+    title: str | None,
+    look: Look,
+    notes: Sequence[str],
 ) -> graphviz.Digraph:
-    """Draw the groups and bundles of a network."""
-    drawing = style.canvas(title, ["one node per layer", style.DELAYED_NOTE])
+    drawing = style.canvas(title, ["one node per layer", *notes])
     ids = {group: f"n{index}" for index, group in enumerate(groups)}
     looped = {source for source, target, _ in bundles if source == target}
     for group, names in groups.items():
@@ -55,15 +113,16 @@ def draw(
             fillcolor=style.STATE_GROUND if group in looped else None,
         )
     place = {group: index for index, group in enumerate(groups)}
-    for index, ((source, target, delay), number) in enumerate(bundles.items()):
+    for index, ((source, target, delay), edges) in enumerate(bundles.items()):
+        about, attributes = look(edges, delay > 0)
         style.connect(
             drawing,
             ids[source],
             ids[target],
             back=delay > 0 and place[target] <= place[source],
-            label=lines(count(number, "edge"), power(delay) if delay else ""),
+            label=lines(about, power(delay) if delay else ""),
             id=f"e{index}",
             tooltip=lines(f"{source[1]}->{target[1]}", limit=400),
-            **style.edge(delayed=delay > 0, trained=True),
+            **attributes,
         )
     return drawing
