@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 
+from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array
 
 
@@ -23,4 +22,4 @@ def random_feedback(edge: str, shape: tuple[int, ...], seed: int) -> Array:
     (2, 3)
     """
     deviation = np.sqrt(2 / sum(shape)) if len(shape) == 2 else 1.0
-    return deviation * np.random.default_rng([seed, zlib.crc32(edge.encode())]).standard_normal(shape)
+    return deviation * stream(seed, edge).standard_normal(shape)

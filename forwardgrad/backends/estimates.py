@@ -5,7 +5,6 @@ Signs come from the rule's seed, the parameter's name and the number of blocks s
 
 from __future__ import annotations
 
-import zlib
 from math import prod
 from typing import Any
 
@@ -15,6 +14,7 @@ from forwardgrad.backends.influence import Single, Synapses
 from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces, first_of
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import RuleError
+from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 
@@ -27,7 +27,7 @@ PERIOD = 2**23
 
 def signs(seed: int, name: str, count: int, shape: tuple[int, ...]) -> Array:
     """Independent signs, -1 or 1 with equal odds, of a block."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode()), count]).integers(0, 2, shape) * 2.0 - 1.0
+    return stream(seed, name, count).integers(0, 2, shape) * 2.0 - 1.0
 
 
 class Estimate(Traces):

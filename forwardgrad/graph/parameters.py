@@ -154,6 +154,11 @@ def _call(place: str, text: str) -> tuple[str, tuple[float, ...]]:
     return word.strip(), arguments
 
 
+def stream(seed: int, name: str, *more: int) -> np.random.Generator:
+    """Random numbers of a stream of their own for every name."""
+    return np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "surrogatepass")), *more])
+
+
 def draw(parameter: Parameter, seed: int) -> Array:
     """An initial value of a parameter, float64, drawn from a stream of its own.
 
@@ -169,7 +174,7 @@ def draw(parameter: Parameter, seed: int) -> Array:
         return np.broadcast_to(np.asarray(parameter.init, dtype=np.float64), parameter.shape).copy()
     word, given = _call(f"parameter {parameter.name!r}", parameter.init)
     arguments = (*given, *_ARGUMENTS.get(word, ())[len(given) :])
-    random = np.random.default_rng([seed, zlib.crc32(parameter.name.encode())])
+    random = stream(seed, parameter.name)
     inputs, outputs = parameter.fan
     match word:
         case "glorot" | "he" | "lecun":

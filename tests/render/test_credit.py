@@ -1,0 +1,266 @@
+"""Do pictures of credit show which paths a rule keeps, where it cuts, and what flows at a step?"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import drawn_graphs as graphs
+import numpy as np
+import pytest
+from nets import stack, vanilla
+from test_declared import attributes
+from test_engines import HERE, texts
+
+import forwardgrad as fg
+from forwardgrad import render
+from forwardgrad.errors import DataError, RenderError, RuleError
+from forwardgrad.render import engines
+from forwardgrad.render.credit import CARRIES, CUTS, ENTRY
+from forwardgrad.render.fates import CUT_BY_CREDIT, CUT_BY_RULE, DEAD, KEPT, fates
+
+ARROW = re.compile(r"^\s*(\w+) -> (\w+) \[(.*)\]$", re.MULTILINE)
+RULES = ("rtrl", "eprop-deep", "eprop", "hops(2)", "immediate")
+
+
+def program(rule: Any = "eprop", graph: Any = None, **options: Any) -> fg.Program:
+    return fg.compile(stack() if graph is None else graph, {"y": "mse"}, rule, dead="ignore", **options)
+
+
+def arrows(source: str) -> list[dict[str, str]]:
+    """What is drawn as an arrow, apart from what only keeps rows in order."""
+    found = [{**attributes(rest), "from": tail, "to": head} for tail, head, rest in ARROW.findall(source)]
+    return [arrow for arrow in found if arrow.get("style") != "invis"]
+
+
+def coloured(source: str, color: str) -> set[str]:
+    """The edges drawn in a colour, by name."""
+    return {arrow["tooltip"] for arrow in arrows(source) if arrow.get("color") == color}
+
+
+def moment(rule: str = "eprop") -> Any:
+    found, random = program(rule), np.random.default_rng(0)
+    inputs, targets = {"x": random.normal(size=(6, 2, 2))}, {"y": random.normal(size=(6, 2, 2))}
+    return found.record(found.init(0), inputs, targets, block=2)
+
+
+def test_golden_credit(golden: Any) -> None:
+    golden(render.credit(program(), "x->a1").source, "credit_stack.dot")
+
+
+def test_golden_credit_of_a_large_graph(golden: Any) -> None:
+    large = fg.compile(graphs.chain(12, layers=3), {"h11": "mse"}, "eprop", dead="ignore")
+    golden(render.credit(large, "x->h0", cap=10).source, "credit_collapsed.dot")
+
+
+def test_golden_unrolled(golden: Any) -> None:
+    golden(render.unrolled(program("hops(2)", vanilla()), "h->h", 3).source, "unrolled_vanilla.dot")
+
+
+def test_golden_flow(golden: Any) -> None:
+    source = render.flow(moment(), 3, "x->a1").source
+    golden(re.sub(r"(?<=\d\.\d)\d+", "", source), "flow_stack.dot")  # digits that rounding may change are left out
+
+
+def test_edges_say_what_becomes_of_credit() -> None:
+    """If this fails, a picture shows credit where there is none, or hides a cut."""
+    source = render.credit(program("eprop"), "x->a1").source
+    assert coloured(source, ENTRY) == {"x->a1"}
+    assert coloured(source, CARRIES) == {"a1->h1", "h1->h1", "h1->a2", "a2->h2", "h2->y"}
+    assert coloured(source, CUTS) == {"h1->a1", "h2->h2", "h2->a2"}
+    by_edge = {arrow["tooltip"]: arrow for arrow in arrows(source)}
+    assert by_edge["h1->a1"]["label"].startswith("cut\\nz⁻¹\\n")
+    assert by_edge["h1->a1"]["style"] == "dashed"
+    assert "fresh,own → state,own" in by_edge["a1->h1"]["label"]
+    exact = render.credit(program("rtrl"), "x->a1").source
+    assert coloured(exact, CUTS) == set()
+    assert "exact" in exact
+
+
+def test_nodes_say_what_is_stored_and_its_price() -> None:
+    """If this fails, a reader is told another price than the program's."""
+    found = program("eprop-deep", dtype="float64")
+    source = render.credit(found, "x->a1").source
+    derived = found.rules["x->a1"]
+    assert "stores diagonal 3×2: 48 B" in source
+    assert "stores full 3×3×2: 144 B" in source
+    assert sum(int(n.replace(",", "")) for n in re.findall(r"stores [^:]*: ([\d,]+) B", source)) == derived.bytes
+
+
+def test_cuts_of_the_graph_are_told_from_those_of_the_rule() -> None:
+    """If this fails, a user looks for a cut in the rule that stands in the graph."""
+    graph = stack()
+    graph.edges["h1", "a2", 0]["credit"] = "cut"
+    graph.add_edge("h1", "y", weight="dense")
+    found = fates(program("rtrl", graph), "x->a1")
+    assert {arc.edge for arc in found.arcs if arc.fate == CUT_BY_CREDIT} == {"h1->a2"}
+    assert not any(arc.fate == CUT_BY_RULE for arc in found.arcs)
+    assert "cut by credit" in render.credit(program("rtrl", graph), "x->a1").source
+
+
+def test_ways_to_no_loss_are_dotted() -> None:
+    """If this fails, credit seems to go where no loss is."""
+    graph = vanilla()
+    graph.add_node("aside", op="tanh", size=2)
+    graph.add_edge("h", "aside", weight="dense", trainable=False)
+    found = fates(program("rtrl", graph), "x->h")
+    assert {arc.edge for arc in found.arcs if arc.fate == DEAD} == {"h->aside"}
+    (arrow,) = (a for a in arrows(render.credit(program("rtrl", graph), "x->h").source) if a["tooltip"] == "h->aside")
+    assert arrow["style"] == "dotted"
+
+
+def test_a_bias_is_marked_on_its_node() -> None:
+    """If this fails, nobody sees where a bias enters."""
+    source = render.credit(program("eprop", vanilla()), "h.bias").source
+    assert "the parameter enters here" in source
+    assert coloured(source, ENTRY) == set()
+
+
+def test_rules_are_told_apart_in_time() -> None:
+    """If this fails, two rules that keep different paths look alike."""
+    drawn = {rule: render.unrolled(program(rule), "x->a1", 4, title="").source for rule in RULES}
+    assert len(set(drawn.values())) == len(RULES)
+    kept = {rule: sum(a.get("color") == CARRIES for a in arrows(source)) for rule, source in drawn.items()}
+    assert kept["immediate"] < kept["eprop"] < kept["eprop-deep"] < kept["rtrl"] < kept["hops(2)"]  # in two modes
+    assert {rule for rule, source in drawn.items() if any(a.get("color") == CUTS for a in arrows(source))} == {
+        *RULES
+    } - {"rtrl"}
+
+
+def test_the_paths_in_time_are_those_that_the_oracle_counts() -> None:
+    """If this fails, an arrow is drawn that no path takes, or a path has no arrow."""
+    numbers = {node: index for index, node in enumerate(program().network.order)}
+    for rule in RULES:
+        found = program(rule)
+        ends: dict[str, set[str]] = {}
+        for arrow in arrows(render.unrolled(found, "x->a1", 4).source):
+            if arrow.get("color") == CARRIES:
+                ends.setdefault(arrow["from"], set()).add(arrow["to"])
+        reached, queue = set[str](), [f"t0_n{numbers['a1']}"]
+        while queue:
+            for cell in ends.get(queue.pop(), ()):
+                if cell not in reached:
+                    reached.add(cell)
+                    queue.append(cell)
+        drawn = {t for t in range(4) if any(cell.startswith(f"t{t}_n{numbers['y']}") for cell in reached)}
+        assert drawn == _reaching(rule), rule
+
+
+def _reaching(rule: str) -> set[int]:
+    """The delays after which one use of `x->a1` has credit for the loss: by the oracle, with an input at one step."""
+    graph, steps, random = stack(), 4, np.random.default_rng(3)
+    params = {name: random.normal(size=array.shape) for name, array in program("rtrl").init(0).items()}
+    inputs = {"x": np.zeros((steps, 1, 2))}
+    inputs["x"][0] = 1.0  # what x->a1 multiplies later is zero
+    targets = {"y": random.normal(size=(steps, 1, 2))}
+    found: set[int] = set()
+    for t in range(steps):
+        mask = np.eye(steps)[t]
+        grads = fg.oracle.reverse(graph, params, inputs, targets, {"y": "mse"}, rule, mask).grads
+        if np.abs(grads["x->a1"]).max() > 0:
+            found.add(t)
+    return found
+
+
+def test_delays_skip_columns_and_ends_are_left_out() -> None:
+    """If this fails, a delay of several steps is drawn as one."""
+    found = program("rtrl", vanilla(delay=2))
+    drawn = arrows(render.unrolled(found, "x->h", 5).source)
+    jumps = {int(arrow["to"][1]) - int(arrow["from"][1]) for arrow in drawn if arrow["from"].startswith("t")}
+    assert jumps == {0, 2}
+
+
+def test_flow_says_the_numbers_of_the_record() -> None:
+    """If this fails, a picture shows other numbers than were recorded."""
+    record = moment()
+    source = render.flow(record, 4, "x->a1").source
+    for name, sizes in record.nodes("x->a1").items():
+        (label,) = re.findall(rf'\[label="{name}\\n([^"]*)"', source)
+        assert sizes.signal is not None
+        assert label == f"trace {sizes.trace[4]:.3g}\\nsignal {sizes.signal[4]:.3g}\\ngradient {sizes.product[4]:.3g}"
+    widths = {a["tooltip"]: float(a["penwidth"]) for a in arrows(source)}
+    edges = record.edges("x->a1")
+    largest = max(edges, key=lambda name: edges[name].trace[4])
+    assert widths[largest] == max(widths.values())
+    assert {name for name, width in widths.items() if width == 0.6} == set(widths) - set(edges)
+    assert render.flow(record, -2, "x->a1").source == source
+    assert render.flow(record, 4).source != source
+
+
+def test_all_parameters_together_are_roots_of_squares() -> None:
+    """If this fails, the flow of all parameters is not that of each."""
+    record = moment()
+    together = record.nodes()["h2"]
+    each = [record.nodes(name)["h2"] for name in record.parameters if "h2" in record.nodes(name)]
+    np.testing.assert_allclose(together.trace, np.sqrt(sum(np.square(one.trace) for one in each)))
+    np.testing.assert_allclose(together.product, np.sqrt(sum(np.square(one.product) for one in each)))
+
+
+@pytest.mark.parametrize("name", [*graphs.NAMES, *graphs.UNSEEN], ids=repr)
+def test_names_are_drawn_as_names(name: str) -> None:
+    """If this fails, a name changes a picture, or is lost in it."""
+    graph = graphs.named(name)
+    graph.add_node("out", op="linear", size=2)
+    graph.add_edge(name, "out", weight="dense")
+    found = fg.compile(graph, {"out": "mse"}, "rtrl")
+    random = np.random.default_rng(0)
+    record = found.record(found.init(0), {"in": random.normal(size=(3, 1, 2))}, {"out": np.zeros((3, 1, 2))})
+    pictures = (
+        render.credit(found, name),
+        render.unrolled(found, name, 2),
+        render.flow(record, 1, name),
+    )
+    for drawing in pictures:
+        assert drawing.source.count("subgraph") <= 2
+        if HERE:
+            drawn = texts(engines.render(drawing.source, "svg", engine=HERE[-1]))
+            assert (graphs.UNSEEN.get(name) or name).replace("\xa0", " ") in drawn
+
+
+@pytest.mark.parametrize("engine", [rung.name for rung in engines.LADDER])
+def test_each_engine_draws_each_kind(engine: str) -> None:
+    """If this fails, a picture depends on which engine a machine has."""
+    if engine not in HERE:
+        pytest.skip(f"{engine} is not installed")
+    found = program()
+    for drawing in (render.credit(found, "x->a1"), render.unrolled(found, "x->a1"), render.flow(moment(), 2)):
+        drawn = engines.render(drawing.source, "svg", engine=engine)
+        assert {"h1", "a2"} <= {text.split("\n")[0] for text in texts(drawn)}
+
+
+def test_what_cannot_be_drawn_is_named() -> None:
+    """If this fails, bad arguments give an empty picture or an error of somebody else."""
+    found, record = program(), moment()
+    with pytest.raises(DataError, match="no parameter 'x->a3'"):
+        render.credit(found, "x->a3")
+    graph = vanilla(trainable=False)
+    with pytest.raises(RuleError, match="'h->h' is not trained: it is frozen"):
+        render.unrolled(program("eprop", graph), "h->h")
+    with pytest.raises(RuleError, match="its rule leaves it as it is"):
+        render.credit(program({"h->h": "reservoir", "*": "eprop"}, vanilla()), "h->h")
+    for steps in (0, -1, 1.5, True, "4"):
+        with pytest.raises(RenderError, match="steps must be a whole number >= 1"):
+            render.unrolled(found, "x->a1", steps)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(RenderError, match=r"6 nodes over 100 steps are \d+ nodes to draw"):
+        render.unrolled(found, "x->a1", 100)
+    for t in (6, -7, 1.5, True, "1"):
+        with pytest.raises(DataError, match="there is no step"):
+            render.flow(record, t)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match="'y' was not recorded"):
+        render.flow(record, 0, "y")
+    with pytest.raises(RenderError, match="too large to draw"):
+        render.flow(record, 0, cap=3)
+    with pytest.raises(RenderError, match="too large to draw"):
+        render.credit(found, "x->a1", cap=3)
+
+
+def test_kept_fates_are_those_of_the_plan() -> None:
+    """If this fails, pictures follow other paths than the program."""
+    for rule in RULES:
+        found = program(rule)
+        for name in found.rules:
+            drawn = fates(found, name)
+            reached = found.plan.product.reach([i.place for i in found.plan.product.injections if i.parameter == name])
+            kept = {arc.edge for arc in found.plan.product.arcs if arc.source in reached and not arc.factor.numeric}
+            assert {arc.edge for arc in drawn.arcs if arc.fate == KEPT} >= kept, (rule, name)
+            assert set(found.rules[name].dropped) <= {arc.edge for arc in drawn.arcs if arc.target is None}
