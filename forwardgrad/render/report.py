@@ -20,7 +20,7 @@ from forwardgrad import atomic
 from forwardgrad.audit import audit as held_against_the_exact
 from forwardgrad.audited import ALL, Audit
 from forwardgrad.compiling import compile
-from forwardgrad.errors import DataError, RenderError
+from forwardgrad.errors import DataError, RenderError, did_you_mean
 from forwardgrad.graph import Network
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
@@ -114,8 +114,12 @@ def report(
     programs = {_name(program.chosen): program}
     for rule in rules:
         other = compile(program.graph, dict(program.losses), rule, dtype=program.dtype, dead="ignore")
-        programs.setdefault(_name(other.chosen), other)
+        if all(other.chosen != each.chosen for each in programs.values()):
+            programs[_name(other.chosen)] = other
     wanted = None if only is None else list(only)
+    for name in wanted or ():
+        if all(name not in each.rules for each in programs.values()):
+            raise DataError(f"report: {name!r} is no trained parameter.", did_you_mean(name, program.rules))
     length = len(next(iter(targets.values()), ()))
     numbers = sum(int(np.prod(p.shape)) for name, p in network.parameters.items() if wanted is None or name in wanted)
     keep = len(programs) > 1 and numbers * length * len(programs) <= KEPT

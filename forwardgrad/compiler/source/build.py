@@ -152,11 +152,13 @@ class Build:
 
     def table(self, before: str, rows: Sequence[Sequence[str] | str], after: str) -> str:
         """Rows of names, in a statement; many of them by the name of a table."""
-        if len(rows) <= ROWS:
-            return tuple_of(rows, before, after)
+        return tuple_of(rows, before, after) if len(rows) <= ROWS else f"{before}{self.listed(rows)}{after}"
+
+    def listed(self, rows: Sequence[Sequence[str] | str]) -> str:
+        """The name of a table of these rows."""
         name = self.names.of("table", "table", tuple(rows))
         self.tables[name] = tuple(rows)
-        return f"{before}{name}{after}"
+        return name
 
     def key(self, name: str, place: int) -> str:
         """The key of a parameter's influence on a place."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forwardgrad.compiler.product import Injection
-from forwardgrad.compiler.source.build import Build
+from forwardgrad.compiler.source.build import ROWS, Build
 from forwardgrad.compiler.source.credit import Swept
 from forwardgrad.compiler.source.stacks import Stack, runs
 from forwardgrad.compiler.source.text import Lines, index
@@ -90,6 +90,26 @@ class Kind:
         if layout is not FULL:
             return f"now += {s}"
         return f"add_entries(now, {s}, {self.rows})" if self.word == "sparse" else f"add_diagonal(now, {s})"
+
+
+@dataclass(frozen=True)
+class _Through:
+    """How the influence on one place comes from that on another.
+
+    Args:
+        kind: how the parameter is handled.
+        by: the word of the Jacobian.
+        known, layout: the layouts on the place it comes from, and on the one it comes to.
+        depth: how many lags are stored where it comes from.
+        most: the last step, counted from the end, from which it gets there; `None` for any.
+    """
+
+    kind: Kind
+    by: Structure
+    known: Structure
+    layout: Structure
+    depth: int
+    most: int | None
 
 
 class Influences:
@@ -287,6 +307,9 @@ class Influences:
                 kind = "full"  # what a number stands for makes no difference then
             if sources:
                 groups.setdefault((kind, *layouts, *sources), []).append(name)
+        if len(groups) > ROWS:
+            self._crowded(target, out, end, at)
+            return
         for members in groups.values():
             sources = self._sources(members[0], target, out)
             if self.shared:
@@ -305,24 +328,53 @@ class Influences:
     def _from(
         self, name: str, target: int, sources: Sequence[int], keys: Sequence[str], out: Swept, end: str, at: str
     ) -> None:
-        kind, layout, words = self.kind(name), self.plan.layouts[name, target], self.plan.words[target]
         self.lines.add(f"now = made[{keys[0]}][{at}]")
         for source, key in zip(sources, keys[1:], strict=True):
-            depth, known = self.plan.depth[source], self.plan.layouts[name, source]
-            if known is Structure.ZERO:
-                continue
-            for back in ["1"] if depth == 1 else ["back"]:
-                lag = "0" if depth == 1 else "back - 1"
-                j = f"{out.past[source]}[{0 if depth == 1 else f'{depth} - back'}]"
-                text = kind.carried(words[source], j, known, f"state[{key}][{lag}]")
-                statement = kind.added(text, compose(words[source], known), layout)
-                if kind.in_cache(words[source], known, layout):
-                    statement = f"add_scaled(now, {j}, state[{key}][{lag}])"
-                if source in out.windows:  # only the last few steps of a block reach so far
-                    test = f"if {end} + {back} <= {out.windows[source][1] + 1}:"
-                    statement = f"{test} {statement}" if depth > 1 else f"{test}\n    {statement}"
-                if depth > 1:
-                    with self.lines.indented(f"for back in range(1, {depth + 1}):"):
-                        self.lines.add(statement)
-                else:
-                    self.lines.add(*statement.split("\n"))
+            if self.plan.layouts[name, source] is not Structure.ZERO:
+                most = out.windows[source][1] if source in out.windows else None
+                self._add(self._through(name, target, source, most), out.past[source], f"state[{key}]", end)
+
+    def _through(self, name: str, target: int, source: int, most: int | None) -> _Through:
+        plan = self.plan
+        words = plan.words[target][source], plan.layouts[name, source], plan.layouts[name, target]
+        return _Through(self.kind(name), *words, plan.depth[source], most)
+
+    def _add(self, through: _Through, past: str, before: str, end: str) -> None:
+        """Add to `now` what comes from one place, at all its lags."""
+        kind, by, known, layout, depth = through.kind, through.by, through.known, through.layout, through.depth
+        back, lag = ("1", "0") if depth == 1 else ("back", "back - 1")
+        j = f"{past}[{0 if depth == 1 else f'{depth} - back'}]"
+        statement = kind.added(kind.carried(by, j, known, f"{before}[{lag}]"), compose(by, known), layout)
+        if kind.in_cache(by, known, layout):
+            statement = f"add_scaled(now, {j}, {before}[{lag}])"
+        if through.most is not None:  # only the last few steps of a block reach so far
+            test = f"if {end} + {back} <= {through.most + 1}:"
+            statement = f"{test} {statement}" if depth > 1 else f"{test}\n    {statement}"
+        if depth == 1:
+            self.lines.add(*statement.split("\n"))
+            return
+        with self.lines.indented(f"for back in range(1, {depth + 1}):"):
+            self.lines.add(statement)
+
+    def _crowded(self, target: int, out: Swept, end: str, at: str) -> None:
+        """`_carried` where parameters come to the target from many different sets of places: source by source."""
+        found: dict[_Through, dict[int, list[str]]] = {}
+        for name in self.stored_on(target):
+            for source in self._sources(name, target, out):
+                if self.plan.layouts[name, source] is not Structure.ZERO:
+                    most = out.windows[source][1] if source in out.windows else None
+                    through = self._through(name, target, source, most)
+                    found.setdefault(through, {}).setdefault(source, []).append(name)
+        if not self.shared:
+            self.lines.add(f"own = KEYS[{self.build.place(target)!r}]")
+        for through, sources in found.items():
+            rows = [
+                f"    ({out.past[source]}, KEYS[{self.build.place(source)!r}], {self.build.listed(names)}),"
+                for source, names in sources.items()
+            ]
+            with (
+                self.lines.indented("\n".join(["for past, before, names in (", *rows, "):"])),
+                self.lines.indented("for name in names:"),
+            ):
+                self.lines.add(f"now = made[own[name]][{at}]")
+                self._add(through, "past", "state[before[name]]", end)

@@ -261,10 +261,11 @@ def _advance(
             places = tuple(build.place(target) for target in targets)
             calls += [*build.table("for target in ", places, ":").split("\n")]
             calls.append(f"    made |= {name}(tape, state, fresh, target)")
-            build.tables["KEYS"] = {
-                build.place(place): {name: build.key(name, place) for name in influences.stored_on(place)}
-                for place in jacobians
-            }
+    if "KEYS" in loaded(text):
+        build.tables["KEYS"] = {
+            build.place(place): {name: build.key(name, place) for name in influences.stored_on(place)}
+            for place in jacobians
+        }
     values: list[str] = []
     for name in build.network.nodes:
         if build.history[name]:

@@ -18,6 +18,9 @@ RESERVED = frozenset(
     | {
         "target",
         "own",
+        "past",
+        "before",
+        "names",
         "KEYS",
         "entry",
         "name",
