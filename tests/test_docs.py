@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import shlex
 import subprocess
 import tomllib
@@ -20,7 +21,12 @@ from forwardgrad.rules import TABLE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "forwardgrad"
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/design.md", "docs/system.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{name}.md" for name in ("design", "system", "performance", "gallery")),
+)
 
 
 def text(name: str) -> str:
@@ -201,3 +207,9 @@ def test_no_file_holds_a_path_of_one_machine() -> None:
                 if forbidden.search(line):
                     found.append(f"{name}:{number}: {line.strip()[:80]}")
     assert not found
+
+
+def test_the_gallery_is_the_one_that_its_command_makes() -> None:
+    """If this fails, a shipped graph has no pictures, or those of another; make them: python docs/make_gallery.py"""
+    made = runpy.run_path(str(ROOT / "docs" / "make_gallery.py"))
+    assert text("docs/gallery.md") == made["page"]()

@@ -61,6 +61,9 @@ def credit(program: Program, parameter: str, *, title: str | None = None, cap: i
         drawn = _drawn(program, found, edge)
         for part, (label, look) in enumerate(drawn):
             identity = f"e{index}" if len(drawn) == 1 else f"e{index}_{part}"
+            if part and edge.source == edge.target:  # loops of one node, and their labels, would lie on each other
+                side = "s" if part == 1 else "n"
+                look = {**look, "headport": side, "tailport": side}
             scene.edge(edge, identity, label=label, **look)
     return scene.drawing
 

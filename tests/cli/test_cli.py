@@ -277,7 +277,44 @@ def test_render_refuses(place, run, output):
     assert files(place) == before
 
 
+def test_render_draws_credit(place, run):
+    """If it failed, what a rule keeps could not be looked at from a terminal."""
+    for options, words in (
+        (("--rule", "rtrl"), "under rtrl: exact"),
+        (("--unrolled", 3), "used at step t, under eprop"),
+    ):
+        code, out, _ = run("render", "small.toml", "--param", "h->h", *options, "-o", "c.dot")
+        assert (code, out) == (0, ["wrote c.dot"])
+        assert f"h->h{',' if 'used' in words else ''} {words}" in (place / "c.dot").read_text()
+
+
+@needs_engine
+def test_render_writes_a_page(place, run):
+    """If it failed, a run could not be looked at from a terminal."""
+    options = ("--steps", 8, "--batch", 2, "--seed", 1, "--beside", "rtrl,hops(2)", "--param", "h*")
+    code, out, _ = run("render", "small.toml", "--html", *options, "--json")
+    assert (code, answer(out)) == (0, {"written": "small.html"})
+    page = (place / "small.html").read_text()
+    assert "rules: eprop, rtrl, hops(2)" in page
+    assert "<h1>A small leaky layer</h1>" in page
+    assert '"total":8' in page
+    assert '"parameters":["h->h","h->y","h.bias"]' in page
+    assert run("render", "small.toml", *options, "-o", "again.html")[0] == 0
+    assert (place / "again.html").read_text() == page
+
+
 # train
+
+
+@needs_engine
+def test_train_writes_a_page(place, run):
+    """If it failed, the traces of a trained network could not be looked at."""
+    code, out, err = run("train", "small.toml", *JOB, "--rule", "eprop", "--report")
+    assert (code, [line for line in err if "matplotlib" not in line]) == (0, [])
+    assert "report.html" in out[-2]
+    page = (place / "out" / "report.html").read_text()
+    assert "rules: eprop, rtrl" in page
+    assert "small.toml after training on wave" in page
 
 
 @needs_matplotlib
@@ -444,6 +481,15 @@ WRONG = {
     "audit of an empty rule": (("audit", "small.toml", "--rules", "rtrl,"), "a rule is empty"),
     "audit into no folder": (("audit", "small.toml", "-o", "none/out.png"), "no such folder"),
     "audit into no picture": (("audit", "small.toml", "-o", "out.pdf"), "is a .png file"),
+    "credit of nothing": (("render", "small.toml", "--param", "h->x", "-o", "c.svg"), "no parameter 'h->x'"),
+    "credit under an unknown rule": (("render", "small.toml", "--param", "h->h", "--rule", "rtlr"), "Did you mean"),
+    "unrolled without a parameter": (("render", "small.toml", "--unrolled", 3), "Name it: --param NAME"),
+    "unrolled for no step": (("render", "small.toml", "--param", "h->h", "--unrolled", 0), "whole number >= 1"),
+    "page of no page": (("render", "small.toml", "--html", "-o", "p.svg"), "a page is an .html file"),
+    "page of a picture": (("render", "small.toml", "--html", "--unrolled", 3), "draws a picture"),
+    "page into no folder": (("render", "small.toml", "-o", "none/p.html"), "no such folder"),
+    "page of an unknown rule": (("render", "small.toml", "--html", "--beside", "rtrl,eprob"), "Did you mean 'eprop'?"),
+    "page of no parameter": (("render", "small.toml", "--html", "--param", "z*"), "fits no trained parameter"),
     "explain of an unknown edge": (("explain", "elman", "--rule", "cut(['h->x'])"), "no edge 'h->x'"),
 }
 
