@@ -50,7 +50,7 @@ def unrolled(
     >>> g = fg.load("elman")
     >>> name = next(iter(fg.compile(g, rule="rtrl").rules))
     >>> [unrolled(fg.compile(g, rule=rule), name).source.count(CARRIES) for rule in ("rtrl", "immediate")]
-    [20, 6]
+    [15, 3]
     """
     if not is_whole(steps) or steps < 1:
         raise RenderError(f"unrolled: steps must be a whole number >= 1, got {steps!r}.")

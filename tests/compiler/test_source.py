@@ -198,18 +198,17 @@ def test_influence_from_many_sets_of_places_is_carried() -> None:
     """If this fails, deep stacks are advanced wrongly, or their source grows with the cube of their depth."""
     nodes: dict[str, dict[str, Any]] = {"x": {"op": "input", "size": 2}}
     edges: list[tuple[Any, ...]] = [("x", "h0", {"weight": "dense"})]
-    for i in range(30):
+    for i in range(27):
         nodes[f"h{i}"] = {"op": "tanh", "size": 2, "bias": i % 3 == 0}
         edges.append((f"h{i}", f"h{i}", {"weight": "scalar" if i % 4 == 0 else "diagonal", "delay": 1 + (i == 12)}))
         if i:
             weight = "dense" if i == 20 else "diagonal"
             edges.append((f"h{i - 1}", f"h{i}", {"weight": weight, "delay": int(i == 7)}))
-    given_ = problem(declare(nodes, *edges), "h29", "h15", steps=5)
-    for rule in ("rtrl", "eprop", "window(2)"):
-        program = assert_like_oracle(given_, rule, blocks=(1, 3))
+    given_ = problem(declare(nodes, *edges), "h26", "h15", steps=4)
+    for rule in ("rtrl", "window(2)"):
+        source = assert_like_oracle(given_, rule, blocks=(1, 3)).source()
+        assert "for past, before, names in (" in source
     assert_alone(fg.compile(given_.graph, given_.loss, "rtrl"))
-    assert "for past, before, names in (" in fg.compile(given_.graph, given_.loss, "rtrl").source()
-    assert "for past, before, names in (" in program.source()
 
 
 def test_parallel_edges_have_gradients_of_their_own() -> None:
