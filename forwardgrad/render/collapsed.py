@@ -23,13 +23,13 @@ Group = tuple[str, str]
 Bundle = tuple[Group, Group, int]
 """Source, target and delay."""
 
-Look = Callable[[Sequence[Edge], bool], tuple[str, Mapping[str, str]]]
+Look = Callable[[Sequence[Edge], bool], tuple[Sequence[str], Mapping[str, str]]]
 """What stands on a bundle of edges beside its delay, and its attributes; told whether it is delayed."""
 
 
-def plain(edges: Sequence[Edge], delayed: bool) -> tuple[str, Mapping[str, str]]:
+def plain(edges: Sequence[Edge], delayed: bool) -> tuple[Sequence[str], Mapping[str, str]]:
     """A bundle is drawn as an edge is, with the number of its edges."""
-    return count(len(edges), "edge"), style.edge(delayed=delayed, trained=True)
+    return [count(len(edges), "edge")], style.edge(delayed=delayed, trained=True)
 
 
 def layered(
@@ -38,6 +38,7 @@ def layered(
     cap: int | None,
     look: Look = plain,
     notes: Sequence[str] = (style.DELAYED_NOTE,),
+    about: Callable[[Sequence[str]], Sequence[str]] = lambda names: (),
 ) -> graphviz.Digraph | None:
     """A network of more nodes or edges than may be drawn one by one, by its layers; `None` for a smaller one.
 
@@ -47,6 +48,7 @@ def layered(
         cap: the most nodes to draw, and four times as many edges; `None` for any number.
         look: how a bundle is drawn.
         notes: the legend.
+        about: further lines on the nodes of a group.
 
     Raises:
         RenderError: if it is too large even with one node per layer.
@@ -63,7 +65,7 @@ def layered(
             else "Give nodes a 'layer': a large graph is then drawn with one node per layer.",
             f"To lay it out all the same, raise the limit (cap={max(len(network.nodes), 2 * cap)}) or drop it (None).",
         )
-    return _draw(network, groups, bundles, title, look, notes)
+    return _draw(network, groups, bundles, title, look, notes, about)
 
 
 def _too_large(nodes: int, edges: int, cap: int) -> bool:
@@ -92,6 +94,7 @@ def _draw(
     title: str | None,
     look: Look,
     notes: Sequence[str],
+    about: Callable[[Sequence[str]], Sequence[str]],
 ) -> graphviz.Digraph:
     drawing = style.canvas(title, ["one node per layer", *notes])
     ids = {group: f"n{index}" for index, group in enumerate(groups)}
@@ -106,6 +109,7 @@ def _draw(
                 name,
                 count(len(names), "node") if kind == "layer" else only.op.name,
                 count(units, "unit"),
+                *about(names),
             ),
             id=ids[group],
             tooltip=lines(name, limit=400),
@@ -114,13 +118,13 @@ def _draw(
         )
     place = {group: index for index, group in enumerate(groups)}
     for index, ((source, target, delay), edges) in enumerate(bundles.items()):
-        about, attributes = look(edges, delay > 0)
+        text, attributes = look(edges, delay > 0)
         style.connect(
             drawing,
             ids[source],
             ids[target],
             back=delay > 0 and place[target] <= place[source],
-            label=lines(about, power(delay) if delay else ""),
+            label=lines(*text, power(delay) if delay else ""),
             id=f"e{index}",
             tooltip=lines(f"{source[1]}->{target[1]}", limit=400),
             **attributes,

@@ -166,7 +166,7 @@ _WORDS = {KEPT: "", CUT_BY_RULE: "cut", CUT_BY_CREDIT: "cut by credit", DEAD: "n
 def _bundled(found: Fates) -> collapsed.Look:
     """How a bundle of edges is drawn where there is one node per layer."""
 
-    def look(edges: Sequence[Edge], delayed: bool) -> tuple[str, Mapping[str, str]]:
+    def look(edges: Sequence[Edge], delayed: bool) -> tuple[Sequence[str], Mapping[str, str]]:
         names = {edge.name for edge in edges}
         of = {fate: {arc.edge for arc in found.arcs if arc.fate == fate and arc.edge in names} for fate in _PENS}
         entered = {name for _, name in found.entries if name in names}
@@ -174,6 +174,6 @@ def _bundled(found: Fates) -> collapsed.Look:
         text = [count(len(edges), "edge")]
         text += [f"{len(n)} {word}" for n, word in ((entered, "entered"), (of[KEPT], "kept"), (cut, "cut")) if n]
         pen = _PENS[KEPT] if of[KEPT] else _PENS[CUT_BY_RULE] if cut else _pen(style.FIXED, "solid", "0.6")
-        return ", ".join(text), _pen(ENTRY, "bold") if entered else pen
+        return [", ".join(text)], _pen(ENTRY, "bold") if entered else pen
 
     return look

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import graphviz
 import numpy as np
 
-from forwardgrad.errors import DataError, RenderError, did_you_mean
-from forwardgrad.graph import Node
+from forwardgrad.errors import DataError, did_you_mean
+from forwardgrad.graph import Edge, Node
 from forwardgrad.graph.schema import is_whole
+from forwardgrad.ops import Array
 from forwardgrad.recording import Record, Sizes
-from forwardgrad.render import style
-from forwardgrad.render.collapsed import CAP, EDGES_PER_NODE
+from forwardgrad.render import collapsed, style
+from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.scene import Scene
 from forwardgrad.render.text import lines, power
 
 GROUNDS = ("#ffffff", "#eaf2fb", "#cfe1f5", "#a6c8ec", "#74a9dd", "#4a8bcb")
 """Grounds of a node whose trace is nothing, up to the largest in the run."""
 
-WIDEST = 6.0
-"""Points; the pen of an edge over which the largest trace of the run comes."""
+THINNEST, WIDEST = 0.8, 6.0
+"""Points; the pens of edges over which no trace comes, and the largest of the run."""
 
 
 def flow(
@@ -36,72 +39,87 @@ def flow(
         t: the step, counted from 0; from the end if negative.
         parameter: whose flow; by default that of all recorded parameters together (roots of summed squares).
         title: a line under the picture; by default parameter and step.
-        cap: the most nodes to draw; `None` draws everything.
+        cap: as for `graph`: a larger graph is drawn with one node per layer, sizes as roots of summed squares.
 
     Returns:
         The drawing. Equal records give equal DOT text. Node k of the graph is `nk`, edge k has the id `ek`.
 
     Raises:
         DataError: if there is no such step, or the parameter was not recorded.
-        RenderError: if there are too many nodes.
+        RenderError: if the graph is too large even with one node per layer.
     """
     if not is_whole(t) or not -record.steps <= t < record.steps:
         raise DataError(f"flow: there is no step {t!r}; the record has {record.steps}, counted from 0.")
     if parameter is not None and parameter not in record.parameters:
         raise DataError(f"flow: parameter {parameter!r} was not recorded.", did_you_mean(parameter, record.parameters))
     network, t = record.plan.network, int(t) % record.steps
-    if cap is not None and (len(network.nodes) > cap or len(network.edges) > EDGES_PER_NODE * cap):
-        raise RenderError(
-            f"too large to draw: {len(network.nodes)} nodes and {len(network.edges)} edges; "
-            f"the limits are {cap} and {EDGES_PER_NODE * cap}.",
-            f"Raise the limit (cap={len(network.nodes)}) or drop it (None).",
-        )
     nodes, edges = record.nodes(parameter), record.edges(parameter)
-    most = _largest(list(nodes.values())), _largest(list(edges.values()))
-    about = parameter or "all recorded parameters"
+    pen = _Pen(t, nodes, edges)
+    title = title if title is not None else f"{parameter or 'all recorded parameters'} at step {t} of {record.steps}"
     notes = [
         "trace: size of the influence",
         "signal: of the derivative of this step's loss",
         "gradient: of their product",
         "darker or wider: larger trace",
     ]
-    scene = Scene(network, title if title is not None else f"{about} at step {t} of {record.steps}", notes)
-
-    def on_node(node: Node) -> str:
-        found = nodes.get(node.name)
-        if found is None:
-            return lines(node.name, node.op.name)
-        assert found.signal is not None
-        sizes = ("trace", found.trace), ("signal", found.signal), ("gradient", found.product)
-        return lines(node.name, *(f"{word} {_short(array[t])}" for word, array in sizes))
+    large = collapsed.layered(network, title, cap, pen.bundle, notes, pen.group)
+    if large is not None:
+        return large
+    scene = Scene(network, title, notes)
 
     def look(node: Node) -> dict[str, str | None]:
         if node.name not in nodes:
             return {"color": style.FIXED, "fontcolor": style.FIXED}
-        return {"fillcolor": GROUNDS[_level(nodes[node.name].trace[t], most[0])]}
+        return {"fillcolor": pen.ground(nodes[node.name])}
 
-    scene.nodes(on_node, look)
+    scene.nodes(lambda node: lines(node.name, *(pen.group([node.name]) or [node.op.name])), look)
     for index, edge in enumerate(network.edges.values()):
-        found = edges.get(edge.name)
-        delay = power(edge.delay) if edge.delay else ""
-        if found is None:
-            scene.edge(edge, f"e{index}", label=lines(delay), color=style.FIXED, fontcolor=style.FIXED, penwidth="0.6")
-            continue
-        width = 0.8 + (WIDEST - 0.8) * (found.trace[t] / most[1] if most[1] else 0)
-        text = lines(delay, f"trace {_short(found.trace[t])}", f"gradient {_short(found.product[t])}")
-        color = style.DELAYED if edge.delay else style.INK
-        dashed = {"style": "dashed"} if edge.delay else {}
-        scene.edge(edge, f"e{index}", label=text, color=color, fontcolor=color, penwidth=f"{width:.2f}", **dashed)
+        text, attributes = pen.bundle([edge], edge.delay > 0)
+        scene.edge(edge, f"e{index}", label=lines(power(edge.delay) if edge.delay else "", *text), **attributes)
     return scene.drawing
 
 
-def _largest(sizes: list[Sizes]) -> float:
-    return max((float(found.trace.max()) for found in sizes), default=0.0)
+class _Pen:
+    """How large what flows at a step is drawn, beside the largest of the run."""
 
+    def __init__(self, t: int, nodes: Mapping[str, Sizes], edges: Mapping[str, Sizes]) -> None:
+        self.t, self.nodes, self.edges = t, nodes, edges
+        self.of_nodes, self.of_edges = (
+            max((float(found.trace.max()) for found in sizes.values()), default=0.0) for sizes in (nodes, edges)
+        )
 
-def _level(size: float, most: float) -> int:
-    """Which ground: evenly spaced in the square root, so that small traces are seen."""
-    return 0 if most <= 0 or size <= 0 else 1 + int(np.sqrt(size / most) * (len(GROUNDS) - 2) + 0.5)
+    def group(self, names: Sequence[str]) -> list[str]:
+        """The lines on a node, or on a group of nodes."""
+        found = [self.nodes[name] for name in names if name in self.nodes]
+        if not found:
+            return []
+        signals = [sizes.signal for sizes in found if sizes.signal is not None]
+        rows = {
+            "trace": [sizes.trace for sizes in found],
+            "signal": signals,
+            "gradient": [sizes.product for sizes in found],
+        }
+        return [f"{word} {_short(self._root(arrays))}" for word, arrays in rows.items()]
+
+    def bundle(self, edges: Sequence[Edge], delayed: bool) -> tuple[list[str], dict[str, str]]:
+        """The lines on an edge, or on a bundle of edges, and its look."""
+        found = [self.edges[edge.name] for edge in edges if edge.name in self.edges]
+        if not found:
+            return [], {"color": style.FIXED, "fontcolor": style.FIXED, "penwidth": "0.6"}
+        trace = self._root([sizes.trace for sizes in found])
+        share = min(trace / self.of_edges, 1.0) if self.of_edges else 0.0
+        text = [f"trace {_short(trace)}", f"gradient {_short(self._root([sizes.product for sizes in found]))}"]
+        color = style.DELAYED if delayed else style.INK
+        width = f"{THINNEST + (WIDEST - THINNEST) * share:.2f}"
+        return text, {"color": color, "fontcolor": color, "penwidth": width} | ({"style": "dashed"} if delayed else {})
+
+    def ground(self, sizes: Sizes) -> str:
+        """The ground of a node: evenly spaced in the square root, so that small traces are seen."""
+        share = sizes.trace[self.t] / self.of_nodes if self.of_nodes else 0.0
+        return GROUNDS[1 + int(np.sqrt(share) * (len(GROUNDS) - 2) + 0.5) if share > 0 else 0]
+
+    def _root(self, arrays: Sequence[Array]) -> float:
+        return float(np.sqrt(sum(array[self.t] ** 2 for array in arrays)))
 
 
 def _short(value: float) -> str:

@@ -187,6 +187,17 @@ def test_flow_says_the_numbers_of_the_record() -> None:
     assert render.flow(record, 4).source != source
 
 
+def test_flow_of_a_large_graph_is_that_of_its_layers() -> None:
+    """If this fails, what flows in a large graph cannot be looked at."""
+    found, random = fg.compile(graphs.chain(12, layers=3), {"h11": "mse"}, "rtrl"), np.random.default_rng(0)
+    record = found.record(found.init(0), {"x": random.normal(size=(4, 1, 2))}, {"h11": np.ones((4, 1, 4))})
+    source = render.flow(record, 2, "h2->h2", cap=10).source
+    nodes = record.nodes("h2->h2")
+    trace = np.sqrt(sum(nodes[f"h{i}"].trace[2] ** 2 for i in range(4) if f"h{i}" in nodes))
+    assert f"l0\\n4 nodes\\n16 units\\ntrace {trace:.3g}\\n" in source
+    assert "one node per layer" in source
+
+
 def test_all_parameters_together_are_roots_of_squares() -> None:
     """If this fails, the flow of all parameters is not that of each."""
     record = moment()
@@ -249,7 +260,7 @@ def test_what_cannot_be_drawn_is_named() -> None:
     with pytest.raises(DataError, match="'y' was not recorded"):
         render.flow(record, 0, "y")
     with pytest.raises(RenderError, match="too large to draw"):
-        render.flow(record, 0, cap=3)
+        render.flow(record, 0, cap=2)
     with pytest.raises(RenderError, match="too large to draw"):
         render.credit(found, "x->a1", cap=3)
 
