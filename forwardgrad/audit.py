@@ -278,7 +278,7 @@ def _compared(found: Array, wanted: Array) -> tuple[float, float, float]:
     if whole == 0:
         return np.nan, np.nan, np.nan
     cosine = float(np.vdot(found, wanted)) / (size * whole) if size else 0.0
-    return min(1.0, max(-1.0, cosine)), size / whole, float(np.linalg.norm(found - wanted)) / whole
+    return float(np.clip(cosine, -1, 1)), size / whole, float(np.linalg.norm(found - wanted)) / whole
 
 
 def _gathered(

@@ -150,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("render", _render, "Draw a declared graph, the credit of a parameter, or write a page that shows a run.")
     graph(sub)
     sub.add_argument("--param", metavar="NAME", help="draw what a rule keeps of this parameter's credit")
-    rule(sub, "eprop")
+    sub.add_argument("--rule", help="of credit, or of the page (default: eprop)")
+    loss(sub)
     sub.add_argument("--unrolled", type=_positive, metavar="STEPS", help="draw that credit in time, a column per step")
     sub.add_argument(
         "--html", action="store_true", help="write a page that shows a run on random data step by step (-o FILE.html)"
@@ -158,9 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--beside", action="append", metavar="RULE,...", help="further rules on the page (default: rtrl and eprop-deep)"
     )
-    sub.add_argument("--steps", type=_at_least_two, default=100, help="of the run on the page (default %(default)s)")
-    sub.add_argument("--batch", type=_positive, default=4, help="samples in it (default %(default)s)")
-    sub.add_argument("--seed", type=_not_negative, default=0, help="of its parameters and data (default %(default)s)")
+    sub.add_argument("--steps", type=_at_least_two, help="of the run on the page (default: 100)")
+    sub.add_argument("--batch", type=_positive, help="samples in it (default: 4)")
+    sub.add_argument("--seed", type=_not_negative, help="of its parameters and data (default: 0)")
     sub.add_argument("-o", "--output", help=".svg, .png, .pdf, .dot or .html file (default: NAME.svg or NAME.html)")
     return parser
 
@@ -410,24 +411,38 @@ def _png(output: str) -> Path:
     path = Path(output)
     if path.suffix.lower() != ".png":
         raise RenderError(f"cannot draw {output!r}: the picture of an audit is a .png file.")
-    if not path.parent.is_dir() or path.is_dir():
-        raise FileError(f"cannot write {output!r}: there is no such folder, or it is one.")
+    _writable(path)
     audited.matplotlib()
     return path
+
+
+def _writable(path: Path) -> None:
+    """Refuse a place where no file can be, before any work is done."""
+    if path.is_dir():
+        raise FileError(f"cannot write {str(path)!r}: it is a folder.")
+    if not path.parent.is_dir():
+        raise FileError(f"cannot write {str(path)!r}: there is no such folder.")
 
 
 def _render(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     html = given.html or Path(given.output or "").suffix.lower() == ".html"
     path = Path(given.output or f"{Path(given.graph).stem}{'.html' if html else '.svg'}")
+    for option in ("beside", "steps", "batch", "seed"):
+        if not html and getattr(given, option) is not None:
+            raise RenderError(f"--{option} is for a page.", "Write one: --html, or -o FILE.html.")
     if html:
         written = _page(given, graph, path)
     elif given.param is None:
         if given.unrolled is not None:
             raise RenderError("--unrolled draws the credit of one parameter.", "Name it: --param NAME.")
+        if given.rule is not None:
+            raise RenderError(
+                "--rule makes no difference to the graph.", "Draw credit: --param NAME; or a page: --html."
+            )
         written = render.write(render.graph(graph, title=graph.graph.get("title")), path)
     else:
-        program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
+        program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule or "eprop", dead="warn")
         if given.unrolled is None:
             drawing = render.credit(program, given.param)
         else:
@@ -446,13 +461,13 @@ def _page(given: argparse.Namespace, graph: nx.MultiDiGraph[str], path: Path) ->
         raise RenderError(f"cannot write {str(path)!r}: a page is an .html file.")
     if given.unrolled is not None:
         raise RenderError("--unrolled draws a picture.", "Leave it out, or write a .svg file.")
-    if not path.parent.is_dir() or path.is_dir():
-        raise FileError(f"cannot write {str(path)!r}: there is no such folder, or it is one.")
-    program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
+    _writable(path)
+    program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule or "eprop", dead="warn")
+    steps, seed = given.steps or 100, given.seed or 0
     beside = [rule for text in given.beside for rule in _split_rules(text)] if given.beside else ["rtrl", "eprop-deep"]
-    random = np.random.default_rng(given.seed)
-    params = checking.random_params(program, random, given.seed)
-    inputs, targets = checking.random_data(program, random, given.steps, given.batch)
+    random = np.random.default_rng(seed)
+    params = checking.random_params(program, random, seed)
+    inputs, targets = checking.random_data(program, random, steps, given.batch or 4)
     only = None if given.param is None else list(_fitting(program.rules, given.param))
     with tqdm(total=1 + len(beside), unit=" rules", desc="recording", disable=None) as bar:
         page = render.report(
@@ -461,7 +476,7 @@ def _page(given: argparse.Namespace, graph: nx.MultiDiGraph[str], path: Path) ->
             inputs,
             targets,
             rules=beside,
-            block=max(1, given.steps // 3),
+            block=max(1, steps // 3),
             only=only,
             title=graph.graph.get("title") or given.graph,
             progress=bar.update,

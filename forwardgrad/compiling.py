@@ -107,9 +107,10 @@ def _assign(network: Network, given: Any) -> dict[str, Rule]:
 def _report_dead(plan: Plan, rules: Mapping[str, Rule], dead: str) -> None:
     name = plan.dead[0]
     others = f" (and {len(plan.dead) - 1} more)" if len(plan.dead) > 1 else ""
-    at = ", ".join(plan.dropped[name]) or "nowhere: no edge leads on to a loss"
+    at = ", ".join(plan.dropped[name])
+    why = f"Credit is cut at: {at}." if at else "There no edge leads on to a loss."
     text = f"parameter {name!r}{others}: rule '{rules[name]}' keeps no path from it to a loss."
-    hint = f"Credit is cut at: {at}. Freeze it with trainable=False, or choose another rule."
+    hint = f"{why} Freeze it with trainable=False, or choose another rule."
     if dead == "error":
         raise RuleError(text, hint)
     warnings.warn(f"{text} {hint}", DeadParameterWarning, stacklevel=3)

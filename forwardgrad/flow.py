@@ -7,8 +7,8 @@ On the product graph, with kept arcs `q -> p` of Jacobian `J` and delay `d`,
     L_p(t) S_p(t)                                       the part of the gradient of E(t) that passes through p at t
 
 This is the recursion that a program runs with blocks of one step, written out for every place and not for the stored
-ones alone (Williams & Zipser 1989, doi 10.1162/neco.1989.1.2.270, on the product graph). It is here to be looked at;
-nothing that trains depends on it.
+ones alone (Williams & Zipser 1989, doi 10.1162/neco.1989.1.2.270, on the product graph). Where influence is kept with
+loss, it is what is kept at the ends of blocks. It is here to be looked at; nothing that trains depends on it.
 """
 
 from __future__ import annotations
@@ -114,13 +114,14 @@ class Flow:
             b = (b[..., None, :] @ d)[..., 0, :] if d.ndim == 4 else b * d
         return pull(is_elementwise(edge, arc.factor), self.tape.weights.of(edge, arc.factor), b)
 
-    def of(self, name: str, traces: Traces, stored: Stored) -> Iterator[Moment]:
+    def of(self, name: str, traces: Traces, stored: Stored, after: Stored | None = None) -> Iterator[Moment]:
         """The steps of a parameter, in order.
 
         Args:
             name: the parameter.
             traces: what it keeps between blocks.
             stored: that, before this block.
+            after: that, after this block, where it is kept with loss: the losses of the last step read it.
         """
         product, words = self.plan.product, words_of(self.plan, name, traces)
         kind = influence_of(self.plan.network, self.plan.network.parameters[name])
@@ -150,6 +151,8 @@ class Flow:
                         carried[index] = parts[-1]
                 nothing = Influence(kind, words[place], self._nothing(name, words[place], place))
                 past[place, t] = nothing.plus(parts)
+                if after is not None and t == self.tape.steps - 1 and place in traces.places:
+                    past[place, t] = Influence(kind, traces.held_word(place), traces.held(place, 1, after))
             yield Moment(t, injected, carried, {place: past[place, t] for place in order})
             for place in order:
                 past.pop((place, t - depth), None)

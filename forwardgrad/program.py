@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -238,15 +239,15 @@ class Program:
         (6.3125, array([[12.625]]))
         """
         total, grads = 0.0, dict[str, Array]()
-        for _, _, step in self._passed("gradient", params, inputs, targets, mask, signals, block):
+        for step in map(itemgetter(-1), self._passed("gradient", params, inputs, targets, mask, signals, block)):
             total += step.loss
             grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
         return Result(total, grads)
 
     def _passed(
         self, what: str, params: Any, inputs: Any, targets: Any, mask: Any, signals: Any, block: Length
-    ) -> Iterator[tuple[State, Block, Step]]:
-        """The blocks of a sequence from the start state, weights frozen: the state before each, the block, its step."""
+    ) -> Iterator[tuple[State, State, Block, Step]]:
+        """The blocks of a sequence from the start state, weights frozen: states before and after, block, and step."""
         pieces = inputs
         if isinstance(inputs, Mapping):
             pieces = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
@@ -265,7 +266,7 @@ class Program:
                 fresh=state is None,
                 last=last,
             )
-            yield before, piece, step
+            yield before, after, piece, step
             state = after
         if state is None:
             raise DataError(f"{what}: the sequence is empty.")
@@ -308,14 +309,16 @@ class Program:
         >>> record.traces["x->y", "y", "all"]
         array([1.  , 1.5 , 1.75])
         """
-        chosen = tuple(self.plan.entries) if only is None else tuple(only)
+        if isinstance(only, str):
+            raise DataError(f"record: only is a collection of names, got {only!r}.", f"Write only=[{only!r}].")
+        chosen = tuple(self.plan.entries) if only is None else tuple(dict.fromkeys(only))
         for name in chosen:
             if name not in self.plan.entries:
                 raise DataError(f"record: {name!r} is no trained parameter.", did_you_mean(name, self.plan.entries))
         recorder = Recorder(self.plan, self._engine, self.losses, chosen, self.dtype, keep)
-        for before, piece, step in self._passed("record", params, inputs, targets, mask, signals, block):
+        for before, after, piece, step in self._passed("record", params, inputs, targets, mask, signals, block):
             weights = read_params(self.plan.parameters, params, self.dtype)
-            recorder.add(weights, before, piece, step.grads)
+            recorder.add(weights, before, after, piece, step.grads)
         return recorder.record()
 
     @property

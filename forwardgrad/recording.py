@@ -14,6 +14,7 @@ from forwardgrad.backends.tape import Tape
 from forwardgrad.blocks import Block
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key, value_key
+from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.flow import Flow, Moment
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
@@ -40,7 +41,7 @@ class Sizes:
     signal: Array | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """What flowed in a run: numbers per step, `(time,)` each.
 
@@ -93,32 +94,52 @@ class Record:
 
         Args:
             parameter: whose flow; by default all parameters' together, as roots of summed squares.
+
+        Raises:
+            DataError: if the parameter was not recorded.
         """
+        self._check(parameter)
         filtered = {(place.node, place.label) for place in self.plan.product.places if place.filtered is not None}
-        found: dict[str, Sizes] = {}
-        for node in self.plan.network.nodes:
-            keys = [key for key in self.traces if key[1] == node and _chosen(key[0], parameter)]
-            plain = [key for key in keys if key[1:] not in filtered]
-            if plain:
-                found[node] = Sizes(
-                    _together(self.steps, [self.traces[key] for key in plain]),
-                    _together(self.steps, [self.node_products[key[:2]] for key in dict.fromkeys(k[:2] for k in plain)]),
-                    _together(self.steps, [self.signals[at] for at in dict.fromkeys(key[1:] for key in plain)]),
-                )
-        return found
+        keys: dict[str, list[At]] = {}
+        for key in self.traces:
+            if parameter in (None, key[0]) and key[1:] not in filtered:
+                keys.setdefault(key[1], []).append(key)
+        return {
+            node: Sizes(
+                self._together(self.traces, keys[node]),
+                self._together(self.node_products, [key[:2] for key in keys[node]]),
+                self._together(self.signals, [key[1:] for key in keys[node]]),
+            )
+            for node in self.plan.network.nodes
+            if node in keys
+        }
+
+    def _check(self, parameter: str | None) -> None:
+        if parameter is not None and parameter not in self.gradients:
+            raise DataError(f"parameter {parameter!r} was not recorded.", did_you_mean(parameter, self.gradients))
+
+    def _together(self, rows: Mapping[Any, Array], keys: Sequence[Any]) -> Array:
+        """Root of the summed squares of rows, each once, step by step."""
+        return np.sqrt(sum((np.square(rows[key]) for key in dict.fromkeys(keys)), np.zeros(self.steps)))
+
+    def __repr__(self) -> str:
+        return f"Record({self.steps} steps, batch {self.batch}, parameters {', '.join(self.parameters)})"
 
     def edges(self, parameter: str | None = None) -> dict[str, Sizes]:
         """What flows over every edge that carries credit, all modes taken together; argument as for `nodes`."""
-        found: dict[str, Sizes] = {}
-        for edge in self.plan.network.edges:
-            keys = [key for key in self.edge_traces if key[1] == edge and _chosen(key[0], parameter)]
-            if keys:
-                whole = dict.fromkeys(key[:2] for key in keys)
-                found[edge] = Sizes(
-                    _together(self.steps, [self.edge_traces[key] for key in keys]),
-                    _together(self.steps, [self.whole_edge_products[key] for key in whole]),
-                )
-        return found
+        self._check(parameter)
+        keys: dict[str, list[Along]] = {}
+        for key in self.edge_traces:
+            if parameter in (None, key[0]):
+                keys.setdefault(key[1], []).append(key)
+        return {
+            edge: Sizes(
+                self._together(self.edge_traces, keys[edge]),
+                self._together(self.whole_edge_products, [key[:2] for key in keys[edge]]),
+            )
+            for edge in self.plan.network.edges
+            if edge in keys
+        }
 
 
 class Recorder:
@@ -176,21 +197,31 @@ class Recorder:
         }
         return Flow(self.plan, tape, seeds), total.tolist()
 
-    def moments(self, flow: Flow, state: Mapping[str, Array]) -> Iterator[tuple[str, Iterator[Moment]]]:
+    def moments(
+        self, flow: Flow, state: Mapping[str, Array], after: Mapping[str, Array]
+    ) -> Iterator[tuple[str, Iterator[Moment]]]:
         """The steps of each parameter in a block."""
         for name in self.parameters:
             traces = self.engine.traces[name]
-            stored = {part: state[influence_key(self.plan, name, part)] for part in traces.shapes()}
-            yield name, flow.of(name, traces, stored)
+            keys = {part: influence_key(self.plan, name, part) for part in traces.shapes()}
+            before = {part: state[key] for part, key in keys.items()}
+            then = {part: after[key] for part, key in keys.items()} if traces.lossy else None
+            yield name, flow.of(name, traces, before, then)
 
     def add(
-        self, params: Mapping[str, Array], state: Mapping[str, Array], piece: Block, grads: Mapping[str, Array]
+        self,
+        params: Mapping[str, Array],
+        state: Mapping[str, Array],
+        after: Mapping[str, Array],
+        piece: Block,
+        grads: Mapping[str, Array],
     ) -> None:
         """Collect a block.
 
         Args:
             params: the parameters.
             state: what came before the block.
+            after: what came after it; read where influence is kept with loss.
             piece: the block.
             grads: its gradient.
         """
@@ -201,7 +232,7 @@ class Recorder:
             sizes = np.sqrt(np.square(flow.signals[index]).sum(axis=(1, 2)) * piece.batch)
             for t, size in enumerate(sizes):
                 self._put("signals", (place.node, place.label), t, size)
-        for name, moments in self.moments(flow, state):
+        for name, moments in self.moments(flow, state, after):
             for moment in moments:
                 self._moment(name, flow, moment)
         self._loss += losses
@@ -269,15 +300,6 @@ class Recorder:
             batch=self.batch,
             plan=self.plan,
         )
-
-
-def _chosen(name: str, parameter: str | None) -> bool:
-    return parameter is None or name == parameter
-
-
-def _together(steps: int, rows: Sequence[Array]) -> Array:
-    """Root of the summed squares, step by step."""
-    return np.sqrt(sum((np.square(row) for row in rows), np.zeros(steps)))
 
 
 def _norm(array: Array) -> float:

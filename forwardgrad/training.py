@@ -17,8 +17,17 @@ import numpy as np
 
 from forwardgrad import data, render
 from forwardgrad.atomic import write_bytes
+from forwardgrad.compiling import compile
 from forwardgrad.data import OneStep
-from forwardgrad.errors import DataError, FileError, GraphError, MissingExtraError, RenderError
+from forwardgrad.errors import (
+    DataError,
+    FileError,
+    ForwardgradError,
+    GraphError,
+    MemoryBudgetError,
+    MissingExtraError,
+    RenderError,
+)
 from forwardgrad.graph.schema import is_whole
 from forwardgrad.learner import Learner, Update
 from forwardgrad.optimizers import Adam, clip_by_norm
@@ -267,21 +276,26 @@ def write(
     if page:
         try:
             written.append(_page(task, trained, found).write(folder / "report.html").name)
-        except RenderError as error:
-            missing.append(_one_line(error))
+        except ForwardgradError as error:
+            missing.append(f"no page: {_one_line(error)}")
     return written, missing
 
 
 def _page(task: OneStep, trained: Trained, found: dict[str, Any]) -> render.Page:
     program = trained.learner.program
     source, output = ends(program)
-    exact = [] if str(found.get("rule")) == "rtrl" else ["rtrl"]
+    exact = compile(program.graph, dict(program.losses), "rtrl", dtype=program.dtype, dead="ignore")
+    try:
+        exact.fits(1, found["settings"]["block"])
+    except MemoryBudgetError:
+        exact = program
     return render.report(
         program,
         trained.learner.params,
         {source: task.test_inputs[:SHOWN]},
         {output: task.test_targets[:SHOWN]},
-        rules=exact,
+        rules=[] if exact is program else ["rtrl"],
+        audit=exact is not program,
         block=found["settings"]["block"],
         title=f"{found.get('graph', 'graph')} after training on {task.series.name}",
     )

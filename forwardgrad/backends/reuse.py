@@ -6,6 +6,7 @@ in the pool is free again as soon as no array refers to it, whoever held it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from math import prod
@@ -52,12 +53,20 @@ class Pool:
         size = prod(shape) * np.dtype(dtype).itemsize
         if not self.least <= size <= self.most:
             return np.empty(shape, dtype)
-        with self._lock:
+        if not self._lock.acquire(blocking=False):  # another thread; or this one, in a signal handler
+            return np.empty(shape, dtype)
+        try:
             unused = [place for place in range(len(self._held)) if self._holders(place) == self._unused]
             fitting = next((place for place in unused if self._held[place].nbytes == size), None)
             if fitting is None:
                 fitting = self._added(size, unused)
             return np.empty(shape, dtype) if fitting is None else self._held[fitting].view(dtype).reshape(shape)
+        finally:
+            self._lock.release()
+
+    def forget(self) -> None:
+        """Hold nothing, and be free, whatever went on."""
+        self._held, self._lock = [], Lock()
 
     def _added(self, size: int, unused: list[int]) -> int | None:
         """The place of new memory; what is unused gives way to it."""
@@ -76,7 +85,11 @@ def _counts_references() -> bool:
     return sys.implementation.name == "cpython" and locked()
 
 
-empty: Callable[[tuple[int, ...], Any], Array] = Pool().empty if _counts_references() else np.empty
+_POOL = Pool()
+if hasattr(os, "register_at_fork"):  # a child has no thread that would release the lock
+    os.register_at_fork(after_in_child=_POOL.forget)
+
+empty: Callable[[tuple[int, ...], Any], Array] = _POOL.empty if _counts_references() else np.empty
 """An array of any contents, from the pool of this process if it is large."""
 
 np.empty(2**25 - 2**16, np.uint8)  # glibc then also keeps the memory of arrays up to that size, the most it adapts to

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import graphviz
@@ -50,9 +50,10 @@ def credit(program: Program, parameter: str, *, title: str | None = None, cap: i
     """
     found = fates(program, parameter)
     derived = program.rules[parameter]
-    title = title if title is not None else f"{parameter} under {derived.rule}: {derived.verdict}"
+    if title is None:
+        title = f"{parameter} under {derived.rule}: {derived.verdict}; stores {derived.bytes:,} B per sample"
     network = program.network
-    large = collapsed.layered(network, title, cap, _bundled(found), _notes(found))
+    large = collapsed.layered(network, title, cap, _bundled(found), _notes(found), _grouped(program, found))
     if large is not None:
         return large
     scene = Scene(network, title, _notes(found))
@@ -74,16 +75,15 @@ def _notes(found: Fates) -> list[str]:
         "orange: where the parameter enters",
         "green: carries its credit" if KEPT in met else "",
         "red, dashed: cut" if met & {CUT_BY_RULE, CUT_BY_CREDIT} else "",
-        "dotted: comes to no loss" if DEAD in met else "",
+        "dotted: leads to no loss" if DEAD in met else "",
+        "two lines: a learning signal",
         "grey: not on its way",
     ]
 
 
 def _on_node(program: Program, found: Fates, node: Node) -> str:
-    about = [f"{node.op.name} · {node.size}"]
-    if node.name in program.losses:
-        about.append(f"loss {program.losses[node.name].name}")
-    if _enters(found, node):
+    about = [f"{node.op.name} · {node.size}", *_signals(program, found, node.name)]
+    if found.enters(node.name):
         about.append("the parameter enters here")
     modes = [mode for at, mode in found.reached if at == node.name]
     if modes:
@@ -91,14 +91,19 @@ def _on_node(program: Program, found: Fates, node: Node) -> str:
     return lines(node.name, *about, *_stored(program, found.parameter, node.name))
 
 
-def _enters(found: Fates, node: Node) -> bool:
-    """Whether the parameter is the bias of a node."""
-    return any(place[0] == node.name and edge is None for place, edge in found.entries)
+def _signals(program: Program, found: Fates, node: str) -> list[str]:
+    """Which learning signal enters at a node; a loss that this rule makes no use of is no signal."""
+    kinds = {kind for (at, _), kind in found.seeds.items() if at == node}
+    return [
+        *([f"loss {program.losses[node].name}"] if "loss" in kinds else []),
+        *(["signal given"] if "given" in kinds else []),
+    ]
 
 
 def _stored(program: Program, parameter: str, node: str) -> list[str]:
     """Layout, shape and price of what is stored on a node, per sample."""
     derived, texts = program.rules[parameter], list[str]()
+    lossy = "" if derived.rule.layout == "lossless" else derived.rule.layout
     for place in program.plan.entries[parameter]:
         at = program.plan.product.places[place]
         if at.node == node:
@@ -106,19 +111,21 @@ def _stored(program: Program, parameter: str, node: str) -> list[str]:
             shape, lags = derived.shapes[key], derived.lags[key]
             price = prod(shape) * lags * program.dtype.itemsize
             times = f" × {lags} lags" if lags > 1 else ""
-            texts.append(f"stores {derived.layouts[key]} {'×'.join(map(str, shape)) or '1'}{times}: {price:,} B")
+            word = lossy or derived.layouts[key]
+            texts.append(f"stores {word} {'×'.join(map(str, shape)) or '1'}{times}: {price:,} B")
     return texts
 
 
 def _look(program: Program, found: Fates, node: Node) -> dict[str, str | None]:
     reached = any(at == node.name for at, _ in found.reached)
-    color = ENTRY if _enters(found, node) else CARRIES if reached else style.FIXED
+    seeded = any(at == node.name for at, _ in found.seeds)
+    color = ENTRY if found.enters(node.name) else CARRIES if reached else style.FIXED
     return {
         "color": color,
-        "fontcolor": style.INK if reached or node.name in program.losses else style.FIXED,
+        "fontcolor": style.INK if reached or seeded else style.FIXED,
         "fillcolor": style.STATE_GROUND if _holds(program, found, node) else None,
         "penwidth": "2" if reached else None,
-        "peripheries": "2" if node.name in program.losses else None,
+        "peripheries": "2" if seeded else None,
     }
 
 
@@ -142,7 +149,11 @@ def _drawn(program: Program, found: Fates, edge: Edge) -> list[tuple[str, dict[s
 
 
 def _transitions(arcs: Sequence[Arc]) -> list[str]:
-    texts = [arc.source if arc.target in (None, arc.source) else f"{arc.source} → {arc.target}" for arc in arcs]
+    texts = [
+        (arc.source if arc.target in (None, arc.source) else f"{arc.source} → {arc.target}")
+        + (f" ({arc.part})" if arc.part else "")
+        for arc in arcs
+    ]
     more = len(texts) - TRANSITIONS
     return [*texts[:TRANSITIONS], *([f"and {more} more"] if more > 0 else [])]
 
@@ -177,3 +188,20 @@ def _bundled(found: Fates) -> collapsed.Look:
         return [", ".join(text)], _pen(ENTRY, "bold") if entered else pen
 
     return look
+
+
+def _grouped(program: Program, found: Fates) -> Callable[[Sequence[str]], Sequence[str]]:
+    """What is said of a layer: what happens inside of it, where no edge is drawn."""
+
+    def about(names: Sequence[str]) -> list[str]:
+        inside = [
+            edge.name
+            for edge in program.network.edges.values()
+            if not edge.delay and edge.source in names and edge.target in names
+        ]
+        entered = any(found.enters(name) for name in names) or any(name in inside for _, name in found.entries)
+        cut = sum(found.cuts(name) for name in inside)
+        signals = list(dict.fromkeys(signal for name in names for signal in _signals(program, found, name)))
+        return [*(["the parameter enters here"] if entered else []), *([f"{cut} cut inside"] if cut else []), *signals]
+
+    return about

@@ -6,24 +6,25 @@ const SVG = "http://www.w3.org/2000/svg";
 const choice = { rule: 0, beside: -1, parameter: 0, measure: "trace", t: 0 };
 const last = data.steps.length - 1;
 
-function numbers(series) {  // little-endian float32, or 16 bits of a scale
+function numbers(series) {  // little-endian float32 or 16 bits, times a scale
   if (!series) return null;
   if (series.values) return series.values;
   const bytes = Uint8Array.from(atob(series.bytes), c => c.charCodeAt(0)), view = new DataView(bytes.buffer);
-  const wide = series.scale === null, size = wide ? 4 : 2;
+  const size = series.wide ? 4 : 2;
   series.values = Float64Array.from({ length: bytes.length / size }, (_, i) =>
-    wide ? view.getFloat32(4 * i, true) : view.getUint16(2 * i, true) * series.scale);
+    series.scale * (series.wide ? view.getFloat32(4 * i, true) : view.getUint16(2 * i, true)));
   return series.values;
 }
-const short = x => x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4 ? String(Number(x.toPrecision(3))) : x.toExponential(2);
-const largest = arrays => arrays.reduce((most, a) => a ? a.reduce((m, x) => Math.max(m, x), most) : most, 0);
+const short = x => !Number.isFinite(x) ? (Number.isNaN(x) ? "not a number" : "infinite") : x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4 ? String(Number(x.toPrecision(3))) : x.toExponential(2);
+const largest = arrays => arrays.reduce((most, a) => a ? a.reduce((m, x) => Number.isFinite(x) ? Math.max(m, x) : m, most) : most, 0);
+const part = (x, most, of) => Number.isFinite(x) && most > 0 ? of * Math.sqrt(x / most) : x > 0 ? of : 0;  // of the largest, by roots
 const sizes = (rule, kind, index) => {
   const found = data.rules[rule].parameters[choice.parameter];
   const row = found && found[kind][index];
   return row ? numbers(row[choice.measure] || (kind === "edges" ? null : undefined)) : null;
 };
 const shown = () => choice.beside < 0 ? [choice.rule] : [choice.rule, choice.beside];
-const differ = (a, b) => a !== null && b !== null && Math.abs(a - b) > 0.01 * Math.max(Math.abs(a), Math.abs(b), 1e-12) || (a === null) !== (b === null);
+const differ = (a, b) => Number.isNaN(a) !== Number.isNaN(b) || a !== null && b !== null && Math.abs(a - b) > 0.01 * Math.max(Math.abs(a), Math.abs(b), 1e-12) || (a === null) !== (b === null);
 
 function make(name, attributes = {}, text = "", space = null) {
   const element = space ? document.createElementNS(space, name) : document.createElement(name);
@@ -72,20 +73,22 @@ function paintPictures() {
   for (const { rule, caption, picture, nodes, edges, labels } of pictures) {
     const other = shown().find(r => r !== rule);
     const ofNodes = nodes.map((_, i) => sizes(rule, "nodes", i)), ofEdges = edges.map((_, i) => sizes(rule, "edges", i));
-    const mostNodes = largest(ofNodes), mostEdges = largest(ofEdges);
+    const mostNodes = largest(ofNodes), mostEdges = largest(ofEdges), found = data.rules[rule].parameters[choice.parameter];
     nodes.forEach((element, i) => {
       const own = ofNodes[i], there = other === undefined ? null : sizes(other, "nodes", i);
       const different = other !== undefined && differ(own && own[t], there && there[t]);
       element.classList.toggle("carries", own !== null);
       element.classList.toggle("differs", different);
-      if (own) element.style.setProperty("--level", mostNodes > 0 ? (0.6 * Math.sqrt(own[t] / mostNodes)).toFixed(3) : "0");
-      labels[i].textContent = own ? (different ? "≠ " : "") + short(own[t]) : different ? "≠ none" : "";
+      if (own) element.style.setProperty("--level", part(own[t], mostNodes, 0.6).toFixed(3));
+      const mark = data.biased[choice.parameter] === i ? "▸ " : "";
+      labels[i].textContent = mark + (own ? (different ? "≠ " : "") + short(own[t]) : different ? "≠ none" : "");
     });
     edges.forEach((element, i) => {
-      const own = ofEdges[i], kept = Boolean((data.rules[rule].parameters[choice.parameter] || { edges: {} }).edges[i]);
+      const own = ofEdges[i], kept = Boolean(found && found.edges[i]);
       element.classList.toggle("carries", kept);
-      element.classList.toggle("enters", !kept && data.entries[choice.parameter].includes(i));
-      element.style.setProperty("--width", own && mostEdges > 0 ? (0.8 + 5 * Math.sqrt(own[t] / mostEdges)).toFixed(2) : "1");
+      element.classList.toggle("enters", data.entries[choice.parameter].includes(i));
+      element.classList.toggle("cut", Boolean(found) && found.cuts.includes(i));
+      element.style.setProperty("--width", own ? (0.8 + part(own[t], mostEdges, 5)).toFixed(2) : "1");
     });
     const about = data.rules[rule].parameters[choice.parameter];
     caption.querySelector("span").textContent = about ? ` — ${about.verdict}` : " — leaves this parameter untrained";
@@ -94,33 +97,35 @@ function paintPictures() {
 }
 
 function paintTable() {
-  const t = choice.t, rules = shown(), head = make("tr"), body = make("tbody"), parts = ["trace", "signal", "product"];
+  const t = choice.t, rules = shown(), names = rules.map((rule, i) => data.rules[rule].name.length > 24 ? "AB"[i] : data.rules[rule].name), head = make("tr"), body = make("tbody"), parts = ["trace", "signal", "product"];
   head.append(make("th", { scope: "col" }, "node or edge"));
-  for (const rule of rules) for (const part of parts) head.append(make("th", { scope: "col" }, `${rules.length > 1 ? data.rules[rule].name + ": " : ""}${part === "product" ? "gradient" : part}`));
+  for (const name of names) for (const part of parts) head.append(make("th", { scope: "col" }, `${rules.length > 1 ? name + ": " : ""}${part === "product" ? "gradient" : part}`));
   for (const kind of ["nodes", "edges"]) data[kind].forEach((name, i) => {
     const found = rules.map(rule => { const p = data.rules[rule].parameters[choice.parameter]; return p && p[kind][i]; });
     if (!found.some(Boolean)) return;
     const row = make("tr"), values = found.map(f => parts.map(part => f && f[part] ? numbers(f[part])[t] : null));
-    row.append(make("th", { scope: "row" }, name));
+    row.append(make("th", { scope: "row", title: name }, name));
     if (rules.length > 1 && values[0].some((value, j) => differ(value, values[1][j]))) row.classList.add("differs");
     for (const value of values.flat()) row.append(make("td", {}, value === null ? "–" : short(value)));
     body.append(row);
   });
   const headed = make("thead");
   headed.append(head);
-  at("numbers").replaceChildren(make("caption", {}, `${data.parameters[choice.parameter]}, step ${data.steps[t]}: loss ${short(numbers(data.loss)[t])}`), headed, body);
+  at("numbers").replaceChildren(make("caption", {}, `${data.parameters[choice.parameter]}, step ${data.steps[t]}: loss ${short(numbers(data.loss)[t])}` + rules.map((rule, i) => names[i].length === 1 && data.rules[rule].name.length > 1 ? `; ${names[i]} is ${data.rules[rule].name}` : "").join("")), headed, body);
 }
 
 // Small plots over time: one a node, and of the whole gradient.
 let cursors = [];
 function plot(title, series) {
   const figure = make("figure"), most = largest(series), width = Math.max(last, 1);
-  const low = Math.min(0, ...series.filter(Boolean).map(a => a.reduce((m, x) => Math.min(m, x), 0))), high = most > low ? most : low + 1;
+  const low = -largest(series.map(a => a && a.map(x => -x))), high = most > low ? most : low + 1;
   const svg = make("svg", { viewBox: `0 0 ${width} 100`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: at most ${short(most)}` }, "", SVG);
   series.forEach((array, place) => {
     if (!array) return;
-    const points = Array.from(array, (x, i) => `${i},${(98 - 96 * (x - low) / (high - low)).toFixed(2)}`).join(" ");
-    svg.append(make("polyline", { class: place ? "second" : "first", points }, "", SVG));
+    const points = Array.from(array, (x, i) => Number.isFinite(x) ? `${i},${(98 - 96 * (x - low) / (high - low)).toFixed(2)}` : "");
+    for (const run of points.join(" ").split(/ {2,}/)) {  // what is no number is a gap
+      if (run.trim()) svg.append(make("polyline", { class: place ? "second" : "first", points: run.trim() }, "", SVG));
+    }
   });
   const cursor = make("line", { class: "cursor", y1: 0, y2: 100 }, "", SVG);
   cursors.push(cursor);
@@ -154,8 +159,8 @@ function drawPlots() {
 function paint() {
   const t = choice.t;
   at("step").value = t;
-  at("step").setAttribute("aria-valuetext", `step ${data.steps[t]} of ${data.total}`);
-  at("now").textContent = `${data.steps[t]} of ${data.total}`;
+  at("step").setAttribute("aria-valuetext", `step ${data.steps[t]}, the last is ${data.total - 1}`);
+  at("now").textContent = `${data.steps[t]} of 0–${data.total - 1}`;
   for (const cursor of cursors) { cursor.setAttribute("x1", t); cursor.setAttribute("x2", t); }
   paintPictures();
   paintTable();
@@ -180,9 +185,9 @@ function choose(change, written = true) {
   if (!written) return;
   const words = new URLSearchParams({ t: data.steps[choice.t], rule: data.rules[choice.rule].name, param: data.parameters[choice.parameter], size: choice.measure });
   if (choice.beside >= 0) words.set("beside", data.rules[choice.beside].name);
-  history.replaceState(null, "", "#" + words);
+  try { history.replaceState(null, "", "#" + words); } catch { /* a page inside another has no address */ }
   clearTimeout(settled);
-  settled = setTimeout(() => { at("said").textContent = `Step ${data.steps[choice.t]} of ${data.total}`; }, 400);
+  settled = setTimeout(() => { at("said").textContent = `Step ${data.steps[choice.t]}`; }, 400);
 }
 
 function read() {
@@ -219,9 +224,11 @@ at("play").addEventListener("click", () => play(!playing));
 at("controls").addEventListener("submit", event => event.preventDefault());
 addEventListener("hashchange", () => choose(read(), false));
 addEventListener("keydown", event => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.tagName === "SELECT") return;
-  if (event.key === " " && event.target.tagName !== "BUTTON") { play(!playing); event.preventDefault(); return; }
-  const move = { ArrowLeft: -1, ArrowRight: 1, PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity }[event.key];
+  const where = event.target, slider = where === at("step");
+  if (event.ctrlKey || event.metaKey || event.altKey || where.tagName === "SELECT") return;
+  if (event.key === "p" || (event.key === " " && slider)) { play(!playing); event.preventDefault(); return; }
+  if (!slider && where !== document.body && where !== at("play")) return;  // what can be scrolled is scrolled
+  const move = { ArrowLeft: -1, ArrowRight: 1, ...(slider ? { PageUp: 10, PageDown: -10, Home: -Infinity, End: Infinity } : {}) }[event.key];
   if (move === undefined) return;
   choose({ t: choice.t + move });
   event.preventDefault();

@@ -28,12 +28,17 @@ from forwardgrad.recording import Record, Sizes
 from forwardgrad.render import engines
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.declared import graph as declared
+from forwardgrad.render.fates import fates
+from forwardgrad.render.text import shorten
 
 MOST = 400_000
 """Numbers that a page holds as they are; more are rounded to 16 bits, beyond four times that steps are left out."""
 
 STEPS = 2000
 """Steps that a page shows at the most."""
+
+LONGEST = 200
+"""Characters of a name, and of what is said of a parameter, that stand on a page."""
 
 KEPT = 5e7
 """Numbers of the gradients of single steps that are kept, to compare rules by them; beyond, that is left out."""
@@ -109,32 +114,58 @@ def report(
             f"too large for a report: {len(network.nodes)} nodes; the limit is {CAP}.",
             "Draw it with one node per layer: render.graph, or render.credit for one parameter.",
         )
+    if not isinstance(inputs, Mapping) or not isinstance(targets, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError("report: inputs and targets are arrays by node.", "To look at a stream, give a piece of it.")
+    if isinstance(only, str):
+        raise DataError(f"report: only is a collection of names, got {only!r}.", f"Write only=[{only!r}].")
     picture = _picture(program, timeout)
     title = str(title or program.graph.graph.get("title") or "forwardgrad")
-    programs = {_name(program.chosen): program}
-    for rule in rules:
-        other = compile(program.graph, dict(program.losses), rule, dtype=program.dtype, dead="ignore")
-        if all(other.chosen != each.chosen for each in programs.values()):
-            programs[_name(other.chosen)] = other
-    wanted = None if only is None else list(only)
-    for name in wanted or ():
+    programs = _programs(program, rules)
+    wanted = list(dict.fromkeys(only if only is not None else (n for each in programs.values() for n in each.rules)))
+    for name in wanted:
         if all(name not in each.rules for each in programs.values()):
             raise DataError(f"report: {name!r} is no trained parameter.", did_you_mean(name, program.rules))
-    length = len(next(iter(targets.values()), ()))
-    numbers = sum(int(np.prod(p.shape)) for name, p in network.parameters.items() if wanted is None or name in wanted)
+    numbers = sum(int(np.prod(network.parameters[name].shape)) for name in wanted)
+    length = max((np.shape(array)[0] for array in targets.values() if np.ndim(array)), default=0)
     keep = len(programs) > 1 and numbers * length * len(programs) <= KEPT
     records: dict[str, Record] = {}
     for name, each in programs.items():
-        chosen = wanted if wanted is None else [parameter for parameter in wanted if parameter in each.rules]
-        records[name] = each.record(params, inputs, targets, block, mask, signals, chosen, keep)
+        chosen = [parameter for parameter in wanted if parameter in each.rules]
+        given = {node: (signals or {})[node] for node in each.signalled if node in (signals or {})}
+        own = _params(program, each, params)
+        records[name] = each.record(own, inputs, targets, block, mask, given or None, chosen, keep)
         progress(1)
     found = None
     if audit:
+        weights = {name: params[name] for name in network.parameters if name in params}
         found = held_against_the_exact(
-            program.graph, params, inputs, targets, dict(program.losses), _rules(programs), mask, signals=signals
+            program.graph, weights, inputs, targets, dict(program.losses), _rules(programs), mask, signals=signals
         )
     text = _page(title, programs, records, found, picture)
     return Page(text, records, found)
+
+
+def _programs(program: Program, rules: Sequence[Any]) -> dict[str, Program]:
+    """The programs that are shown, by the names of their rules; equal rules once, equal names numbered."""
+    programs = {_name(program.chosen): program}
+    for rule in rules:
+        other = compile(program.graph, dict(program.losses), rule, dtype=program.dtype, dead="ignore")
+        if any(other.chosen == each.chosen for each in programs.values()):
+            continue
+        name, number = _name(other.chosen), 2
+        while name in programs:
+            name, number = f"{_name(other.chosen)} ({number})", number + 1
+        programs[name] = other
+    return programs
+
+
+def _params(first: Program, other: Program, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of another rule: its matrices of adaptive feedback are drawn, those of the first are left out."""
+    if other is first:
+        return params
+    drawn = other.init(0) if other.plan.followers else {}
+    common = {name: array for name, array in params.items() if name not in first.plan.followers}
+    return {**common, **{name: params.get(name, drawn[name]) for name in other.plan.followers}}
 
 
 def _name(rules: Mapping[str, Any]) -> str:
@@ -175,14 +206,15 @@ def _page(
     rows = sum(_rows(flow) for each in flows.values() for flow in each.values())
     steps = _steps(first.steps, rows)
     exact = rows * len(steps) <= MOST
-    packed, edges = _Packer(steps, exact), list(network.edges)
+    packed, nodes, edges = _Packer(steps, exact), list(network.nodes), list(network.edges)
     data = {
         "steps": steps.tolist(),
         "total": first.steps,
-        "nodes": [_seen(name) for name in network.nodes],
+        "nodes": [_seen(name) for name in nodes],
         "edges": [_seen(name) for name in edges],
         "parameters": [_seen(name) for name in parameters],
         "entries": [[edges.index(edge) for edge in network.parameters[name].edges] for name in parameters],
+        "biased": [nodes.index(n) if (n := network.parameters[name].node) else -1 for name in parameters],
         "loss": packed(first.loss),
         "rules": [
             {
@@ -198,7 +230,7 @@ def _page(
         ],
     }
     thinned = [f"{first.steps:,} steps were run, {len(steps):,} are shown."]
-    thinned.append("Numbers are single precision." if exact else "Numbers are rounded to 1/65,535 of a row's largest.")
+    thinned.append("Numbers have seven digits." if exact else "Numbers are rounded to 1/65,535 of a row's largest.")
     about = (
         f"{len(network.nodes)} nodes, {len(network.edges)} edges, batch {first.batch}, {first.steps:,} steps; rules: "
         + ", ".join(records)
@@ -235,8 +267,8 @@ def _hash(text: str) -> str:
 
 
 def _seen(text: str) -> str:
-    """Text in which nothing is hidden."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """Text in which nothing is hidden, and of which nothing is too long to be read."""
+    return shorten("".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * LONGEST]), LONGEST)
 
 
 Flows = tuple[dict[str, Sizes], dict[str, Sizes]]
@@ -257,18 +289,22 @@ def _steps(total: int, rows: int) -> Array:
 
 
 class _Packer:
-    """Numbers over time as text: little-endian single precision, or 16 bits with a scale."""
+    """Numbers over time as text: little-endian single precision or 16 bits, times a scale."""
 
     def __init__(self, steps: Array, exact: bool) -> None:
         self.steps, self.exact = steps, exact
 
     def __call__(self, array: Array) -> dict[str, Any]:
         values = np.asarray(array, np.float64)[self.steps]
-        least = float(values.min(initial=0.0))
-        if self.exact or least < 0 or not np.isfinite(values).all():
-            return {"bytes": _encoded(values.astype("<f4")), "scale": None}
-        scale = float(values.max(initial=0.0)) / 65535
-        return {"bytes": _encoded(np.round(values / (scale or 1)).astype("<u2")), "scale": scale}
+        finite = np.isfinite(values)
+        scale = float(np.abs(values[finite]).max(initial=0.0)) or 1.0
+        if self.exact or not finite.all() or values.min(initial=0.0) < 0:
+            return {"bytes": _encoded((values / scale).astype("<f4")), "scale": scale, "wide": True}
+        return {
+            "bytes": _encoded(np.round(values / scale * 65535).astype("<u2")),
+            "scale": scale / 65535,
+            "wide": False,
+        }
 
 
 def _encoded(array: Array) -> str:
@@ -284,7 +320,7 @@ def _parameter(
     packed: _Packer,
     network: Network,
 ) -> dict[str, Any]:
-    derived, record = programs[rule].rules[name], records[rule]
+    derived, record, fated = programs[rule].rules[name], records[rule], fates(programs[rule], name)
 
     def rows(found: Mapping[str, Sizes], names: Iterable[str]) -> dict[int, Any]:
         return {
@@ -304,6 +340,7 @@ def _parameter(
     }
     return {
         "verdict": _seen(derived.verdict),
+        "cuts": [index for index, edge in enumerate(network.edges) if fated.cuts(edge) and edge not in flows[1]],
         "equation": derived.equation,
         "gradient": packed(record.gradients[name]),
         "nodes": rows(flows[0], network.nodes),
@@ -313,10 +350,10 @@ def _parameter(
 
 
 def _cosines(a: Array, b: Array) -> Array:
-    """Per step, the cosine of the angle between two gradients; 0 where one of them is zero."""
+    """Per step, the cosine of the angle between two gradients; no number where one of them is zero."""
     a, b = (array.reshape(len(array), -1) for array in (a, b))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), 0)
+    return np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), np.nan)
 
 
 def _audit_table(audit: Audit) -> str:
@@ -330,10 +367,11 @@ def _audit_table(audit: Audit) -> str:
     titles = ("parameter", "rule", "cosine", "norm ratio", "relative error", "error removed by re-admitting")
     head = "".join(f'<th scope="col">{title}</th>' for title in titles)
     blocks = ", ".join(f"{rule}: {block}" for rule, block in zip(audit.rules, audit.blocks, strict=True))
+    caption = f"{audit.steps} steps, batch {audit.batch}; steps per block: {html.escape(_seen(blocks))}"
     return (
         '<section aria-labelledby="audit-title">\n<h2 id="audit-title">Audit: held against the exact gradient</h2>\n'
-        f'<div class="scroll"><table>\n<caption>{audit.steps} steps, batch {audit.batch}; steps per block: '
-        f"{html.escape(_seen(blocks))}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
+        '<div class="scroll" tabindex="0" role="region" aria-labelledby="audit-title"><table>\n'
+        f"<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
         + "\n".join(rows)
         + "\n</tbody></table></div>\n</section>"
     )

@@ -28,7 +28,7 @@ def unrolled(
     The parameter is used at step t, the first column. Green arrows are the kept edges of all paths that lead on from
     there; a node that is reached in several modes stands there once for each. Red, dashed arrows are the edges at
     which the rule cuts paths. Nodes that no path comes to are small and grey. Nodes with two lines around them have a
-    loss: there credit arrives.
+    learning signal, the derivative of a loss or one that is given: there credit arrives.
 
     Args:
         program: a compiled program.
@@ -56,16 +56,19 @@ def unrolled(
         raise RenderError(f"unrolled: steps must be a whole number >= 1, got {steps!r}.")
     network = program.network
     found = fates(program, parameter)
-    cells = _cells(network, found, steps)
-    drawn = len(network.nodes) * steps + sum(len(modes) - 1 for modes in _modes(cells).values())
+    drawn = len(network.nodes) * steps
+    cells = _cells(network, found, steps if cap is None or drawn <= cap else 0)
+    drawn += sum(len(modes) - 1 for modes in _modes(cells).values())
     if cap is not None and drawn > cap:
         raise RenderError(
             f"too large to unroll: {len(network.nodes)} nodes over {steps} steps are {drawn} nodes to draw; "
             f"the limit is {cap}.",
             f"Draw fewer steps, or raise the limit (cap={drawn}) or drop it (None).",
         )
-    title = title if title is not None else f"{parameter}, used at step t, under {program.rules[parameter].rule}"
-    notes = ["orange: the use", "green: kept", "red, dashed: cut", "two lines: a loss"]
+    if title is None:
+        derived = program.rules[parameter]
+        title = f"{parameter}, used at step t, under {derived.rule}: {derived.verdict}"
+    notes = ["orange: the use", "green: kept", "red, dashed: cut", "two lines: a learning signal enters"]
     drawing = style.canvas(title, notes)
     drawing.attr("graph", ranksep="0.9")
     return _Picture(program, found, steps, cells, drawing).drawn()
@@ -121,8 +124,8 @@ class _Picture:
         for (step, node), modes in self.modes.items():
             for mode in modes:
                 self.leaving(step, node, mode)
-        for place, name in self.found.entries:
-            self.entry(place, name)
+        for number, (place, name) in enumerate(self.found.entries):
+            self.entry(number, place, name)
         return self.drawing
 
     def column(self, step: int) -> None:
@@ -141,7 +144,8 @@ class _Picture:
         self.drawing.subgraph(column)
 
     def look(self, step: int, node: str, mode: str | None) -> dict[str, str]:
-        loss = {"peripheries": "2"} if node in self.program.losses else {}
+        seeded = any(at == node and mode in (None, m) for at, m in self.found.seeds)
+        loss = {"peripheries": "2"} if seeded else {}
         shape = self.program.network.nodes[node].op.shape
         if mode is None:
             grey = {"color": "#c8ced5", "fontcolor": style.FIXED, "fontsize": "8", "height": "0.2", "width": "0.3"}
@@ -173,14 +177,15 @@ class _Picture:
                 style="solid" if kept else "dashed",
                 penwidth="2" if kept else "1.2",
                 tooltip=lines(edge.name, limit=400),
+                **({"label": lines(arc.part), "fontcolor": CARRIES if kept else CUTS} if arc.part else {}),
             )
 
-    def entry(self, place: Place, name: str | None) -> None:
+    def entry(self, number: int, place: Place, name: str | None) -> None:
         """The arrow by which the parameter enters at the first step."""
         node, mode = place
         if (0, node) not in self.modes:
             return
-        here = f"enters_{self.numbers[node]}"
+        here = f"enters_{number}"
         edge = self.program.network.edges.get(name or "")
         source = "bias" if edge is None else f"{edge.source}(t{f'-{edge.delay}' if edge.delay else ''})"
         self.drawing.node(here, label=lines(source), shape="plaintext", fontcolor=ENTRY, fontsize="9", id=here)

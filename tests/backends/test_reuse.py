@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -55,6 +56,26 @@ def test_it_holds_no_more_than_it_may() -> None:
     pool.empty((10_000,), np.float64)
     pool.empty((1,), np.float64)
     assert all(100 <= array.nbytes <= 4000 for array in pool._held)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_ever() -> None:
+    """If this fails, worker processes hang that were forked while a thread was computing."""
+    pool = reuse._POOL
+    with pool._lock:
+        child = os.fork()
+        if child == 0:  # pragma: no cover
+            os._exit(0 if pool._lock.acquire(blocking=False) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_busy_pool_is_passed_by() -> None:
+    """If this fails, a signal handler waits for a lock that its own thread holds."""
+    pool = Pool(most=4000, least=100)
+    with pool._lock:
+        assert pool.empty((100,), np.float64).shape == (100,)
+    assert pool._held == []
 
 
 def test_results_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

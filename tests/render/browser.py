@@ -129,10 +129,11 @@ class Browser:
             "PageUp": 33,
             "PageDown": 34,
             " ": 32,
+            "p": 80,
             "Tab": 9,
         }
         about = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": codes[key]}
-        text = {"text": " "} if key == " " else {}
+        text = {"text": key} if len(key) == 1 else {}
         self.ask("Input.dispatchKeyEvent", type="keyDown", **about, **text)
         self.ask("Input.dispatchKeyEvent", type="keyUp", **about)
 

@@ -265,6 +265,58 @@ def test_what_cannot_be_drawn_is_named() -> None:
         render.credit(found, "x->a1", cap=3)
 
 
+def test_every_entry_has_an_arrow_of_its_own() -> None:
+    """If this fails, a tied weight seems to enter several times from one place."""
+    graph = vanilla(param="w", delay=1)
+    graph.add_node("z", op="input", size=3)
+    graph.add_edge("z", "h", weight="dense", param="w", delay=2)
+    source = render.unrolled(program("rtrl", graph), "w", 2).source
+    assert {"h(t-1)", "z(t-2)"} <= set(re.findall(r'enters_\d \[label="([^"]*)"', source))
+
+
+def test_learning_signals_are_marked_where_they_enter() -> None:
+    """If this fails, a picture says that a loss teaches where a signal of the user's does."""
+    found = program({"h->y": "rtrl", "*": 'eprop; feedback={"h": "signal"}'}, vanilla())
+    source = render.credit(found, "x->h").source
+    assert "signal given" in source
+    assert "loss mse" not in source
+    two = {attributes(line)["tooltip"] for line in source.splitlines() if "peripheries" in line}
+    assert two == {"h"}
+
+
+def test_layers_say_what_happens_inside() -> None:
+    """If this fails, the picture of a large graph hides where a parameter enters or is cut."""
+    large = fg.compile(graphs.chain(12, layers=3), {"h11": "mse"}, "rtrl & cut(['h6->h7'])", dead="ignore")
+    assert "the parameter enters here" in render.credit(large, "h1->h2", cap=10).source
+    assert "1 cut inside" in render.credit(large, "h1->h2", cap=10).source
+
+
+def test_prices_on_pictures_add_up_for_lossy_layouts() -> None:
+    """If this fails, an estimate seems to cost less than it does."""
+    found = program({"h->h": "uoro", "*": "rtrl"}, vanilla())
+    source = render.credit(found, "h->h").source
+    assert f"stores {found.rules['h->h'].bytes} B per sample" in source
+    assert "stores uoro 3: 24 B" in source
+
+
+def test_parts_of_a_weight_are_told_apart() -> None:
+    """If this fails, two arrows of one edge say the same and mean different things."""
+    source = render.credit(program("eprop; autapses=implicit", vanilla()), "x->h").source
+    loops = [arrow for arrow in arrows(source) if arrow["tooltip"] == "h->h"]
+    assert [("(diagonal)" in a["label"], "(rest)" in a["label"]) for a in loops] == [(True, False), (False, True)]
+
+
+def test_what_cannot_be_unrolled_is_refused_at_once() -> None:
+    """If this fails, a slip of the finger fills the memory."""
+    with pytest.raises(RenderError, match="too large to unroll"):
+        render.unrolled(program(), "x->a1", 10**9)
+
+
+def test_truncation_stands_in_the_title() -> None:
+    """If this fails, truncated BPTT looks like the exact gradient."""
+    assert "exact" not in render.unrolled(program("tbptt", vanilla()), "x->h", 2).source.split("label=")[1][:120]
+
+
 def test_kept_fates_are_those_of_the_plan() -> None:
     """If this fails, pictures follow other paths than the program."""
     for rule in RULES:
