@@ -20,26 +20,11 @@ def flops(plan: Plan, name: str, numbers: Callable[[int], int]) -> int:
         name: the parameter.
         numbers: how many numbers are carried on a place, per lag.
     """
-    stored = plan.entries[name]
-    products = 0
+    stored = set(plan.entries[name])
+    held = {place: numbers(place) for place in stored}
+    products = 2 * sum(held.values())  # injected, and read off
     for target in stored:
-        products += 2 * numbers(target)  # injected, and read off
-        for source in _one_step_before(plan, target):
-            if source in stored:
-                seeds = plan.size(target) if plan.words[target][source] is Structure.FULL else 1
-                products += seeds * numbers(source)
+        for source in plan.one_step_before[target] & stored:
+            seeds = plan.size(target) if plan.words[target][source] is Structure.FULL else 1
+            products += seeds * held[source]
     return 2 * products
-
-
-def _one_step_before(plan: Plan, target: int) -> set[int]:
-    """The places from which one delayed arc and then instantaneous ones lead to a place."""
-    entering = plan.product.entering
-    found, queue, before = {target}, [target], set[int]()
-    while queue:
-        for arc in entering[queue.pop()]:
-            if arc.delay:
-                before.add(arc.source)
-            elif arc.source not in found:
-                found.add(arc.source)
-                queue.append(arc.source)
-    return before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 from forwardgrad.compiler.decisions import Decision, Kind
@@ -73,6 +74,23 @@ class Plan:
     def stored(self) -> tuple[int, ...]:
         """The places at which some parameter's influence is stored, in increasing order."""
         return tuple(sorted(self.words))
+
+    @cached_property
+    def one_step_before(self) -> Mapping[int, frozenset[int]]:
+        """Per stored place, the places from which one delayed arc and then instantaneous ones lead to it."""
+        return {target: self._before(target) for target in self.stored}
+
+    def _before(self, target: int) -> frozenset[int]:
+        entering = self.product.entering
+        found, queue, before = {target}, [target], set[int]()
+        while queue:
+            for arc in entering[queue.pop()]:
+                if arc.delay:
+                    before.add(arc.source)
+                elif arc.source not in found:
+                    found.add(arc.source)
+                    queue.append(arc.source)
+        return frozenset(before)
 
     def size(self, place: int) -> int:
         """Number of units of a place's node."""

@@ -120,16 +120,29 @@ class Influences:
         self.lines = Lines()
         self.shared = False
         """Whether the function being written serves several targets."""
+        self._groups: dict[int, list[tuple[str, ...]]] = {}
+        self._kinds = {name: self._kind(name) for name in self.names}
+        self._sites: dict[str, list[Injection]] = {name: [] for name in self.names}
+        for injection in self.plan.product.injections:
+            if injection.parameter in self._sites:
+                self._sites[injection.parameter].append(injection)
+        self._stored: dict[int, list[str]] = {}
+        for name in self.names:
+            for place in self.plan.entries[name]:
+                self._stored.setdefault(place, []).append(name)
 
     def kind(self, name: str) -> Kind:
         """How a parameter is handled."""
+        return self._kinds[name]
+
+    def _kind(self, name: str) -> Kind:
         parameter = self.plan.network.parameters[name]
         if parameter.pattern is None:
             return Kind(parameter.kind)
         return Kind(parameter.kind, *self.build.pattern(self.plan.network.edges[parameter.edges[0]]))
 
     def sites(self, name: str) -> list[Injection]:
-        return [injection for injection in self.plan.product.injections if injection.parameter == name]
+        return self._sites[name]
 
     def x(self, edge: Edge) -> str:
         return self.build.value(edge.source, edge.delay).all()
@@ -230,7 +243,7 @@ class Influences:
 
     def stored_on(self, place: int) -> list[str]:
         """The parameters whose influence on a place is stored."""
-        return [name for name in self.names if place in self.plan.entries[name]]
+        return self._stored.get(place, [])
 
     def advance(self, target: int, out: Swept, late: bool, shared: bool) -> list[str]:
         """The lines that make the influence on a place after the block, `made`.
@@ -262,6 +275,17 @@ class Influences:
                 for p in self._sources(name, target, out)
             )
         ]
+
+    def _alike(self, place: int) -> list[tuple[str, ...]]:
+        """The parameters stored on a place, those together that are of one kind and layout there."""
+        if place not in self._groups:
+            groups: dict[object, list[str]] = {}
+            for name in self.stored_on(place):
+                layout = self.plan.layouts[name, place]
+                if layout is not Structure.ZERO:
+                    groups.setdefault((self.kind(name), layout), []).append(name)
+            self._groups[place] = [tuple(group) for group in groups.values()]
+        return self._groups[place]
 
     def _sources(self, name: str, target: int, out: Swept) -> list[int]:
         return [p for p in self.plan.entries[name] if p in self.plan.words[target] and p in out.past]
@@ -358,13 +382,18 @@ class Influences:
 
     def _crowded(self, target: int, out: Swept, end: str, at: str) -> None:
         """`_carried` where parameters come to the target from many different sets of places: source by source."""
-        found: dict[_Through, dict[int, list[str]]] = {}
+        laid: dict[Structure, set[str]] = {}
         for name in self.stored_on(target):
-            for source in self._sources(name, target, out):
-                if self.plan.layouts[name, source] is not Structure.ZERO:
-                    most = out.windows[source][1] if source in out.windows else None
-                    through = self._through(name, target, source, most)
-                    found.setdefault(through, {}).setdefault(source, []).append(name)
+            laid.setdefault(self.plan.layouts[name, target], set()).add(name)
+        found: dict[_Through, dict[int, tuple[str, ...]]] = {}
+        for source in [place for place in self.plan.stored if place in self.plan.words[target] and place in out.past]:
+            most = out.windows[source][1] if source in out.windows else None
+            for group in self._alike(source):
+                for names in laid.values():
+                    chosen = group if names.issuperset(group) else tuple(name for name in group if name in names)
+                    if chosen:
+                        through = self._through(chosen[0], target, source, most)
+                        found.setdefault(through, {})[source] = chosen
         if not self.shared:
             self.lines.add(f"own = KEYS[{self.build.place(target)!r}]")
         for through, sources in found.items():
