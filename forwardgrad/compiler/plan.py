@@ -62,7 +62,7 @@ class Plan:
     dead: tuple[str, ...]
     decisions: tuple[Decision, ...]
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, Parameter]:
         """All parameters: those of the graph, and matrices of adaptive feedback."""
         extra: dict[str, Parameter] = {}

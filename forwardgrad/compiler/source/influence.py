@@ -268,7 +268,8 @@ class Influences:
         return [
             name
             for name in self.stored_on(target)
-            if any(
+            if self.kind(name).word == "dense"
+            and any(
                 self.kind(name).in_cache(
                     self.plan.words[target][p], self.plan.layouts[name, p], self.plan.layouts[name, target]
                 )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 RESERVED = frozenset(
     {"np", "t", "dtype", "steps", "batch", "end", "size", "tape", "state", "params", "inputs", "losses", "signals"}
@@ -134,6 +135,7 @@ INTO = ("tanh", "exp", "maximum", "logaddexp", "sin", "square", "multiply", "add
 """Functions of NumPy that can write their result into an array."""
 
 
+@lru_cache(2**16)  # sweeps from many places hold the same statements
 def put(target: str, text: str) -> str:
     """The statement that computes an expression right into an array, or a part of one, without an array in between."""
     tree = ast.parse(text, mode="eval").body
