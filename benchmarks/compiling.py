@@ -1,4 +1,4 @@
-"""How long does compiling take? For every shipped graph, and for graphs of 200 nodes: a stack, a ring, a tangle."""
+"""How long does compiling take? For every shipped graph, and for graphs of 200 nodes: stacks, a ring, a tangle."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def stack(layers: int = 22) -> nx.MultiDiGraph:
     return graph
 
 
+def deep(layers: int = 198) -> nx.MultiDiGraph:
+    """Layers of units that each read their own past and the unit below: all that is below acts on all above."""
+    graph = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=4)
+    for n in range(layers):
+        graph.add_node(f"h{n}", op="tanh", size=4)
+        graph.add_edge(f"h{n - 1}" if n else "x", f"h{n}", weight="diagonal" if n else "dense")
+        graph.add_edge(f"h{n}", f"h{n}", weight="diagonal", delay=1)
+    cells.readout(graph, "y", f"h{layers - 1}", 2)
+    return graph
+
+
 def ring(nodes: int = 198) -> nx.MultiDiGraph:
     """Units in a ring, each a step behind the one before: everything is in one cycle."""
     graph = nx.MultiDiGraph()
@@ -87,7 +99,12 @@ def tangle(nodes: int = 198, seed: int = 0) -> nx.MultiDiGraph:
 def measured(rounds: int) -> list[Compiled]:
     """All of them; each is printed when it is done."""
     graphs = {name: fg.load(name) for name in library.names()}
-    graphs |= {"stack of 22 LSTMs": stack(), "ring": ring(), "tangle": tangle()}
+    graphs |= {
+        "stack of 22 LSTMs": stack(),
+        "stack of 198 elementwise layers": deep(),
+        "ring": ring(),
+        "tangle": tangle(),
+    }
     found: list[Compiled] = []
     for name, graph in tqdm(graphs.items(), desc="compiling", leave=False):
         for rule in RULES:
