@@ -19,13 +19,13 @@ import networkx as nx
 import numpy as np
 import pytest
 from nets import problem, stack, vanilla
-from strategies import Problem
 from test_engines import needs_engine, no_engine  # noqa: F401
 
 import forwardgrad as fg
 from forwardgrad import render
 from forwardgrad.errors import DataError, FileError, RenderError, RuleError
 from forwardgrad.render.report import Page
+from forwardgrad.testing import Problem
 
 pytestmark = needs_engine
 needs_chromium = pytest.mark.skipif(

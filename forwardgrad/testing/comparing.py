@@ -1,0 +1,209 @@
+"""How far are two gradients apart, where, and through which edge?"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad import oracle
+from forwardgrad.compiling import compile
+from forwardgrad.errors import CheckError, ForwardgradError
+from forwardgrad.ops import Array
+from forwardgrad.paths import cut
+from forwardgrad.program import Program
+from forwardgrad.testing.problem import Problem
+
+SMALLEST = 1e-3
+"""Gradients are compared relative to the largest entry of them all, or to this."""
+
+MOST_EDGES = 60
+"""Edges of the largest graph in which the edge of a fault is looked for."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where the gradient of a parameter is furthest from what it should be.
+
+    Args:
+        parameter: its name.
+        index: the entry.
+        found, wanted: the two numbers there.
+        relative: their difference, relative to the largest entry of the whole reference gradient; infinite for NaN.
+
+    >>> print(Difference("h->h", (0, 1), 0.5, 0.25, 0.125))
+    parameter 'h->h' at [0, 1]: 0.5 instead of 0.25, off by 1.2e-01 of the largest entry
+    """
+
+    parameter: str
+    index: tuple[int, ...]
+    found: float
+    wanted: float
+    relative: float
+
+    def __str__(self) -> str:
+        at = f" at {list(self.index)}" if self.index else ""
+        return (
+            f"parameter {self.parameter!r}{at}: {self.found:.6g} instead of {self.wanted:.6g}, "
+            f"off by {self.relative:.1e} of the largest entry"
+        )
+
+
+def differences(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> list[Difference]:
+    """The largest difference of every parameter, the worst first. One that is missing counts as zero.
+
+    Args:
+        found, wanted: gradients; what `wanted` lacks is left out.
+
+    >>> [d.parameter for d in differences({"a": np.ones(2), "b": np.zeros(1)}, {"a": np.ones(2), "b": np.ones(1)})]
+    ['b', 'a']
+    """
+    scale = max([SMALLEST, *(float(np.abs(g).max(initial=0.0)) for g in wanted.values())])
+    apart = [_difference(name, np.asarray(found.get(name, 0 * g)), np.asarray(g), scale) for name, g in wanted.items()]
+    return sorted(apart, key=lambda each: -each.relative)
+
+
+def _difference(name: str, found: Array, wanted: Array, scale: float) -> Difference:
+    distance = np.nan_to_num(np.abs(found - wanted) / scale, nan=np.inf, posinf=np.inf)
+    index = np.unravel_index(int(np.argmax(distance)), distance.shape)
+    at = tuple(int(i) for i in index)
+    return Difference(name, at, float(found[at]), float(wanted[at]), float(distance[at]))
+
+
+def allowed(program: Program) -> float:
+    """The largest relative difference that passes: 1e-10 in double precision, 1e-3 in single.
+
+    Args:
+        program: what is checked.
+    """
+    return 1e-10 if program.dtype == np.float64 else 1e-3
+
+
+def differ(program: Program, apart: list[Difference]) -> bool:
+    """Whether any of these differences is larger than the program's precision allows; NaN is.
+
+    Args:
+        program: what is checked.
+        apart: the differences.
+    """
+    return any(not each.relative <= allowed(program) for each in apart)
+
+
+def chosen(program: Program) -> Any:
+    """The program's rules in the form that `compile` and the oracle read.
+
+    Args:
+        program: a program.
+
+    >>> import forwardgrad as fg
+    >>> str(chosen(fg.compile(fg.load("elman"), rule="eprop")))
+    'eprop'
+    """
+    rules = list(program.chosen.values())
+    if not rules:
+        return "rtrl"
+    same = all(rule == rules[0] for rule in rules)
+    return rules[0] if same else {glob.escape(name): rule for name, rule in program.chosen.items()}
+
+
+def reference(program: Program, problem: Problem, block: int | None = None) -> dict[str, Array]:
+    """The gradient over the paths that the program's rules keep, by reverse accumulation over the unrolled graph.
+
+    Args:
+        program: a program.
+        problem: its parameters and data.
+        block: steps per block, for rules that carry nothing over the ends of blocks.
+
+    Raises:
+        RuleError: if a rule's layout is lossy: such a gradient is no sum over paths.
+    """
+    given: dict[str, Any] = problem.arguments | {"graph": program.graph, "loss": program.losses}
+    given |= {"rule": chosen(program), "signals": problem.signals, "block": block or problem.steps}
+    return oracle.reverse(**given).grads
+
+
+def exact_gradient(program: Program, problem: Problem) -> dict[str, Array]:
+    """The exact gradient of the loss: over all paths, also those that attributes `credit` of the graph cut.
+
+    Args:
+        program: a program.
+        problem: its parameters and data.
+    """
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(program.graph)
+    for _, _, attributes in graph.edges(data=True):
+        attributes.pop("credit", None)
+    params = {name: p for name, p in problem.params.items() if name in program.network.parameters}
+    given: dict[str, Any] = problem.arguments | {"graph": graph, "loss": program.losses, "params": params}
+    return oracle.reverse(**given).grads
+
+
+def gradient(program: Program, problem: Problem, block: int) -> dict[str, Array]:
+    """The program's own gradient of a problem, in blocks.
+
+    Args:
+        program: a program.
+        problem: its parameters and data.
+        block: steps per block.
+    """
+    given: dict[str, Any] = {"mask": problem.mask, "signals": problem.signals}
+    return program.gradient(problem.params, problem.inputs, problem.targets, block=block, **given).grads
+
+
+def fault(what: str, program: Program, problem: Problem, apart: list[Difference], *more: str) -> CheckError:
+    """The error that says where gradients differ.
+
+    Args:
+        what: what was being compared.
+        program, problem: what was checked, and on what.
+        apart: the differences, the worst first.
+        more: further lines.
+    """
+    limit = allowed(program)
+    wrong = [each for each in apart if not each.relative <= limit]
+    others = f" {len(wrong) - 1} more: {', '.join(repr(each.parameter) for each in wrong[1:6])}." if wrong[1:] else ""
+    replay = problem.command(next(iter(program.chosen.values()), None))
+    return CheckError(
+        f"{what}: {wrong[0]} (allowed {limit:g}).{others}",
+        *more,
+        f"Replay, the graph being problem.toml: {replay}" if replay else "",
+    )
+
+
+def culprits(program: Program, problem: Problem, parameter: str, block: int) -> str:
+    """A line that names the edges through which a wrong part of a gradient flows: without them it is right.
+
+    Every edge is cut in turn, in the engine and in the oracle; a graph of many edges is not searched.
+
+    Args:
+        program, problem: what was checked, and on what.
+        parameter: the parameter whose gradient is wrong.
+        block: the block length at which it is.
+    """
+    if len(program.network.edges) > MOST_EDGES or parameter not in program.chosen:
+        return ""
+    found = [edge for edge in program.network.edges if _cures(program, problem, parameter, block, edge)]
+    if not found:
+        return f"Cutting credit at no single edge cures {parameter!r}: its own injection, or several edges, are wrong."
+    return f"Cutting credit at any of these edges cures {parameter!r}: {', '.join(found)}."
+
+
+def _cures(program: Program, problem: Problem, parameter: str, block: int, edge: str) -> bool:
+    rules = {
+        glob.escape(name): replace(rule, paths=rule.paths & cut(edge), name="")
+        for name, rule in program.chosen.items()
+        if name == parameter
+    }
+    others = {"*": "rtrl"} if len(program.chosen) > 1 else {}
+    try:
+        trial = compile(program.graph, program.losses, rules | others, dtype=program.dtype, dead="ignore")
+        given = {name: p for name, p in problem.params.items() if name in trial.plan.parameters}
+        small = replace(problem, params=given)
+        found, wanted = gradient(trial, small, block), reference(trial, small, block)
+    except ForwardgradError:
+        return False
+    only = {parameter: wanted[parameter]} if parameter in wanted else {}
+    return not differ(program, differences(found, only))
