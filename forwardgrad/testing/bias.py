@@ -19,6 +19,9 @@ from forwardgrad.testing.comparing import SMALLEST, gradient, reference
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import Vacuity, refuse, silent_spikes, zero_gradient
 
+LEAST_SEEDS = 50
+"""Seeds below which the mean is not taken for normal."""
+
 
 @dataclass(frozen=True)
 class Bias:
@@ -54,11 +57,12 @@ def assert_unbiased(
 
     Every entry of the mean of `seeds` estimates must lie within `bound` standard errors of the reference, where
 
-        bound = Phi^-1(1 - odds / (2 entries))
+        bound = t^-1(1 - odds / (2 entries))
 
-    so that a rule without bias fails with odds of about `odds` (a normal approximation, and Bonferroni's bound over the
-    entries). Seeds are 0, 1, ..., so that a result can be repeated. A bias of less than `bound` standard errors passes:
-    that much, relative to the largest entry, must stay below `resolution`, or the check says nothing.
+    with Student's t of `seeds - 1` degrees of freedom, so that a rule without bias fails with odds of about `odds` (a
+    normal approximation of means, and Bonferroni's bound over the entries; fewer than 50 seeds are refused). Seeds are
+    0, 1, ..., so that a result can be repeated. A bias of less than `bound` standard errors passes: that much, relative
+    to the largest entry, must stay below `resolution`, or the check says nothing.
 
     Args:
         rule: a rule with the layout `uoro` or `kronecker`, or a mapping as for `compile`.
@@ -90,7 +94,9 @@ def assert_unbiased(
     wanted = reference(lossless, problem)
     if not any(each.layout in ("uoro", "kronecker") for each in _rules(rule)):
         raise RuleError(f"rule {str(rule)!r} draws nothing at random: it has no layout 'uoro' or 'kronecker'.")
+    few = VacuousError(Vacuity.TOO_FEW_SEEDS, f"{seeds} seeds say nothing about a mean.", "Give at least 50.")
     refuse([zero_gradient(lossless, wanted), silent_spikes(lossless, problem)], allow)
+    refuse([few if seeds < LEAST_SEEDS else None], ())
     if block >= problem.steps:
         raise VacuousError(Vacuity.ONE_BLOCK, f"a block of {block} steps is the whole sequence: nothing is compressed.")
     drawn = [_estimate(problem, _each(rule, _seeded(seed)), block, wanted, progress) for seed in range(seeds)]
@@ -103,8 +109,8 @@ def _judge(
     rule: str, drawn: Array, exact: Array, names: list[Any], odds: float, resolution: float, allow: Collection[str]
 ) -> Bias:
     seeds, scale = len(drawn), max(SMALLEST, float(np.abs(exact).max()))
-    mean, error = drawn.mean(axis=0), drawn.std(axis=0, ddof=1) / np.sqrt(seeds) if seeds > 1 else np.inf * exact
-    bound = NormalDist().inv_cdf(1 - odds / (2 * len(exact)))
+    mean, error = drawn.mean(axis=0), drawn.std(axis=0, ddof=1) / np.sqrt(seeds)
+    bound = _quantile(1 - odds / (2 * len(exact)), seeds - 1)
     if not np.max(error) > 1e-9 * scale:
         silent = VacuousError(Vacuity.NO_NOISE, f"rule {rule!r}: all {seeds} seeds give one estimate.")
         refuse([silent], allow)
@@ -120,10 +126,16 @@ def _judge(
             f"fails with odds of {odds:g}.",
         )
     if not seen <= resolution:
-        need = int(np.ceil(seeds * (seen / resolution) ** 2)) if np.isfinite(seen) else 2
+        need = int(np.ceil(seeds * (seen / resolution) ** 2))
         text = f"{seeds} seeds would not see a bias of {seen:.0%} of the largest entry."
         refuse([VacuousError(Vacuity.TOO_FEW_SEEDS, text, f"Give about {need:,} seeds, or a larger batch.")], allow)
     return Bias(seeds, len(exact), float(distance[worst]), bound, seen)
+
+
+def _quantile(odds: float, freedom: int) -> float:
+    """Of Student's t, by its expansion about the normal distribution (Abramowitz & Stegun 26.7.5)."""
+    z = NormalDist().inv_cdf(odds)
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _rules(rule: Any) -> list[Rule]:

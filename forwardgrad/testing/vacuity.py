@@ -50,7 +50,7 @@ def refuse(found: Iterable[VacuousError | None], allow: Collection[str]) -> None
     words = [allow] if isinstance(allow, str) else list(allow)
     for word in words:
         if word not in list(Vacuity):
-            raise DataError(f"allow: unknown kind of vacuity {word!r}.", did_you_mean(word, list(Vacuity)))
+            raise DataError(f"allow: unknown kind of vacuity {word!r}.", did_you_mean(word, map(str, Vacuity)))
     for each in found:
         if each is not None and each.kind not in words:
             raise each
