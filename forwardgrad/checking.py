@@ -101,6 +101,17 @@ def compare(
         rule: the program's rule, as the oracle reads it.
         seed: of the direction of the differences.
         params, inputs, targets, mask, signals: as for `Program.gradient`.
+
+    Raises:
+        RuleError: if the rule's layout is lossy.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> random = np.random.default_rng(0)
+    >>> params = random_params(program, random, 0)
+    >>> inputs, targets = random_data(program, random, steps=4, batch=1)
+    >>> compare(program, program, "rtrl", 0, params, inputs, targets, None, None).passed
+    True
     """
     loss, steps = program.losses, len(next(iter(targets.values())))
     blocks = usual_blocks(steps)
@@ -129,7 +140,12 @@ def usual_blocks(steps: int) -> tuple[int, ...]:
 
 
 def smooth(program: Program) -> bool:
-    """Whether central differences of the loss find the gradient: no surrogate derivative, and no credit cut by hand."""
+    """Whether central differences of the loss find the gradient: no surrogate derivative, and no credit cut by hand.
+
+    >>> import forwardgrad as fg
+    >>> smooth(fg.compile(fg.load("elman"))), smooth(fg.compile(fg.load("lif"), rule="eprop"))
+    (True, False)
+    """
     nodes, edges = program.network.nodes.values(), program.network.edges.values()
     return all(node.op.smooth for node in nodes) and not any(edge.credit for edge in edges)
 
@@ -179,6 +195,16 @@ def slope_error(
         exact: a program that should give the exact gradient, on a graph that is `smooth`.
         params, inputs, targets, mask: as for `Program.gradient`.
         seed: of the direction.
+
+    Raises:
+        OpError: if the graph is not `smooth`.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> random = np.random.default_rng(0)
+    >>> params = random_params(program, random, 0)
+    >>> slope_error(program, params, *random_data(program, random, steps=4, batch=1), seed=0) < DIFFERENCE
+    True
     """
     random = np.random.default_rng([seed, 1])
     direction = {name: random.standard_normal(params[name].shape) for name in exact.rules}

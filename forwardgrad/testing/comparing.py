@@ -12,10 +12,11 @@ import numpy as np
 
 from forwardgrad import oracle
 from forwardgrad.compiling import compile
-from forwardgrad.errors import CheckError, ForwardgradError
+from forwardgrad.errors import CheckError, ForwardgradError, RuleError
 from forwardgrad.ops import Array
 from forwardgrad.paths import cut
 from forwardgrad.program import Program
+from forwardgrad.rules import rule as read_rule
 from forwardgrad.testing.problem import Problem
 
 SMALLEST = 1e-3
@@ -79,6 +80,10 @@ def allowed(program: Program) -> float:
 
     Args:
         program: what is checked.
+
+    >>> import forwardgrad as fg
+    >>> allowed(fg.compile(fg.load("elman"), dtype="float32"))
+    0.001
     """
     return 1e-10 if program.dtype == np.float64 else 1e-3
 
@@ -89,6 +94,11 @@ def differ(program: Program, apart: list[Difference]) -> bool:
     Args:
         program: what is checked.
         apart: the differences.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> differ(program, differences({"a": np.ones(1)}, {"a": 1 + 1e-6 * np.ones(1)}))
+    True
     """
     return any(not each.relative <= allowed(program) for each in apart)
 
@@ -120,6 +130,13 @@ def reference(program: Program, problem: Problem, block: int | None = None) -> d
 
     Raises:
         RuleError: if a rule's layout is lossy: such a gradient is no sum over paths.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> given = Problem.of(program, steps=4)
+    >>> apart = differences(gradient(program, given, block=1), reference(program, given))
+    >>> differ(program, apart)
+    False
     """
     given: dict[str, Any] = problem.arguments | {"graph": program.graph, "loss": program.losses}
     given |= {"rule": chosen(program), "signals": problem.signals, "block": block or problem.steps}
@@ -132,6 +149,16 @@ def exact_gradient(program: Program, problem: Problem) -> dict[str, Array]:
     Args:
         program: a program.
         problem: its parameters and data.
+
+    Raises:
+        DataError: if the problem does not fit the program.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> given = Problem.of(program, steps=4)
+    >>> apart = differences(gradient(program, given, block=1), exact_gradient(program, given))
+    >>> differ(program, apart), apart[-1].parameter
+    (True, 'y.bias')
     """
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(program.graph)
     for _, _, attributes in graph.edges(data=True):
@@ -148,6 +175,14 @@ def gradient(program: Program, problem: Problem, block: int) -> dict[str, Array]
         program: a program.
         problem: its parameters and data.
         block: steps per block.
+
+    Raises:
+        DataError: if the problem does not fit the program.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> sorted(gradient(program, Problem.of(program, steps=4), block=2))
+    ['h->h', 'h->y', 'h.bias', 'x->h', 'y.bias']
     """
     given: dict[str, Any] = {"mask": problem.mask, "signals": problem.signals}
     return program.gradient(problem.params, problem.inputs, problem.targets, block=block, **given).grads
@@ -161,16 +196,34 @@ def fault(what: str, program: Program, problem: Problem, apart: list[Difference]
         program, problem: what was checked, and on what.
         apart: the differences, the worst first.
         more: further lines.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> apart = differences({"h->y": np.ones(1)}, {"h->y": np.zeros(1)})
+    >>> print(fault("wrong", program, Problem.of(program), apart, "Look at h."))
+    wrong: parameter 'h->y' at [0]: 1 instead of 0, off by 1.0e+03 of the largest entry (allowed 1e-10).
+      Look at h.
+      Replay: forwardgrad check problem.toml --rule eprop --samples 1 --seed 0 --steps 12 --batch 2
     """
     limit = allowed(program)
     wrong = [each for each in apart if not each.relative <= limit]
     others = f" {len(wrong) - 1} more: {', '.join(repr(each.parameter) for each in wrong[1:6])}." if wrong[1:] else ""
-    replay = problem.command(next(iter(program.chosen.values()), None))
+    replay = _replay(program, problem)
     return CheckError(
         f"{what}: {wrong[0]} (allowed {limit:g}).{others}",
         *more,
-        f"Replay, the graph being problem.toml: {replay}" if replay else "",
+        f"Replay: {replay}" if replay else "",
     )
+
+
+def _replay(program: Program, problem: Problem) -> str:
+    """The command that replays a problem, where one text says the program's rules."""
+    rules = list(program.chosen.values())
+    try:
+        told = bool(rules) and all(rule == read_rule(str(rules[0])) for rule in rules)
+    except RuleError:
+        return ""
+    return problem.command(rules[0]) if told else ""
 
 
 def culprits(program: Program, problem: Problem, parameter: str, block: int) -> str:
@@ -182,6 +235,11 @@ def culprits(program: Program, problem: Problem, parameter: str, block: int) -> 
         program, problem: what was checked, and on what.
         parameter: the parameter whose gradient is wrong.
         block: the block length at which it is.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> culprits(program, Problem.of(program, steps=4), "h->h", block=1).partition(":")[0]  # nothing is wrong with any
+    "Cutting credit at any of these edges cures 'h->h'"
     """
     if len(program.network.edges) > MOST_EDGES or parameter not in program.chosen:
         return ""

@@ -121,6 +121,15 @@ def summary(findings: Sequence[Finding]) -> dict[str, Any]:
 
     Args:
         findings: what `examine` gave; at least one.
+
+    Raises:
+        ValueError: if there is none.
+
+    >>> import forwardgrad as fg
+    >>> found = list(examine(fg.load("leaky_stack"), {"y": "mse"}, "eprop", samples=1, origin=Origin(steps=4)))
+    >>> answer = summary(found)
+    >>> answer["passed"], answer["block_invariance"]
+    (True, {'status': 'passed', 'text': ''})
     """
     samples = [finding.sample for finding in findings]
     differences = [sample.difference for sample in samples if sample.difference is not None]
@@ -151,6 +160,15 @@ def text(answer: Mapping[str, Any]) -> str:
 
     Args:
         answer: a `summary` with `graph`, `rule`, `steps` and `replay`.
+
+    Raises:
+        KeyError: if something is missing.
+
+    >>> import forwardgrad as fg
+    >>> found = list(examine(fg.load("leaky_stack"), {"y": "mse"}, "eprop", samples=1, origin=Origin(steps=4)))
+    >>> about = {"graph": "leaky_stack", "rule": "eprop", "steps": 4, "replay": []}
+    >>> text(summary(found) | about).splitlines()[-1]
+    'passed'
     """
     blocks = ", ".join(map(str, answer["blocks"]))
     lines = [

@@ -197,6 +197,11 @@ def in_blocks(program: Program, problem: Problem, lengths: Sequence[int]) -> dic
 
     Raises:
         DataError: if they do not.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> in_blocks(program, Problem.of(program, steps=5), [1, 3, 1])["h.bias"].shape
+    (32,)
     """
     if sum(lengths) != problem.steps:
         raise DataError(f"blocks of {list(lengths)} add up to {sum(lengths)}, the problem has {problem.steps} steps.")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import networkx as nx
 import numpy as np
@@ -188,15 +188,34 @@ class Problem:
         given = "RULE" if rule is None else shlex.quote(str(rule))
         return f"forwardgrad check problem.toml --rule {given} --samples 1 {self.origin.options}"
 
+    @property
+    def as_drawn(self) -> bool:
+        """Whether the numbers are those that the origin gives: a test may have changed them since."""
+        if self.origin is None or self.origin.numbers != "tame":
+            return self.origin is not None
+        again = Problem.tame(self.graph, self.loss, self.origin)
+        names = ("params", "inputs", "targets", "mask")
+        return all(_same(getattr(self, name), getattr(again, name)) for name in names)
+
     def __repr__(self) -> str:
-        head = f"Problem of {self.steps} steps, batch {self.batch}. problem.toml:"
-        if self.origin is None:
-            return "\n\n".join([head, self.toml.rstrip(), f"params: {self.params}", f"mask: {self.mask!r}"])
-        return "\n\n".join([head, self.toml.rstrip(), f"replay: {self.command()}"])
+        parts = [f"Problem of {self.steps} steps, batch {self.batch}. problem.toml:", self.toml.rstrip()]
+        if not self.as_drawn:
+            parts += [f"params: {self.params}", f"mask: {self.mask!r}"]
+        if self.origin is not None:
+            parts.append(f"replay{'' if self.as_drawn else ' (its numbers were changed since)'}: {self.command()}")
+        return "\n\n".join(parts)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """How Hypothesis prints it: it would spell out every array otherwise."""
         printer.text(repr(self))
+
+
+def _same(one: Any, two: Any) -> bool:
+    """Whether two arrays, or two mappings of arrays, are equal."""
+    if not isinstance(one, dict) or not isinstance(two, dict):
+        return np.array_equal(one, two)
+    ours, theirs = cast("dict[str, Any]", one), cast("dict[str, Any]", two)
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def parameters(network: Network, random: np.random.Generator) -> dict[str, Array]:

@@ -107,6 +107,10 @@ def free_edges(program: Program) -> list[str]:
 
     Args:
         program: a program.
+
+    >>> import forwardgrad as fg
+    >>> free_edges(fg.compile(fg.load("leaky_stack"), rule="rtrl & cut(['h1->a1'])"))
+    ['h1->h1', 'h2->a2', 'h2->h2']
     """
     rules = list(program.chosen.values())
     return [

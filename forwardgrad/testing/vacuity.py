@@ -62,6 +62,12 @@ def zero_gradient(program: Program, wanted: Mapping[str, Array]) -> VacuousError
     Args:
         program: what is checked.
         wanted: the reference gradients.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> found = zero_gradient(program, {name: np.zeros(2) for name in program.rules})
+    >>> str(found).partition(" is ")[0]
+    "the reference gradient of 'x->h', 'h->h', 'h->y', 'h.bias', 'y.bias'"
     """
     live = [name for name in program.rules if name not in program.plan.dead and name in wanted]
     silent = [name for name in live if not np.any(wanted[name])]
@@ -81,6 +87,14 @@ def silent_spikes(program: Program, problem: Problem) -> VacuousError | None:
     Args:
         program: what is checked.
         problem: its parameters and inputs.
+
+    Raises:
+        DataError: if the problem does not fit the program.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("lif"), rule="eprop")
+    >>> silent_spikes(program, Problem.of(program)) is None
+    True
     """
     spiking = [name for name, node in program.network.nodes.items() if node.op.name == "spike"]
     if not spiking:
@@ -122,6 +136,11 @@ def nothing_stored(program: Program) -> VacuousError | None:
 
     Args:
         program: what is checked.
+
+    >>> import forwardgrad as fg
+    >>> print(nothing_stored(fg.compile(fg.load("elman"), rule="immediate")))
+    no influence is stored between blocks under 'immediate': their lengths cannot matter.
+      Check a graph whose kept paths cross a delay.
     """
     if program.plan.layouts:
         return None
@@ -137,6 +156,10 @@ def drops_nothing(program: Program) -> VacuousError | None:
 
     Args:
         program: what is checked.
+
+    >>> import forwardgrad as fg
+    >>> drops_nothing(fg.compile(fg.load("elman"), rule="eprop")) is None
+    True
     """
     if all(rule == Rule(All()) for rule in program.chosen.values()):
         return None

@@ -161,3 +161,14 @@ def test_an_origin_is_checked() -> None:
     assert not np.array_equal(one.params["h->h"], two.params["h->h"])
     assert replace(one, origin=None).command() == ""
     assert "params: " in repr(replace(one, origin=None))
+
+
+@given(drawn=problems(masks=False))
+@settings(max_examples=20)
+def test_a_problem_whose_numbers_were_changed_says_so(drawn: Problem) -> None:
+    """If it failed, the command would be printed for numbers that it does not draw."""
+    assert drawn.as_drawn
+    changed = replace(drawn, mask=np.ones(drawn.steps))
+    assert not changed.as_drawn
+    assert "replay (its numbers were changed since): " in repr(changed)
+    assert "mask: array(" in repr(changed)
