@@ -68,7 +68,7 @@ def assert_contained(
 
     Raises:
         CheckError: if a path is kept by a and not by b; the message prints a shortest one.
-        VacuousError: if both keep the very same paths on this graph, so that it cannot tell them apart.
+        VacuousError: if both keep the very same paths on this graph, so that it cannot tell them apart; or a keeps none.
         RuleError: if a rule drops more than paths (a lossy layout, `carry=False`).
         GraphError: if the graph is malformed or has no loss.
 
@@ -92,7 +92,24 @@ def assert_contained(
             str(found),
             how,
         )
-    refuse([_same(a, b, graph, loss)], allow)
+    refuse([_keeps_nothing(a, graph, loss), _same(a, b, graph, loss)], allow)
+
+
+class _Nothing(PathRule):
+    """The rule that leaves every parameter untrained."""
+
+    def start(self, node: NodeView) -> Mode | None:
+        return None
+
+    def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
+        return None
+
+
+def _keeps_nothing(a: Rule, graph: nx.MultiDiGraph[str], loss: Mapping[str, Any] | None) -> VacuousError | None:
+    if escaping(a, _Nothing(), graph, loss) is not None:
+        return None
+    text = f"rule {str(a)!r} keeps no path to a loss on this graph: it is contained in every rule."
+    return VacuousError(Vacuity.ZERO_GRADIENT, text, "Give a graph and losses on which it keeps something.")
 
 
 def _lossless(given: Any) -> Rule:

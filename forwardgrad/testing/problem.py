@@ -213,7 +213,7 @@ class Problem:
 def _same(one: Any, two: Any) -> bool:
     """Whether two arrays, or two mappings of arrays, are equal."""
     if not isinstance(one, dict) or not isinstance(two, dict):
-        return np.array_equal(one, two)
+        return np.array_equal(cast("Any", one), two)
     ours, theirs = cast("dict[str, Any]", one), cast("dict[str, Any]", two)
     return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 

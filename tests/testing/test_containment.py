@@ -75,6 +75,15 @@ def test_rules_that_cannot_differ_here_are_refused() -> None:
     testing.assert_contained("eprop", "rtrl", readout_of_features(), LOSS, allow=["same rules"])
 
 
+def test_a_rule_that_keeps_nothing_is_refused() -> None:
+    """If it failed, a rule that trains nothing would be contained in all others, as if that said something."""
+    nothing = vanilla()
+    nothing.edges["h", "y", 0]["trainable"] = False
+    with pytest.raises(VacuousError, match="keeps no path to a loss") as caught:
+        testing.assert_contained("reservoir", "rtrl", nothing, LOSS)
+    assert caught.value.kind is Vacuity.ZERO_GRADIENT
+
+
 def test_untrained_parameters_keep_no_path() -> None:
     """If it failed, a rule that leaves layers as drawn would be called as wide as RTRL."""
     testing.assert_contained("reservoir", "rtrl", vanilla(), LOSS)
