@@ -243,25 +243,28 @@ def culprits(program: Program, problem: Problem, parameter: str, block: int) -> 
     """
     if len(program.network.edges) > MOST_EDGES or parameter not in program.chosen:
         return ""
-    found = [edge for edge in program.network.edges if _cures(program, problem, parameter, block, edge)]
-    if not found:
-        return f"Cutting credit at no single edge cures {parameter!r}: its own injection, or several edges, are wrong."
-    return f"Cutting credit at any of these edges cures {parameter!r}: {', '.join(found)}."
+    left = {edge: _left(program, problem, parameter, block, edge) for edge in program.network.edges}
+    found = [edge for edge, error in left.items() if error <= allowed(program)]
+    if found:
+        return f"Cutting credit at any of these edges cures {parameter!r}: {', '.join(found)}."
+    best = min(left, key=lambda edge: left[edge], default="")
+    if best and np.isfinite(left[best]):
+        return f"Cutting credit at {best} leaves {parameter!r} the least wrong: {left[best]:.1e} of its largest entry."
+    return ""
 
 
-def _cures(program: Program, problem: Problem, parameter: str, block: int, edge: str) -> bool:
-    rules = {
-        glob.escape(name): replace(rule, paths=rule.paths & cut(edge), name="")
-        for name, rule in program.chosen.items()
-        if name == parameter
-    }
-    others = {"*": "rtrl"} if len(program.chosen) > 1 else {}
+def _left(program: Program, problem: Problem, parameter: str, block: int, edge: str) -> float:
+    """How wrong a gradient is with credit cut at an edge; infinite where that leaves nothing to be wrong."""
+    rule = program.chosen[parameter]
+    rules: dict[str, Any] = {glob.escape(parameter): replace(rule, paths=rule.paths & cut(edge), name="")}
+    rules |= {"*": "rtrl"} if len(program.chosen) > 1 else {}
     try:
-        trial = compile(program.graph, program.losses, rules | others, dtype=program.dtype, dead="ignore")
+        trial = compile(program.graph, program.losses, rules, dtype=program.dtype, dead="ignore")
         given = {name: p for name, p in problem.params.items() if name in trial.plan.parameters}
         small = replace(problem, params=given)
         found, wanted = gradient(trial, small, block), reference(trial, small, block)
     except ForwardgradError:
-        return False
-    only = {parameter: wanted[parameter]} if parameter in wanted else {}
-    return not differ(program, differences(found, only))
+        return np.inf
+    if parameter not in wanted or not np.any(wanted[parameter]):
+        return np.inf
+    return differences(found, {parameter: wanted[parameter]})[0].relative

@@ -68,7 +68,7 @@ def assert_contained(
 
     Raises:
         CheckError: if a path is kept by a and not by b; the message prints a shortest one.
-        VacuousError: if both keep the very same paths on this graph, so that it cannot tell them apart; or a keeps none.
+        VacuousError: if both keep the very same paths on this graph, which cannot tell them apart; or a keeps none.
         RuleError: if a rule drops more than paths (a lossy layout, `carry=False`).
         GraphError: if the graph is malformed or has no loss.
 
