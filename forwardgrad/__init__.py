@@ -1,9 +1,10 @@
 """forwardgrad: compile a declared recurrent graph into an online learning algorithm."""
 
-from forwardgrad import oracle, render
+from forwardgrad import oracle, render, testing
 from forwardgrad.audit import audit
 from forwardgrad.compiling import compile
 from forwardgrad.errors import (
+    CheckError,
     DataError,
     DeadParameterWarning,
     FileError,
@@ -14,6 +15,7 @@ from forwardgrad.errors import (
     OpError,
     RenderError,
     RuleError,
+    VacuousError,
 )
 from forwardgrad.extend import register_loss, register_op
 from forwardgrad.graph.files import load, save
@@ -27,6 +29,7 @@ from forwardgrad.rules import Rule
 __all__ = [
     "SGD",
     "Adam",
+    "CheckError",
     "DataError",
     "DeadParameterWarning",
     "EdgeView",
@@ -44,6 +47,7 @@ __all__ = [
     "RenderError",
     "Rule",
     "RuleError",
+    "VacuousError",
     "audit",
     "compile",
     "determinised",
@@ -53,4 +57,5 @@ __all__ = [
     "register_op",
     "render",
     "save",
+    "testing",
 ]

@@ -68,36 +68,86 @@ def check(
         GraphError, RuleError: if the graph or the rule is malformed.
     """
     program = compile(graph, loss=loss, rule=rule)
-    smooth = all(node.op.smooth for node in program.network.nodes.values())
-    smooth &= not any(edge.credit for edge in program.network.edges.values())
-    exact = compile(graph, loss=loss, rule="rtrl", dead="ignore") if smooth else None
+    exact = compile(graph, loss=loss, rule="rtrl", dead="ignore") if smooth(program) else None
     for seed in range(samples):
-        yield _sample(program, exact, loss, rule, seed, steps, batch)
+        yield _sample(program, exact, rule, seed, steps, batch)
 
 
-def _sample(
-    program: Program, exact: Program | None, loss: Mapping[str, str], rule: Any, seed: int, steps: int, batch: int
-) -> Sample:
+def _sample(program: Program, exact: Program | None, rule: Any, seed: int, steps: int, batch: int) -> Sample:
     random = np.random.default_rng(seed)
     params = random_params(program, random, seed)
     inputs, targets = random_data(program, random, steps, batch)
     nodes = program.network.nodes
     signals = {name: random.standard_normal((steps, batch, nodes[name].size)) for name in program.signalled}
-    given = {"signals": signals or None}
-    blocks = tuple(dict.fromkeys((1, 1 + steps // 3, steps)))
-    wanted = oracle.reverse(program.graph, params, inputs, targets, loss, rule, block=blocks[-1], **given)
+    return compare(program, exact, rule, seed, params, inputs, targets, None, signals or None)
+
+
+def compare(
+    program: Program,
+    exact: Program | None,
+    rule: Any,
+    seed: int,
+    params: Mapping[str, Array],
+    inputs: Mapping[str, Array],
+    targets: Mapping[str, Array],
+    mask: Any,
+    signals: Mapping[str, Array] | None,
+) -> Sample:
+    """Compare the engine with both oracles on parameters and data.
+
+    Args:
+        program: what is checked.
+        exact: the same graph under `rtrl`, to be held against central differences; `None` leaves that out.
+        rule: the program's rule, as the oracle reads it.
+        seed: of the direction of the differences.
+        params, inputs, targets, mask, signals: as for `Program.gradient`.
+
+    Raises:
+        RuleError: if the rule's layout is lossy.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> random = np.random.default_rng(0)
+    >>> params = random_params(program, random, 0)
+    >>> inputs, targets = random_data(program, random, steps=4, batch=1)
+    >>> compare(program, program, "rtrl", 0, params, inputs, targets, None, None).passed
+    True
+    """
+    loss, steps = program.losses, len(next(iter(targets.values())))
+    blocks = usual_blocks(steps)
+    wanted = oracle.reverse(program.graph, params, inputs, targets, loss, rule, mask, block=blocks[-1], signals=signals)
     largest = _largest(wanted.grads.values())
     differences: list[Array] = []
     for block in blocks:
-        found = program.gradient(params, inputs, targets, block=block, **given).grads
+        found = program.gradient(params, inputs, targets, block=block, mask=mask, signals=signals).grads
         # Only a rule that carries nothing depends on the block length.
-        own = oracle.reverse(program.graph, params, inputs, targets, loss, rule, block=block, **given)
+        own = oracle.reverse(program.graph, params, inputs, targets, loss, rule, mask, block=block, signals=signals)
         differences += [found[name] - g for name, g in own.grads.items()]
     error = _largest(differences) / (largest or 1.0)
     own_params = {name: params[name] for name in program.network.parameters}
-    difference = None if exact is None else _difference(exact, own_params, inputs, targets, loss, random)
+    difference = None if exact is None else slope_error(exact, own_params, inputs, targets, seed, mask)
     silent = tuple(name for name, g in wanted.grads.items() if not g.any())
     return Sample(seed, blocks, error, difference, largest, silent)
+
+
+def usual_blocks(steps: int) -> tuple[int, ...]:
+    """The block lengths a check compares: one step, about a third of the sequence, and all of it.
+
+    >>> usual_blocks(12)
+    (1, 5, 12)
+    """
+    return tuple(dict.fromkeys((1, 1 + steps // 3, steps)))
+
+
+def smooth(program: Program) -> bool:
+    """Whether central differences of the loss find the gradient: no surrogate derivative, and no credit cut by hand.
+
+    >>> import forwardgrad as fg
+    >>> smooth(fg.compile(fg.load("elman"))), smooth(fg.compile(fg.load("lif"), rule="eprop"))
+    (True, False)
+    """
+    nodes, edges = program.network.nodes.values(), program.network.edges.values()
+    return all(node.op.smooth for node in nodes) and not any(edge.credit for edge in edges)
 
 
 def _largest(arrays: Iterable[Array]) -> float:
@@ -129,21 +179,40 @@ def random_data(
     return inputs, targets
 
 
-def _difference(
+def slope_error(
     exact: Program,
     params: Mapping[str, Array],
     inputs: Mapping[str, Array],
     targets: Mapping[str, Array],
-    loss: Mapping[str, str],
-    random: np.random.Generator,
+    seed: int,
+    mask: Any = None,
 ) -> float:
-    """Relative error along a random direction, of unit length so that large graphs are moved no further than small."""
+    """How far a program is from the slope of the loss along a random direction, by a central difference; relative.
+
+    The direction has unit length, so that large graphs are moved no further than small ones.
+
+    Args:
+        exact: a program that should give the exact gradient, on a graph that is `smooth`.
+        params, inputs, targets, mask: as for `Program.gradient`.
+        seed: of the direction.
+
+    Raises:
+        OpError: if the graph is not `smooth`.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> random = np.random.default_rng(0)
+    >>> params = random_params(program, random, 0)
+    >>> slope_error(program, params, *random_data(program, random, steps=4, batch=1), seed=0) < DIFFERENCE
+    True
+    """
+    random = np.random.default_rng([seed, 1])
     direction = {name: random.standard_normal(params[name].shape) for name in exact.rules}
     length = np.sqrt(sum(float(np.sum(d * d)) for d in direction.values()))
     direction = {name: d / length for name, d in direction.items()}
     block = max(1, len(next(iter(targets.values()))) // 3)
-    grads = exact.gradient(params, inputs, targets, block=block).grads
+    grads = exact.gradient(params, inputs, targets, block=block, mask=mask).grads
     found = sum(float(np.sum(grads[name] * d)) for name, d in direction.items())
-    wanted = oracle.directional_derivative(exact.graph, params, inputs, targets, loss, direction)
+    wanted = oracle.directional_derivative(exact.graph, params, inputs, targets, exact.losses, direction, mask)
     size = np.sqrt(sum(float(np.sum(g * g)) for g in grads.values()))
     return abs(found - wanted) / max(abs(wanted), 1e-3 * size, 1e-12)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from textwrap import indent
@@ -34,6 +35,8 @@ from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderEr
 from forwardgrad.graph import library
 from forwardgrad.graph.files import load
 from forwardgrad.learner import Update
+from forwardgrad.testing.examining import examine, summary, text
+from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,11 +129,25 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--latex", action="store_true", help="equations as LaTeX")
     sub.add_argument("--decisions", action="store_true", help="print every decision of the compiler, too")
 
-    sub = add("check", _check, "Hold the compiled gradient against independent oracles.")
+    sub = add(
+        "check",
+        _check,
+        "Hold the compiled gradient against independent oracles, other blocks, other spellings.",
+    )
     graph(sub)
     rule(sub, "eprop")
     sub.add_argument("--samples", type=_positive, default=10, help="random seeds (default %(default)s)")
     sub.add_argument("--steps", type=_at_least_two, default=12, help="length of sequences (default %(default)s)")
+    sub.add_argument("--batch", type=_positive, default=2, help="samples in each (default %(default)s)")
+    sub.add_argument("--seed", type=_not_negative, default=0, help="the first seed (default %(default)s)")
+    sub.add_argument("--mask", choices=MASKS, default="none", help="weights of the losses (default %(default)s)")
+    sub.add_argument(
+        "--numbers",
+        choices=NUMBERS,
+        default="init",
+        help="parameters: as the graph draws them, or tame, as property tests do (default %(default)s)",
+    )
+    sub.add_argument("--strict", action="store_true", help="fail where a comparison could say nothing, too")
 
     sub = add("audit", _audit, "Hold the gradients of several rules against the exact one, on random data.")
     graph(sub)
@@ -309,57 +326,18 @@ def _fitting(derived: Mapping[str, Derived], pattern: str | None) -> dict[str, D
 def _check(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     loss = _losses(graph, given.loss)
-    samples = list(
-        tqdm(
-            checking.check(graph, loss, given.rule, samples=given.samples, steps=given.steps),
-            total=given.samples,
-            unit=" samples",
-            desc="checking",
-            disable=None,
-        )
-    )
-    reverse = float(np.max([sample.reverse for sample in samples]))
-    differences = [sample.difference for sample in samples if sample.difference is not None]
-    answer = {
-        "graph": given.graph,
-        "rule": given.rule,
-        "passed": all(sample.passed for sample in samples),
-        "samples": len(samples),
-        "steps": given.steps,
-        "blocks": samples[0].blocks,
-        "reverse": _number(reverse),
-        "reverse_allowed": checking.REVERSE,
-        "difference": _number(float(np.max(differences))) if differences else None,
-        "difference_allowed": checking.DIFFERENCE,
-        "empty": [sample.seed for sample in samples if sample.largest == 0],
-        "silent": [name for name in samples[0].silent if all(name in sample.silent for sample in samples)],
-    }
+    origin = Origin(given.seed, given.steps, given.batch, given.mask, given.numbers)
+    found = examine(graph, loss, given.rule, samples=given.samples, origin=origin)
+    answer = {"graph": given.graph, "rule": given.rule, "steps": given.steps}
+    answer |= summary(list(tqdm(found, total=given.samples, unit=" samples", desc="checking", disable=None)))
+    answer["passed"] &= not (given.strict and (answer["vacuous"] or answer["silent"]))
+    named = f"forwardgrad check {shlex.quote(given.graph)} --rule {shlex.quote(given.rule)} --samples 1"
+    answer["replay"] = [f"{named} {replace(origin, seed=seed).options}" for seed in answer["failed"]]
     if given.json:
         _print_json(answer)
     else:
-        _print_check(answer)
+        print(text(answer))
     return 0 if answer["passed"] else 1
-
-
-def _number(value: float) -> float | str:
-    """JSON knows no NaN and no infinity."""
-    return value if math.isfinite(value) else str(value)
-
-
-def _print_check(answer: dict[str, Any]) -> None:
-    print(f"{answer['graph']} under {answer['rule']}:", end=" ")
-    print(f"{answer['samples']} samples of {answer['steps']} steps, blocks {', '.join(map(str, answer['blocks']))}")
-    print(f"reverse accumulation: largest relative error {float(answer['reverse']):.1e} (allowed {checking.REVERSE:g})")
-    if answer["difference"] is None:
-        print("central differences: left out, since a declared derivative or credit is not that of the loss")
-    else:
-        print(f"rtrl by central differences: largest relative error {float(answer['difference']):.1e}", end=" ")
-        print(f"(allowed {checking.DIFFERENCE:g})")
-    if answer["silent"]:
-        print(f"silent: the reference gradient of {', '.join(answer['silent'])} is zero in all samples")
-    if answer["empty"]:
-        print(f"nothing to compare: the whole reference gradient is zero in {len(answer['empty'])} samples")
-    print("passed" if answer["passed"] else "FAILED")
 
 
 def _audit(given: argparse.Namespace) -> int:

@@ -58,6 +58,26 @@ class MissingExtraError(ForwardgradError, ImportError):
     """An optional dependency is not installed."""
 
 
+class CheckError(ForwardgradError, AssertionError):
+    """A property that `forwardgrad.testing` asserts does not hold."""
+
+
+class VacuousError(ForwardgradError, AssertionError):
+    """A check of `forwardgrad.testing` would have passed whatever the program does: it had nothing to compare.
+
+    Args:
+        kind: which emptiness it is, a word of `forwardgrad.testing.Vacuity`.
+        headline, details: as for every error.
+
+    >>> VacuousError("one block", "one block of 4 steps is the whole sequence.").kind
+    'one block'
+    """
+
+    def __init__(self, kind: str, headline: str, *details: str) -> None:
+        super().__init__(headline, *details)
+        self.kind = kind
+
+
 class DeadParameterWarning(UserWarning):
     """A trainable parameter has no kept path to any loss; its gradient is zero."""
 

@@ -41,18 +41,3 @@ def assert_like_oracle(problem: Any, rule: Any, blocks: tuple[int, ...] = (1, 3)
         assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss)), f"{engine.backend}, {block}"
         assert error(found.grads, wanted.grads) <= TOLERANCE, f"{engine.backend}, block {block}"
     return program
-
-
-def blocks_gradient(program: fg.Program, problem: Any, lengths: list[int]) -> dict[str, Array]:
-    """The gradient over the sequence by `step`, with blocks of these lengths."""
-    state, at, total = program.start(problem.batch), 0, dict[str, Array]()
-    masks = problem.mask if isinstance(problem.mask, dict) else dict.fromkeys(problem.loss, problem.mask)
-    for length in lengths:
-        cut = slice(at, at + length)
-        mask = {name: None if m is None else m[cut] for name, m in masks.items()}
-        inputs = {name: x[cut] for name, x in problem.inputs.items()}
-        targets = {name: y[cut] for name, y in problem.targets.items()}
-        state, step = program.step(problem.params, state, inputs, targets, mask=mask)
-        total = {name: g + total[name] if total else g for name, g in step.grads.items()}
-        at += length
-    return total

@@ -7,12 +7,13 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from strategies import Problem, parameters
 
 from forwardgrad import cells
 from forwardgrad.compiler import Plan, make_plan
 from forwardgrad.graph import validate
 from forwardgrad.rules import rule as read_rule
+from forwardgrad.testing import Problem
+from forwardgrad.testing.problem import parameters
 
 
 def declare(nodes: Mapping[str, dict[str, Any]], *edges: tuple[Any, ...]) -> nx.MultiDiGraph[str]:

@@ -13,7 +13,6 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nets import declare, gru, readout_of_features, stack, vanilla
@@ -23,6 +22,7 @@ from forwardgrad import Learner, atomic, checkpoint
 from forwardgrad.errors import DataError, FileError, ForwardgradError
 from forwardgrad.losses import Loss
 from forwardgrad.paths import PathRule, cut
+from forwardgrad.testing import strategies
 
 
 def data(steps: int = 12, batch: int = 2, seed: int = 0, inputs: int = 2, outputs: int = 2) -> Any:

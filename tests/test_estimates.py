@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from checks import error
 from nets import declare, problem, vanilla
-from strategies import Problem
 
 import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.backends import estimates
 from forwardgrad.ops import Array
+from forwardgrad.testing import Problem
 
 Patch = pytest.MonkeyPatch
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from checks import TOLERANCE, compiled, error
 from nets import declare, problem, stack, vanilla
-from strategies import Problem
 
 from forwardgrad import cells, oracle
 from forwardgrad.backends import BACKENDS, influence, interpreter, sweep, tape, traces
@@ -21,6 +20,7 @@ from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.compiler.source import influence as source_influence
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
+from forwardgrad.testing import Problem
 
 
 def delays() -> Problem:

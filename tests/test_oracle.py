@@ -20,7 +20,9 @@ from forwardgrad.graph import Edge, Network, validate
 from forwardgrad.ops import Array
 from forwardgrad.paths import EdgeView, NodeView, PathRule
 from forwardgrad.structure import Structure
-from tests.strategies import PATHS, Problem, RandomAutomaton, parameters, path_rules, problems
+from forwardgrad.testing import Problem
+from forwardgrad.testing.problem import parameters
+from forwardgrad.testing.strategies import PATHS, RandomAutomaton, path_rules, problems
 
 NAMED = list(PATHS)
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from checks import TOLERANCE, assert_like_oracle, compiled, error
 from nets import declare, gru, problem, readout_of_features, stack, vanilla
-from strategies import PATHS, Problem
 
 import forwardgrad as fg
 from forwardgrad import losses, oracle
 from forwardgrad.ops import registry
+from forwardgrad.testing import Problem
+from forwardgrad.testing.strategies import PATHS
 
 NAMED = PATHS
 

@@ -11,12 +11,13 @@ from checks import TOLERANCE, compiled, error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import declare, gru, problem, readout_of_features, stack, vanilla
-from strategies import Problem, automata, partitions, problems
 
 import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.ops import Array
 from forwardgrad.recording import Record
+from forwardgrad.testing import Problem
+from forwardgrad.testing.strategies import automata, partitions, problems
 
 NETS = {"vanilla": vanilla, "stack": stack, "features": readout_of_features, "gru": gru}
 RULES = ["rtrl", "eprop-deep", "eprop", "local", "hops(2)", "immediate", "window(2)", 'eprop; feedback={"*": "random"}']

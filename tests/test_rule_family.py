@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from checks import TOLERANCE, assert_like_oracle, error
 from nets import declare, problem, stack, vanilla
-from strategies import Problem
 
 import forwardgrad as fg
 from forwardgrad import cells, oracle, rules
 from forwardgrad.ops import Array
+from forwardgrad.testing import Problem
 
 ARGUMENTS = {"hops": "(2)", "snap": "(2)", "window": "(2)", "dsf": "(0.5)"}
 TEXTS = {name: name + ARGUMENTS.get(name, "") for name in rules.RULES}

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from checks import assert_like_oracle, error
 from nets import declare, gru, problem, stack, vanilla
-from strategies import Problem
 
 import forwardgrad as fg
 from forwardgrad import cells, oracle
 from forwardgrad.feedback import random_feedback
 from forwardgrad.ops import Array
+from forwardgrad.testing import Problem
 
 Grads = dict[str, Array]
 

@@ -114,6 +114,19 @@ def dumps(graph: nx.MultiDiGraph[str]) -> str:
     return FORMATS[".json"][1](_plain_graph(graph, largest_inline=None)[0])
 
 
+def to_toml(graph: nx.MultiDiGraph[str]) -> str:
+    """A declared graph as one text in TOML, every array written out; saved as a file, `load` reads it back.
+
+    Raises:
+        GraphError: if the graph is malformed, or carries an attribute that no file can hold.
+
+    >>> "[nodes.h]" in to_toml(load("elman"))
+    True
+    """
+    validate(graph)
+    return FORMATS[".toml"][1](_plain_graph(graph, largest_inline=None)[0])
+
+
 def loads(text: str) -> nx.MultiDiGraph[str]:
     """The declared graph of a text made by `dumps`.
 

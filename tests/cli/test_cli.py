@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,52 @@ def test_check_of_nothing_fails_and_says_so(place, run):
     assert code == 1
     assert "nothing to compare: the whole reference gradient is zero in 2 samples" in out
     assert out[-1] == "FAILED"
+
+
+def test_check_finds_what_the_oracles_do_not_see(place, run, monkeypatch):
+    """If it failed, `step` could differ from `gradient`, or the place of a fault would not be printed."""
+    true = Program.step
+
+    def broken(self: Program, *args: Any, **options: Any) -> Any:
+        state, step = true(self, *args, **options)
+        return state, replace(step, grads={name: 1.001 * g for name, g in step.grads.items()})
+
+    monkeypatch.setattr(Program, "step", broken)
+    job = ("check", "small.toml", "--rule", "rtrl", "--samples", 1, "--steps", 4)
+    code, out, _ = run(*job)
+    assert (code, out[-1]) == (1, "FAILED")
+    assert any(line.startswith("blocks cut otherwise: failed: the gradient depends on blocks, at ") for line in out)
+    assert "replay: forwardgrad check small.toml --rule rtrl --samples 1 --seed 0 --steps 4 --batch 2" in out
+    code, lines, _ = run(*job, "--json")
+    found = answer(lines)
+    assert (code, found["block_invariance"]["status"], found["failed"]) == (1, "failed", [0])
+    assert "off by" in found["block_invariance"]["text"]
+
+
+def test_check_says_what_it_could_not_compare_and_strict_fails_on_it(place, run):
+    """If it failed, a rule that is RTRL on this graph, or stores nothing, would count as checked."""
+    loop = '[[edges]]\nfrom = "h"\nto = "h"\nweight = "dense"\ndelay = 1\n'
+    assert loop in SMALL
+    (place / "flat.toml").write_text(SMALL.replace(loop, ""))
+    job = ("check", "flat.toml", "--rule", "eprop", "--samples", 2, "--steps", 4)
+    code, out, _ = run(*job)
+    assert (code, out[-1]) == (0, "passed")
+    assert any(line.startswith("blocks cut otherwise: vacuous: no influence is stored") for line in out)
+    assert any(line.startswith("delays spelled otherwise: vacuous: no delay of this graph") for line in out)
+    assert any(line.startswith("same rules: 'eprop' drops nothing on this graph") for line in out)
+    code, lines, _ = run(*job, "--strict", "--json")
+    found = answer(lines)
+    assert (code, found["passed"]) == (1, False)
+    assert set(found["vacuous"]) == {"same rules", "blocks", "refactoring"}
+
+
+def test_check_draws_what_it_is_asked_for(place, run):
+    """If it failed, a seed that a failure printed would draw other numbers."""
+    job = ("check", "small.toml", "--samples", 1, "--steps", 5, "--json")
+    drawn = ("--seed", 3, "--mask", "batch", "--numbers", "tame")
+    one, same, other = (answer(run(*job, *more)[1])["difference"] for more in (drawn, drawn, ("--seed", 3)))
+    assert one == same
+    assert one != other
 
 
 # audit

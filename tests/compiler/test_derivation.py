@@ -13,7 +13,6 @@ from checks import compiled, error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import declare, problem, vanilla
-from strategies import Problem, path_rules, problems
 
 import forwardgrad as fg
 from forwardgrad import cli
@@ -22,6 +21,8 @@ from forwardgrad.compiler.notation import LIMIT, Equations, Line, Symbol
 from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Network
 from forwardgrad.ops import Array
+from forwardgrad.testing import Problem
+from forwardgrad.testing.strategies import path_rules, problems
 
 # Evaluating equations.
 

@@ -11,10 +11,11 @@ from checks import assert_like_oracle, compiled, error
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from nets import declare, gru, problem, readout_of_features, stack, vanilla
-from strategies import Problem, path_rules, problems
 
 import forwardgrad as fg
 from forwardgrad import oracle
+from forwardgrad.testing import Problem
+from forwardgrad.testing.strategies import path_rules, problems
 
 
 def dropped(graph: Any, rule: Any, *outputs: str) -> dict[str, tuple[str, ...]]:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from checks import TOLERANCE, assert_like_oracle, compiled, error
 from nets import declare, problem
-from strategies import Problem
 
 from forwardgrad import oracle
 from forwardgrad.compiler import plan
 from forwardgrad.compiler.decisions import Kind
+from forwardgrad.testing import Problem
 
 
 def lif(units: int = 4, inputs: int = 3, op: str = "linear", **leak: Any) -> nx.MultiDiGraph[str]:

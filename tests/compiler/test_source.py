@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from checks import assert_like_oracle, error
 from nets import declare, problem
-from strategies import Problem
 
 import forwardgrad as fg
 from forwardgrad import cells, checking, ops
 from forwardgrad.compiler.source.text import Names
 from forwardgrad.graph import library
+from forwardgrad.testing import Problem
 
 GRAPHS = library.names()
 RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "immediate", "hops(2) & near", "dsf(0.5)")

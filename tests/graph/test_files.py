@@ -19,7 +19,6 @@ import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import graphs
 
 from forwardgrad import cells
 from forwardgrad.errors import FileError, ForwardgradError, GraphError
@@ -27,6 +26,7 @@ from forwardgrad.graph import files, library, validate
 from forwardgrad.graph.files import load, save
 from forwardgrad.graph.schema import numbers
 from forwardgrad.ops import Op
+from forwardgrad.testing.strategies import graphs
 
 FORMATS = [".toml", ".json"]
 

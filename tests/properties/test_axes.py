@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from checks import TOLERANCE, assert_like_oracle, blocks_gradient, compiled, error
+from checks import TOLERANCE, assert_like_oracle, compiled, error
 from hypothesis import assume, event, given, note, settings
 from hypothesis import strategies as st
-from strategies import SEEDS, Problem, partitions, path_rules, problems
 
 from forwardgrad import oracle
 from forwardgrad.compiler.decisions import Kind
 from forwardgrad.rule import Rule
+from forwardgrad.testing import Problem
+from forwardgrad.testing.gradients import in_blocks
+from forwardgrad.testing.strategies import SEEDS, partitions, path_rules, problems
 
 
 def weighted(drawn: Problem, *, trained: bool = False) -> list[str]:
@@ -164,7 +166,7 @@ def test_leaks_that_filter_their_sources_change_no_gradient() -> None:
         filtered.append(any(decision.kind is Kind.LEAK_FILTERED for decision in program.decisions))
         lengths = data.draw(partitions(drawn.steps))
         whole = program.gradient(drawn.params, drawn.inputs, drawn.targets, block=drawn.steps, mask=drawn.mask)
-        assert error(blocks_gradient(program, drawn, lengths), whole.grads) <= TOLERANCE
+        assert error(in_blocks(program, drawn, lengths), whole.grads) <= TOLERANCE
 
     check()
     assert np.mean(filtered) > 0.15

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import TOLERANCE, assert_like_oracle, blocks_gradient, compiled, error
+from checks import TOLERANCE, assert_like_oracle, compiled, error
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
-from strategies import Problem, automata, partitions, path_rules, problems
 
 from forwardgrad import oracle, rules
+from forwardgrad.testing import Problem
+from forwardgrad.testing.gradients import in_blocks
+from forwardgrad.testing.strategies import automata, partitions, path_rules, problems
 
 NAMED = ["all", "eprop-deep", "synaptic", "near", "eprop", "immediate"]
 
@@ -47,7 +49,7 @@ def test_gradient_does_not_depend_on_blocks(data: st.DataObject, problem: Proble
     lengths = data.draw(partitions(problem.steps))
     note(f"blocks {lengths}")
     whole = program.gradient(problem.params, problem.inputs, problem.targets, block=problem.steps, mask=problem.mask)
-    assert error(blocks_gradient(program, problem, lengths), whole.grads) <= TOLERANCE
+    assert error(in_blocks(program, problem, lengths), whole.grads) <= TOLERANCE
 
 
 @given(problem=problems(smooth=True, most_steps=8))

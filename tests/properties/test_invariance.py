@@ -9,15 +9,17 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from checks import TOLERANCE, assert_like_oracle, blocks_gradient, compiled, error
+from checks import TOLERANCE, assert_like_oracle, compiled, error
 from hypothesis import assume, event, given, note, settings
 from hypothesis import strategies as st
 from nets import problem, vanilla
-from strategies import PATHS, Problem, partitions, path_rules, problems
 
 import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.structure import Structure
+from forwardgrad.testing import Problem, refactored
+from forwardgrad.testing.gradients import in_blocks
+from forwardgrad.testing.strategies import PATHS, partitions, path_rules, problems
 
 NAMED = PATHS
 
@@ -30,34 +32,21 @@ def gradient(program: fg.Program, given_: Problem, block: int) -> Any:
 
 
 @st.composite
-def refactored(draw: st.DrawFn, given_: Problem) -> nx.MultiDiGraph[str]:
-    """The same network with relays: a delayed edge becomes an identity with a part of the delay, then the weight.
-
-    A relay with the whole delay stands right behind it; one with a part of it splits the delay, and starts where the
-    source does. Edges with `credit` are left alone, since that of one edge does not divide into that of two.
-    """
-    graph, network = given_.graph.copy(), given_.network
-    for number, edge in enumerate(network.edges.values()):
-        if not edge.delay or edge.credit or draw(st.integers(0, 3)) == 0:
-            continue
-        source, early = network.nodes[edge.source], draw(st.integers(1, edge.delay))
-        attributes = dict(graph.edges[edge.source, edge.target, edge.key])
-        graph.remove_edge(edge.source, edge.target, edge.key)
-        relay = f"relay{number}"
-        graph.add_node(relay, op="linear", size=source.size, initial=source.initial)
-        role = {"role": edge.role} if edge.role else {}
-        graph.add_edge(edge.source, relay, delay=early, **role)
-        named = {"param": edge.param} if edge.param else {}
-        graph.add_edge(relay, edge.target, **attributes | named | {"delay": edge.delay - early})
-        event("split" if early < edge.delay else "relay")
-    return graph
+def spelled_anew(draw: st.DrawFn, given_: Problem) -> nx.MultiDiGraph[str]:
+    """The same network with relays behind some of its delays, and some delays split."""
+    early: dict[str, int] = {}
+    for edge in given_.network.edges.values():
+        if edge.delay and not edge.credit and draw(st.integers(0, 3)):
+            early[edge.name] = draw(st.integers(1, edge.delay))
+            event("split" if early[edge.name] < edge.delay else "relay")
+    return refactored(given_.graph, early)
 
 
 @given(data=st.data(), drawn=problems(most_steps=9))
 @settings(max_examples=120, deadline=None)
 def test_a_relay_or_a_split_delay_declares_the_same_network(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, what a rule keeps depends on how a delay is spelled."""
-    other = replace(drawn, graph=data.draw(refactored(drawn)))
+    other = replace(drawn, graph=data.draw(spelled_anew(drawn)))
     assume(len(other.graph) > len(drawn.graph))
     note(repr(other))
     products = ["eprop-deep & near", "near & synaptic", "eprop-deep & immediate"]
@@ -198,7 +187,7 @@ def test_a_saved_state_goes_on_bit_for_bit(data: st.DataObject, drawn: Problem, 
     drawn = replace(drawn, mask=None)
     program = compiled(drawn, rule)
     lengths = data.draw(partitions(drawn.steps))
-    straight = blocks_gradient(program, drawn, lengths)
+    straight = in_blocks(program, drawn, lengths)
     state, at, total = program.start(drawn.batch), 0, dict[str, Any]()
     for length in lengths:
         cut = slice(at, at + length)

@@ -19,7 +19,6 @@ import networkx as nx
 import numpy as np
 import pytest
 from nets import problem, stack, vanilla
-from strategies import Problem
 from test_engines import needs_engine, no_engine  # noqa: F401
 
 import forwardgrad as fg
@@ -27,6 +26,7 @@ from forwardgrad import render
 from forwardgrad.errors import DataError, FileError, RenderError, RuleError
 from forwardgrad.render.fates import fates
 from forwardgrad.render.report import Page
+from forwardgrad.testing import Problem
 
 pytestmark = needs_engine
 needs_chromium = pytest.mark.skipif(

@@ -1,0 +1,270 @@
+"""How far are two gradients apart, where, and through which edge?"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from forwardgrad import oracle
+from forwardgrad.compiling import compile
+from forwardgrad.errors import CheckError, ForwardgradError, RuleError
+from forwardgrad.ops import Array
+from forwardgrad.paths import cut
+from forwardgrad.program import Program
+from forwardgrad.rules import rule as read_rule
+from forwardgrad.testing.problem import Problem
+
+SMALLEST = 1e-3
+"""Gradients are compared relative to the largest entry of them all, or to this."""
+
+MOST_EDGES = 60
+"""Edges of the largest graph in which the edge of a fault is looked for."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where the gradient of a parameter is furthest from what it should be.
+
+    Args:
+        parameter: its name.
+        index: the entry.
+        found, wanted: the two numbers there.
+        relative: their difference, relative to the largest entry of the whole reference gradient; infinite for NaN.
+
+    >>> print(Difference("h->h", (0, 1), 0.5, 0.25, 0.125))
+    parameter 'h->h' at [0, 1]: 0.5 instead of 0.25, off by 1.2e-01 of the largest entry
+    """
+
+    parameter: str
+    index: tuple[int, ...]
+    found: float
+    wanted: float
+    relative: float
+
+    def __str__(self) -> str:
+        at = f" at {list(self.index)}" if self.index else ""
+        return (
+            f"parameter {self.parameter!r}{at}: {self.found:.6g} instead of {self.wanted:.6g}, "
+            f"off by {self.relative:.1e} of the largest entry"
+        )
+
+
+def differences(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> list[Difference]:
+    """The largest difference of every parameter, the worst first. One that is missing counts as zero.
+
+    Args:
+        found, wanted: gradients; what `wanted` lacks is left out.
+
+    >>> [d.parameter for d in differences({"a": np.ones(2), "b": np.zeros(1)}, {"a": np.ones(2), "b": np.ones(1)})]
+    ['b', 'a']
+    """
+    scale = max([SMALLEST, *(float(np.abs(g).max(initial=0.0)) for g in wanted.values())])
+    apart = [_difference(name, np.asarray(found.get(name, 0 * g)), np.asarray(g), scale) for name, g in wanted.items()]
+    return sorted(apart, key=lambda each: -each.relative)
+
+
+def _difference(name: str, found: Array, wanted: Array, scale: float) -> Difference:
+    distance = np.nan_to_num(np.abs(found - wanted) / scale, nan=np.inf, posinf=np.inf)
+    index = np.unravel_index(int(np.argmax(distance)), distance.shape)
+    at = tuple(int(i) for i in index)
+    return Difference(name, at, float(found[at]), float(wanted[at]), float(distance[at]))
+
+
+def allowed(program: Program) -> float:
+    """The largest relative difference that passes: 1e-10 in double precision, 1e-3 in single.
+
+    Args:
+        program: what is checked.
+
+    >>> import forwardgrad as fg
+    >>> allowed(fg.compile(fg.load("elman"), dtype="float32"))
+    0.001
+    """
+    return 1e-10 if program.dtype == np.float64 else 1e-3
+
+
+def differ(program: Program, apart: list[Difference]) -> bool:
+    """Whether any of these differences is larger than the program's precision allows; NaN is.
+
+    Args:
+        program: what is checked.
+        apart: the differences.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"))
+    >>> differ(program, differences({"a": np.ones(1)}, {"a": 1 + 1e-6 * np.ones(1)}))
+    True
+    """
+    return any(not each.relative <= allowed(program) for each in apart)
+
+
+def chosen(program: Program) -> Any:
+    """The program's rules in the form that `compile` and the oracle read.
+
+    Args:
+        program: a program.
+
+    >>> import forwardgrad as fg
+    >>> str(chosen(fg.compile(fg.load("elman"), rule="eprop")))
+    'eprop'
+    """
+    rules = list(program.chosen.values())
+    if not rules:
+        return "rtrl"
+    same = all(rule == rules[0] for rule in rules)
+    return rules[0] if same else {glob.escape(name): rule for name, rule in program.chosen.items()}
+
+
+def reference(program: Program, problem: Problem, block: int | None = None) -> dict[str, Array]:
+    """The gradient over the paths that the program's rules keep, by reverse accumulation over the unrolled graph.
+
+    Args:
+        program: a program.
+        problem: its parameters and data.
+        block: steps per block, for rules that carry nothing over the ends of blocks.
+
+    Raises:
+        RuleError: if a rule's layout is lossy: such a gradient is no sum over paths.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> given = Problem.of(program, steps=4)
+    >>> apart = differences(gradient(program, given, block=1), reference(program, given))
+    >>> differ(program, apart)
+    False
+    """
+    given: dict[str, Any] = problem.arguments | {"graph": program.graph, "loss": program.losses}
+    given |= {"rule": chosen(program), "signals": problem.signals, "block": block or problem.steps}
+    return oracle.reverse(**given).grads
+
+
+def exact_gradient(program: Program, problem: Problem) -> dict[str, Array]:
+    """The exact gradient of the loss: over all paths, also those that attributes `credit` of the graph cut.
+
+    Args:
+        program: a program.
+        problem: its parameters and data.
+
+    Raises:
+        DataError: if the problem does not fit the program.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> given = Problem.of(program, steps=4)
+    >>> apart = differences(gradient(program, given, block=1), exact_gradient(program, given))
+    >>> differ(program, apart), apart[-1].parameter
+    (True, 'y.bias')
+    """
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(program.graph)
+    for _, _, attributes in graph.edges(data=True):
+        attributes.pop("credit", None)
+    params = {name: p for name, p in problem.params.items() if name in program.network.parameters}
+    given: dict[str, Any] = problem.arguments | {"graph": graph, "loss": program.losses, "params": params}
+    return oracle.reverse(**given).grads
+
+
+def gradient(program: Program, problem: Problem, block: int) -> dict[str, Array]:
+    """The program's own gradient of a problem, in blocks.
+
+    Args:
+        program: a program.
+        problem: its parameters and data.
+        block: steps per block.
+
+    Raises:
+        DataError: if the problem does not fit the program.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> sorted(gradient(program, Problem.of(program, steps=4), block=2))
+    ['h->h', 'h->y', 'h.bias', 'x->h', 'y.bias']
+    """
+    given: dict[str, Any] = {"mask": problem.mask, "signals": problem.signals}
+    return program.gradient(problem.params, problem.inputs, problem.targets, block=block, **given).grads
+
+
+def fault(what: str, program: Program, problem: Problem, apart: list[Difference], *more: str) -> CheckError:
+    """The error that says where gradients differ.
+
+    Args:
+        what: what was being compared.
+        program, problem: what was checked, and on what.
+        apart: the differences, the worst first.
+        more: further lines.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> apart = differences({"h->y": np.ones(1)}, {"h->y": np.zeros(1)})
+    >>> print(fault("wrong", program, Problem.of(program), apart, "Look at h."))
+    wrong: parameter 'h->y' at [0]: 1 instead of 0, off by 1.0e+03 of the largest entry (allowed 1e-10).
+      Look at h.
+      Replay: forwardgrad check problem.toml --rule eprop --samples 1 --seed 0 --steps 12 --batch 2
+    """
+    limit = allowed(program)
+    wrong = [each for each in apart if not each.relative <= limit]
+    others = f" {len(wrong) - 1} more: {', '.join(repr(each.parameter) for each in wrong[1:6])}." if wrong[1:] else ""
+    replay = _replay(program, problem)
+    return CheckError(
+        f"{what}: {wrong[0]} (allowed {limit:g}).{others}",
+        *more,
+        f"Replay: {replay}" if replay else "",
+    )
+
+
+def _replay(program: Program, problem: Problem) -> str:
+    """The command that replays a problem, where one text says the program's rules."""
+    rules = list(program.chosen.values())
+    try:
+        told = bool(rules) and all(rule == read_rule(str(rules[0])) for rule in rules)
+    except RuleError:
+        return ""
+    return problem.command(rules[0]) if told else ""
+
+
+def culprits(program: Program, problem: Problem, parameter: str, block: int) -> str:
+    """A line that names the edges through which a wrong part of a gradient flows: without them it is right.
+
+    Every edge is cut in turn, in the engine and in the oracle; a graph of many edges is not searched.
+
+    Args:
+        program, problem: what was checked, and on what.
+        parameter: the parameter whose gradient is wrong.
+        block: the block length at which it is.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> culprits(program, Problem.of(program, steps=4), "h->h", block=1).partition(":")[0]  # nothing is wrong with any
+    "Cutting credit at any of these edges cures 'h->h'"
+    """
+    if len(program.network.edges) > MOST_EDGES or parameter not in program.chosen:
+        return ""
+    left = {edge: _left(program, problem, parameter, block, edge) for edge in program.network.edges}
+    found = [edge for edge, error in left.items() if error <= allowed(program)]
+    if found:
+        return f"Cutting credit at any of these edges cures {parameter!r}: {', '.join(found)}."
+    best = min(left, key=lambda edge: left[edge], default="")
+    if best and np.isfinite(left[best]):
+        return f"Cutting credit at {best} leaves {parameter!r} the least wrong: {left[best]:.1e} of its largest entry."
+    return ""
+
+
+def _left(program: Program, problem: Problem, parameter: str, block: int, edge: str) -> float:
+    """How wrong a gradient is with credit cut at an edge; infinite where that leaves nothing to be wrong."""
+    rule = program.chosen[parameter]
+    rules: dict[str, Any] = {glob.escape(parameter): replace(rule, paths=rule.paths & cut(edge), name="")}
+    rules |= {"*": "rtrl"} if len(program.chosen) > 1 else {}
+    try:
+        trial = compile(program.graph, program.losses, rules, dtype=program.dtype, dead="ignore")
+        given = {name: p for name, p in problem.params.items() if name in trial.plan.parameters}
+        small = replace(problem, params=given)
+        found, wanted = gradient(trial, small, block), reference(trial, small, block)
+    except ForwardgradError:
+        return np.inf
+    if parameter not in wanted or not np.any(wanted[parameter]):
+        return np.inf
+    return differences(found, {parameter: wanted[parameter]})[0].relative

@@ -1,0 +1,27 @@
+"""Which graphs, problems, rules and blocks does Hypothesis draw for property tests of forwardgrad?"""
+
+from forwardgrad.errors import MissingExtraError
+
+try:
+    import hypothesis as _  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError(
+        'forwardgrad.testing.strategies needs Hypothesis: pip install "forwardgrad[testing]"'
+    ) from error
+
+from forwardgrad.testing.strategies.automata import PATHS, RandomAutomaton, automata, path_rules, rule_texts
+from forwardgrad.testing.strategies.blocks import partitions
+from forwardgrad.testing.strategies.graphs import SEEDS, graphs
+from forwardgrad.testing.strategies.problems import problems
+
+__all__ = [
+    "PATHS",
+    "SEEDS",
+    "RandomAutomaton",
+    "automata",
+    "graphs",
+    "partitions",
+    "path_rules",
+    "problems",
+    "rule_texts",
+]
