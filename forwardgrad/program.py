@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,9 +11,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad import budget
+from forwardgrad import budget, numerics
 from forwardgrad import losses as loss_table
 from forwardgrad.arrays import (
+    Given,
     Target,
     check_names,
     count,
@@ -49,11 +51,14 @@ class Step:
         loss: sum over the block's steps.
         grads: the block's gradient of each trainable parameter, shaped like it.
         outputs: per node with a loss, its values, `(time, batch, size)`.
+        state_norm: the Euclidean norm of the state after the block, influence and values; infinite where squares
+            overflow.
     """
 
     loss: float
     grads: dict[str, Array]
     outputs: dict[str, Array]
+    state_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,8 @@ class Program:
 
         Raises:
             DataError: if an array does not fit.
+            NonFiniteError: if loss, gradients or the state after the block are not finite, naming the first node or
+                parameter at which, and the step.
         """
         return self._step(params, self._checked(state), inputs, targets, mask, signals)
 
@@ -176,21 +183,34 @@ class Program:
         *,
         fresh: bool = False,
         last: bool = False,
+        at: int = 0,
     ) -> tuple[State, Step]:
-        """A block. A fresh state holds no influence; after the last block none is needed."""
+        """A block. A fresh state holds no influence; after the last block none is needed; `at` steps lie before it."""
         weights = read_params(self.plan.parameters, params, self.dtype)
         values, shape = read_inputs(self.network, inputs, self.dtype, (None, _batch(state)))
         shape = shape or shape_without_inputs(targets, self.losses)
         goals = read_targets(self.network, self.losses, targets, mask, shape, self.dtype)
-        given = read_signals(self.network, self.signalled, signals, self.dtype, shape)
+        given = Given(weights, values, goals, read_signals(self.network, self.signalled, signals, self.dtype, shape))
         if _batch(state) not in (None, shape[1]):
             raise DataError(f"step: the state is of batch {_batch(state)}, the inputs are of batch {shape[1]}.")
-        tape = self._engine.forward(weights, state, values, shape)
+
+        def again(t: int, before: State | None) -> numerics.Passed:
+            began = before is None
+            return self._pass(given.step(t), state if began else before, (1, shape[1]), fresh and began, False)
+
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is told in our words
+            block = self._pass(given, state, shape, fresh, last)
+            if not block.sound:
+                raise numerics.locate(self.network.order, block, shape[0], again).later(at)
+        return block.after, Step(block.loss, block.grads, block.outputs, math.sqrt(block.size))
+
+    def _pass(self, given: Given, state: State, shape: tuple[int, int], fresh: bool, last: bool) -> numerics.Passed:
+        tape = self._engine.forward(given.params, state, given.inputs, shape)
         outputs = {name: tape.values(name).copy() for name in self.losses}
-        loss, seeds = self._losses(outputs, goals)
+        loss, seeds = self._losses(outputs, given.targets)
         after = self._engine.advance(tape, state, fresh) if not last or self._engine.lossy else None
-        grads = self._engine.gradients(tape, state, after, seeds, given, fresh)
-        return after or {}, Step(loss, grads, outputs)
+        grads = self._engine.gradients(tape, state, after, seeds, given.signals, fresh)
+        return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, numerics.squares((after or {}).values()))
 
     def _losses(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
         total, seeds = 0.0, dict[str, Array]()
@@ -224,6 +244,7 @@ class Program:
 
         Raises:
             DataError: if an array does not fit, or the iterable is empty.
+            NonFiniteError: as in `step`.
 
         >>> import forwardgrad as fg, networkx as nx, numpy as np
         >>> g = nx.MultiDiGraph()
@@ -252,7 +273,7 @@ class Program:
             pieces = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
         elif targets is not None or mask is not None or signals is not None:
             raise DataError(f"{what}: targets, mask and signals come with the pieces of an iterable.")
-        state: State | None = None
+        state, passed = None, 0
         for piece, last in marking_last(self.blocks(pieces, block)):
             before = self.start(piece.batch) if state is None else state
             after, step = self._step(
@@ -264,9 +285,10 @@ class Program:
                 piece.signals,
                 fresh=state is None,
                 last=last,
+                at=passed,
             )
             yield before, piece, step
-            state = after
+            state, passed = after, passed + piece.steps
         if state is None:
             raise DataError(f"{what}: the sequence is empty.")
 
@@ -315,7 +337,8 @@ class Program:
         recorder = Recorder(self.plan, self._engine, self.losses, chosen, self.dtype, keep)
         for before, piece, step in self._passed("record", params, inputs, targets, mask, signals, block):
             weights = read_params(self.plan.parameters, params, self.dtype)
-            recorder.add(weights, before, piece, step.grads)
+            with np.errstate(over="ignore"):  # squares in the sizes of large numbers
+                recorder.add(weights, before, piece, step.grads)
         return recorder.record()
 
     @property
@@ -461,7 +484,11 @@ class Program:
         found = {key: numeric(f"state {key!r}", state[key], self.dtype) for key in shapes}
         shapes = self._engine.shapes(_batch(found) or 1)
         for key, array in found.items():
-            _check_state(key, array, shapes[key])
+            _check_shape(key, array, shapes[key])
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole = numerics.finite(found.values())
+        for key, array in found.items() if not whole else ():
+            finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
         return found
 
     def _derived(self, name: str) -> Derived:
@@ -484,13 +511,12 @@ class Program:
         )
 
 
-def _check_state(key: str, array: Array, expected: tuple[int, ...]) -> None:
+def _check_shape(key: str, array: Array, expected: tuple[int, ...]) -> None:
     if array.shape != expected:
         raise DataError(
             f"state {key!r}: expected shape {expected}, got {array.shape}.",
             "A state belongs to the program and batch size it was started with.",
         )
-    finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
 
 
 def _batch(state: State) -> int | None:
