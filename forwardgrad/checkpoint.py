@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import losses, optimizers, rules
+from forwardgrad import archive, losses, optimizers, rules
 from forwardgrad.atomic import write_bytes
 from forwardgrad.compiling import compile
 from forwardgrad.errors import FileError, ForwardgradError
@@ -254,11 +253,11 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     place = f"checkpoint {str(path)!r}"
     _check_path(path)
     try:
-        data = Path(path).read_bytes()
+        data = archive.read_bytes(Path(path))
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise FileError(f"{place}: {(error.strerror if isinstance(error, OSError) else None) or error}.") from error
     try:
-        arrays = _arrays(data)
+        arrays = archive.arrays(data)
         document = json.loads(arrays.pop("meta").tobytes().decode())
         version = document["forwardgrad"]
         if version != FORMAT:
@@ -271,20 +270,6 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     except Exception as error:  # damaged or foreign files make their readers raise anything
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise FileError(f"{place}: is no checkpoint, or is damaged: {reason}.") from error
-
-
-def _arrays(data: bytes) -> dict[str, Array]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise TypeError("an entry is compressed")  # never by us; it could unpack to more than memory holds
-        return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
-
-
-def _array(data: bytes) -> Array:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise TypeError("an entry is not one array")
-    return cast(Array, array)
 
 
 def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
@@ -41,6 +42,9 @@ from forwardgrad.ops import Array
 from forwardgrad.recording import Record, Recorder
 from forwardgrad.rules import Rule
 from forwardgrad.rules import rule as read_rule
+
+MOST_LAGS = 2**17
+"""The most lags at which influence may be carried, over all parameters: a block goes through them one by one."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class Program:
         self._engine: Engine = BACKENDS[backend](plan, self.dtype)
         self.chosen: Mapping[str, Rule] = MappingProxyType(dict(rules))
         self.rules: Mapping[str, Derived] = MappingProxyType({name: self._derived(name) for name in plan.entries})
+        _check_lags({name: sum(derived.lags.values()) for name, derived in self.rules.items()})
 
     def init(self, seed: int = 0) -> dict[str, Array]:
         """Initial parameters, as the graph's `init` and `bias` attributes say.
@@ -111,7 +116,12 @@ class Program:
 
         Returns:
             `{name: array}`, trainable and frozen parameters.
+
+        Raises:
+            MemoryBudgetError: if they do not fit in what is free.
         """
+        entries = sum(prod(parameter.shape) for parameter in self.plan.parameters.values())
+        budget.room(f"init: {entries:,} parameters", 8 * entries)  # all are drawn in double precision
         return {name: draw(p, seed).astype(self.dtype) for name, p in self.plan.parameters.items()}
 
     def start(self, batch: int = 1, max_memory: int | str | None = None) -> State:
@@ -445,7 +455,7 @@ class Program:
         trained = [self.network.parameters[name] for name in self.rules]
         title = (
             f"Program: {len(self.network.nodes)} nodes, {len(self.network.edges)} edges, {len(trained)} trainable "
-            f"parameters ({sum(int(np.prod(p.shape)) for p in trained):,} numbers), {self.dtype}, "
+            f"parameters ({sum(prod(p.shape) for p in trained):,} numbers), {self.dtype}, "
             f"loss {', '.join(f'{loss.name} on {name}' for name, loss in self.losses.items())}"
         )
         untrained = {name: self.chosen[name] for name in self.plan.untrained}
@@ -505,9 +515,19 @@ class Program:
             exact=not plan.dropped[name] and not plan.reasons[name],
             dropped=plan.dropped[name],
             reasons=plan.reasons[name],
-            bytes=sum(int(np.prod(shape)) for shape in traces.shapes().values()) * self.dtype.itemsize,
+            bytes=sum(prod(shape) for shape in traces.shapes().values()) * self.dtype.itemsize,
             flops=flops(plan, name, traces.carried),
             plan=plan,
+        )
+
+
+def _check_lags(lags: Mapping[str, int]) -> None:
+    if sum(lags.values()) > MOST_LAGS:
+        name = max(lags, key=lags.__getitem__)
+        raise RuleError(
+            f"delays: influence would be carried at {sum(lags.values()):,} lags, more than {MOST_LAGS:,}; "
+            f"at {lags[name]:,} of parameter {name!r}.",
+            "Shorten the longest delay inside a recurrent layer, or take a rule that drops its credit.",
         )
 
 

@@ -21,6 +21,7 @@ from nets import declare, gru, readout_of_features, stack, vanilla
 
 import forwardgrad as fg
 from forwardgrad import Learner, atomic, checkpoint
+from forwardgrad import archive as archives
 from forwardgrad.errors import DataError, FileError, ForwardgradError
 from forwardgrad.losses import Loss
 from forwardgrad.paths import PathRule, cut
@@ -480,7 +481,7 @@ def test_a_newer_format_is_named(good, tmp_path, monkeypatch):
 
 def forged(content: bytes, change: Any) -> bytes:
     """A checkpoint whose content was changed, and whose digest is right all the same."""
-    arrays = checkpoint._arrays(content)
+    arrays = archives.arrays(content)
     inside = json.loads(json.loads(arrays.pop("meta").tobytes())["content"])
     inside = change(inside, arrays) or inside
     with contextlib.suppress(TypeError, KeyError):  # the digest of the program, too, where there is one

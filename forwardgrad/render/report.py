@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def report(
         if all(name not in each.rules for each in programs.values()):
             raise DataError(f"report: {name!r} is no trained parameter.", did_you_mean(name, program.rules))
     length = len(next(iter(targets.values()), ()))
-    numbers = sum(int(np.prod(p.shape)) for name, p in network.parameters.items() if wanted is None or name in wanted)
+    numbers = sum(prod(p.shape) for name, p in network.parameters.items() if wanted is None or name in wanted)
     keep = len(programs) > 1 and numbers * length * len(programs) <= KEPT
     records: dict[str, Record] = {}
     for name, each in programs.items():

@@ -56,7 +56,7 @@ def unrolled(
         raise RenderError(f"unrolled: steps must be a whole number >= 1, got {steps!r}.")
     network = program.network
     found = fates(program, parameter)
-    cells = _cells(network, found, steps)
+    cells = _cells(network, found, 1 if cap is not None and len(network.nodes) * steps > cap else steps)
     drawn = len(network.nodes) * steps + sum(len(modes) - 1 for modes in _modes(cells).values())
     if cap is not None and drawn > cap:
         raise RenderError(
