@@ -150,6 +150,32 @@ class Target:
     values: Array
     weight: Array | None
 
+    def step(self, t: int) -> Target:
+        """That of one step of the block."""
+        return Target(self.values[t : t + 1], None if self.weight is None else self.weight[t : t + 1])
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that a block is given beside its state, checked.
+
+    Args:
+        params: by name.
+        inputs, signals: `(time, batch, size)` by node.
+        targets: by output node.
+    """
+
+    params: dict[str, Array]
+    inputs: dict[str, Array]
+    targets: dict[str, Target]
+    signals: dict[str, Array]
+
+    def step(self, t: int) -> Given:
+        """One step of the block."""
+        inputs = {name: array[t : t + 1] for name, array in self.inputs.items()}
+        signals = {name: array[t : t + 1] for name, array in self.signals.items()}
+        return Given(self.params, inputs, {name: goal.step(t) for name, goal in self.targets.items()}, signals)
+
 
 def read_targets(
     network: Network, losses: Mapping[str, Loss], targets: Any, mask: Any, shape: tuple[int, int], dtype: Any

@@ -72,6 +72,13 @@ def usual() -> int | None:
     return None if found is None else int(SHARE * found)
 
 
+def room(what: str, size: int) -> None:
+    """Refuse an array, or several, that most of what is free has no room for; raises `MemoryBudgetError`."""
+    limit = usual()
+    if limit is not None and size > limit:
+        raise MemoryBudgetError(f"{what} would take {size_text(size)}, and {size_text(limit)} may be taken.")
+
+
 def hold(cost: Cost, limit: int, price: Callable[[str], Cost], rules: Mapping[str, str]) -> None:
     """Refuse a program that costs more than the limit, before anything is allocated.
 

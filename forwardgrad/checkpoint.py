@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import losses, optimizers, rules
+from forwardgrad import archive, losses, optimizers, rules
 from forwardgrad.atomic import write_bytes
 from forwardgrad.compiling import compile
 from forwardgrad.errors import FileError, ForwardgradError
@@ -28,11 +27,14 @@ from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer
 from forwardgrad.program import Program
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout of the file."""
 
+META = ("program", "optimizer", "clip", "on_nonfinite", "seen")
+"""What a checkpoint says beside its arrays."""
+
 TEXTS = {"graph": str, "losses": dict, "rules": dict, "dtype": str}
-"""What is said of a program, and of which type each is."""
+"""What is said of a program, and of which type each is. Two programs of which it is the same learn the same."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Checkpoint:
         program: texts that say which program it belongs to, as `describe` gives them.
         optimizer: name and settings of the optimiser.
         clip: largest norm of a block's gradients, or `None`.
+        on_nonfinite: what to do with a block in which something is not finite.
         seen: steps learned from.
         params, optimizer_state: arrays by name.
         state: activations and influence, or `None` before the first block.
@@ -51,6 +54,7 @@ class Checkpoint:
     program: Mapping[str, Any]
     optimizer: Mapping[str, Any]
     clip: float | None
+    on_nonfinite: str
     seen: int
     params: Mapping[str, Array]
     optimizer_state: Mapping[str, Array]
@@ -58,18 +62,27 @@ class Checkpoint:
 
 
 def describe(program: Program) -> dict[str, Any]:
-    """What a program is, as texts. `complete` says whether it can be compiled again from them."""
+    """What a program is, as texts, and a digest of them.
+
+    `complete` says whether it can be compiled again from the texts. `backend` is what ran it: going on bit for bit
+    needs the same one, and going on to learn needs none in particular.
+    """
     chosen = program.chosen
     complete = all(_has_text(rule) for rule in chosen.values()) and all(
         loss.name in losses.names() and losses.get(loss.name) == loss for loss in program.losses.values()
     )
-    return {
+    texts: dict[str, Any] = {
         "graph": files.dumps(_bare(program.graph)),
         "losses": {node: loss.name for node, loss in program.losses.items()},
         "rules": {name: rule.text for name, rule in chosen.items()},
         "dtype": program.dtype.name,
-        "complete": complete,
     }
+    return {**texts, "sha256": _identity(texts), "backend": program.backend, "complete": complete}
+
+
+def _identity(described: Mapping[str, Any]) -> str:
+    """The digest of graph, losses, rules and dtype."""
+    return hashlib.sha256(json.dumps([described[what] for what in TEXTS]).encode()).hexdigest()
 
 
 def _bare(graph: nx.MultiDiGraph[str]) -> nx.MultiDiGraph[str]:
@@ -105,6 +118,8 @@ def match(path: str | os.PathLike[str], described: Mapping[str, Any], program: P
         if differing:
             raise FileError(
                 f"{place}: belongs to another program; what differs: {', '.join(differing)}.",
+                f"sha256 of graph, losses, rules and dtype: {described['sha256'][:16]} in the file, "
+                f"{own['sha256'][:16]} given.",
                 *(
                     f"{what}: {described[what]} in the file, {own[what]} given."
                     for what in differing
@@ -123,6 +138,7 @@ def match(path: str | os.PathLike[str], described: Mapping[str, Any], program: P
             described["losses"],
             _exactly(described["rules"]),
             dtype=described["dtype"],
+            backend=described["backend"],
             dead="ignore",
         )
     except (ForwardgradError, TypeError, ValueError, RecursionError) as error:
@@ -191,7 +207,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
         index[group] = keys
         for name, array in (members or {}).items():
             arrays[cast("dict[str, str]", keys)[name]] = _plain(name, array)
-    meta = {what: getattr(checkpoint, what) for what in ("program", "optimizer", "clip", "seen")}
+    meta = {what: getattr(checkpoint, what) for what in META}
     content = _json({"meta": meta, "index": index})
     text = _json({"forwardgrad": FORMAT, "content": content, "digest": _digest(content, arrays)})
     buffer = io.BytesIO()
@@ -237,11 +253,11 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     place = f"checkpoint {str(path)!r}"
     _check_path(path)
     try:
-        data = Path(path).read_bytes()
+        data = archive.read_bytes(Path(path))
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise FileError(f"{place}: {(error.strerror if isinstance(error, OSError) else None) or error}.") from error
     try:
-        arrays = _arrays(data)
+        arrays = archive.arrays(data)
         document = json.loads(arrays.pop("meta").tobytes().decode())
         version = document["forwardgrad"]
         if version != FORMAT:
@@ -256,27 +272,15 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         raise FileError(f"{place}: is no checkpoint, or is damaged: {reason}.") from error
 
 
-def _arrays(data: bytes) -> dict[str, Array]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise TypeError("an entry is compressed")  # never by us; it could unpack to more than memory holds
-        return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
-
-
-def _array(data: bytes) -> Array:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise TypeError("an entry is not one array")
-    return cast(Array, array)
-
-
 def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     """The checkpoint that a text and arrays make up; raises `KeyError` or `TypeError` where they do not."""
     meta, index = content["meta"], content["index"]
     program, clip, seen = meta["program"], meta["clip"], meta["seen"]
-    for what, kind in {**TEXTS, "complete": bool}.items():
+    for what, kind in {**TEXTS, "sha256": str, "backend": str, "complete": bool}.items():
         if not isinstance(program[what], kind):
             raise TypeError(f"{what!r} is {program[what]!r}")
+    if program["sha256"] != _identity(program):
+        raise TypeError("its digest of the program is another one")
     texts = (*program["losses"].values(), *program["rules"].values())
     if not isinstance(meta["optimizer"], dict) or not all(isinstance(text, str) for text in texts):
         raise TypeError("a name is not a text")
@@ -289,5 +293,12 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     if groups["params"] is None or groups["optimizer_state"] is None:
         raise TypeError("it holds no parameters")
     return Checkpoint(
-        program, meta["optimizer"], clip, seen, groups["params"], groups["optimizer_state"], groups["state"]
+        program,
+        meta["optimizer"],
+        clip,
+        meta["on_nonfinite"],
+        seen,
+        groups["params"],
+        groups["optimizer_state"],
+        groups["state"],
     )

@@ -34,6 +34,7 @@ from forwardgrad.compiling import compile
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError, RuleError, did_you_mean
 from forwardgrad.graph import library
 from forwardgrad.graph.files import load
+from forwardgrad.graph.schema import MOST
 from forwardgrad.learner import Update
 from forwardgrad.testing.examining import examine, summary, text
 from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return code
     except ForwardgradError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("error: out of memory.\n  Take smaller nodes, shorter sequences or fewer samples.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -185,8 +189,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _whole(least: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text!r}")
+        if not text.isascii() or not text.isdigit() or len(text) > 100 or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number >= {least}, got {text[:100]!r}")
+        if int(text) > MOST:
+            raise argparse.ArgumentTypeError(f"must be a whole number <= {MOST}, got {text}")
         return int(text)
 
     return read

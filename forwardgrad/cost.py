@@ -61,7 +61,7 @@ def _peaks(plan: Plan, batch: int, lengths: Sequence[int], dtype: Any) -> list[l
     """Per length of a block, the most bytes alive in each of its parts."""
     if id(plan) not in _rehearsed:
         _rehearsed[id(plan)] = {}
-        weakref.finalize(plan, _rehearsed.pop, id(plan))
+        weakref.finalize(plan, _rehearsed.pop, id(plan), None)  # None: two threads may both come here
     found, dtype = _rehearsed[id(plan)], np.dtype(dtype)
     missing = [length for length in lengths if (batch, length, dtype) not in found]
     if missing:

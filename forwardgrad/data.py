@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forwardgrad import archive
 from forwardgrad.errors import DataError, FileError, MissingExtraError, did_you_mean
 
 Floats = NDArray[np.float64]
@@ -250,7 +251,7 @@ def read(path: str | os.PathLike[str]) -> Series:
         array = reader(path)
     except FileError:
         raise
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
         raise FileError(f"cannot read {str(path)!r}: {error or type(error).__name__}.") from error
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
@@ -270,14 +271,13 @@ def read(path: str | os.PathLike[str]) -> Series:
 
 
 def _read_npy(path: Path) -> NDArray[Any]:
-    with path.open("rb") as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    return archive.array(archive.read_bytes(path))
 
 
 def _read_text(path: Path) -> NDArray[Any]:
     numbers: list[float] = []
     heading = True
-    for place, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for place, line in enumerate(archive.read_bytes(path).decode("utf-8-sig").splitlines(), start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue

@@ -42,6 +42,36 @@ class DataError(ForwardgradError, ValueError):
     """Arrays given at run time (inputs, targets, masks, parameters, states) do not fit the program."""
 
 
+class NonFiniteError(DataError, ArithmeticError):
+    """A value, an influence, a gradient or an updated parameter overflowed or is not a number.
+
+    What was before the block is as it was.
+
+    Args:
+        what: the first that did, in the user's own names, such as `the value of node 'h'`.
+        how: what became of it.
+        step: at which, counted from 0 at the beginning of the sequence, or of a learner's stream.
+
+    >>> print(NonFiniteError("the value of node 'h'", "is not finite: inf at index (0, 2)", 37).later(100))
+    step 137: the value of node 'h' is not finite: inf at index (0, 2).
+      The run has diverged: try a lower learning rate, smaller weights, or clip gradients by their norm.
+    """
+
+    def __init__(self, what: str, how: str, step: int) -> None:
+        super().__init__(
+            f"step {step}: {what} {how}.",
+            "The run has diverged: try a lower learning rate, smaller weights, or clip gradients by their norm.",
+        )
+        self.what, self.how, self.step = what, how, step
+
+    def __reduce__(self) -> tuple[type[NonFiniteError], tuple[str, str, int]]:
+        return NonFiniteError, (self.what, self.how, self.step)
+
+    def later(self, steps: int) -> NonFiniteError:
+        """The same, that many steps later."""
+        return NonFiniteError(self.what, self.how, self.step + steps)
+
+
 class MemoryBudgetError(ForwardgradError, MemoryError):
     """A program would take more memory than it may; nothing was allocated."""
 
@@ -80,6 +110,10 @@ class VacuousError(ForwardgradError, AssertionError):
 
 class DeadParameterWarning(UserWarning):
     """A trainable parameter has no kept path to any loss; its gradient is zero."""
+
+
+class NonFiniteWarning(RuntimeWarning):
+    """A block of a stream overflowed; the learner did not learn from it, and went on."""
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from forwardgrad import checkpoint
+from forwardgrad import checkpoint, numerics
 from forwardgrad.arrays import read_params
+from forwardgrad.blocks import Block
 from forwardgrad.checkpoint import Checkpoint
-from forwardgrad.errors import DataError, FileError
+from forwardgrad.errors import DataError, FileError, NonFiniteError, NonFiniteWarning
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer, clip_by_norm
 from forwardgrad.program import Program, State, Step
 
 Progress = Callable[["Update"], None]
+Policy = Literal["raise", "skip", "reset"]
+
+POLICIES = ("raise", "skip", "reset")
+"""What a learner may do with a block in which something is not finite."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +33,14 @@ class Update:
     Args:
         step: loss, gradients and outputs of the block, before the update.
         steps: length of the block.
-        seen: steps of the stream learned from so far, this block included.
+        seen: steps of the stream so far, this block included.
+        skipped: why nothing was learned from the block, whose loss is NaN then; or `None`.
     """
 
     step: Step
     steps: int
     seen: int
+    skipped: NonFiniteError | None = None
 
     @property
     def loss(self) -> float:
@@ -50,9 +59,16 @@ class Learner:
         params: `{name: array}`; they are copied.
         optimizer: `SGD`, `Adam` or an object like these.
         clip: largest joint norm of a block's gradients, or `None`.
+        on_nonfinite: what to do with a block in which a value, an influence, a gradient or an updated parameter is not
+            finite, or the norm of an influence explodes (its square overflows). `"raise"`: a `NonFiniteError`.
+            `"skip"`: warn, learn nothing from the block, and go on from the state before it. `"reset"`: the same, and
+            all samples start afresh, since what has exploded does not come back by itself.
+
+    Whatever the policy, the learner is as the last good block left it.
 
     Raises:
-        DataError: if the parameters do not fit the program, or the limit `clip` is not positive.
+        DataError: if the parameters do not fit the program, the limit `clip` is not positive, or `on_nonfinite` is
+            none of these words.
 
     >>> import forwardgrad as fg, networkx as nx, numpy as np
     >>> g = nx.MultiDiGraph()
@@ -68,7 +84,13 @@ class Learner:
     """
 
     def __init__(
-        self, program: Program, params: Mapping[str, Any], optimizer: Optimizer, *, clip: float | None = None
+        self,
+        program: Program,
+        params: Mapping[str, Any],
+        optimizer: Optimizer,
+        *,
+        clip: float | None = None,
+        on_nonfinite: Policy = "raise",
     ) -> None:
         if isinstance(optimizer, type) or not all(
             callable(getattr(optimizer, method, None)) for method in ("start", "update", "config")
@@ -77,7 +99,9 @@ class Learner:
                 f"learner: an optimizer has start, update and config, got {type(optimizer).__name__}.",
                 "For example SGD(0.01) or Adam(0.001).",
             )
-        self.program, self.optimizer = program, optimizer
+        if on_nonfinite not in POLICIES:
+            raise DataError(f"learner: on_nonfinite must be {', '.join(POLICIES)}, got {on_nonfinite!r}.")
+        self.program, self.optimizer, self.on_nonfinite = program, optimizer, on_nonfinite
         self.clip = None if clip is None else _limit(clip)
         self.params: dict[str, Array] = {
             name: array.copy() for name, array in read_params(program.plan.parameters, params, program.dtype).items()
@@ -102,11 +126,12 @@ class Learner:
             The losses: an update without its arrays for every block, in order.
 
         Raises:
-            DataError: if an array does not fit, or a gradient or an updated parameter is not finite. The learner stays
-                as the last good block left it.
+            DataError: if an array does not fit.
+            NonFiniteError: if something is not finite, and `on_nonfinite` is `"raise"`. In either case the learner
+                stays as the last good block left it.
         """
         return [
-            Update(Step(update.step.loss, {}, {}), update.steps, update.seen)
+            Update(Step(update.step.loss, {}, {}), update.steps, update.seen, update.skipped)
             for update in self.updates(stream, block=block, progress=progress)
         ]
 
@@ -115,20 +140,44 @@ class Learner:
     ) -> Iterator[Update]:
         """Like `fit`, one update at a time: for streams without end."""
         for piece in self.program.blocks(stream, block=block):
-            before = self.program.start(piece.batch) if self.state is None else self.state
-            state, step = self.program.step(self.params, before, piece.inputs, piece.targets, piece.mask, piece.signals)
-            grads = {name: g / piece.steps for name, g in step.grads.items()}
-            if self.clip is not None:
-                grads = clip_by_norm(grads, self.clip)
-            params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
-            _check_finite(params)
-            # Nothing has failed: now, and only now, the learner moves on.
-            self.params, self.optimizer_state, self.state = params, optimizer_state, state
-            self.seen += piece.steps
-            update = Update(step, piece.steps, self.seen)
+            try:
+                update = self._learned(piece)
+            except NonFiniteError as error:
+                if self.on_nonfinite == "raise":
+                    raise
+                update = self._skipped(piece, error)
             if progress is not None:
                 progress(update)
             yield update
+
+    def _learned(self, piece: Block) -> Update:
+        before = self.program.start(piece.batch) if self.state is None else self.state
+        last = self.seen + piece.steps - 1
+        try:
+            state, step = self.program.step(self.params, before, piece.inputs, piece.targets, piece.mask, piece.signals)
+        except NonFiniteError as error:
+            raise error.later(self.seen) from None
+        grads = {name: g / piece.steps for name, g in step.grads.items()}
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
+            found = None if math.isfinite(step.state_norm) else numerics.exploded(state, last)
+            if found is not None:
+                raise found
+            if self.clip is not None:
+                grads = clip_by_norm(grads, self.clip)
+            params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
+            _check_finite("parameter", params, last)
+            _check_finite("memory of the optimizer", optimizer_state, last)
+        # Nothing has failed: now, and only now, the learner moves on.
+        self.params, self.optimizer_state, self.state = params, optimizer_state, state
+        self.seen += piece.steps
+        return Update(step, piece.steps, self.seen)
+
+    def _skipped(self, piece: Block, error: NonFiniteError) -> Update:
+        warnings.warn(NonFiniteWarning(f"nothing is learned from this block. {error}"), stacklevel=3)
+        self.seen += piece.steps
+        if self.on_nonfinite == "reset":
+            self.state = None
+        return Update(Step(float("nan"), {}, {}), piece.steps, self.seen, error)
 
     def reset(self, where: Any = None) -> None:
         """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all."""
@@ -148,6 +197,7 @@ class Learner:
                 program=checkpoint.describe(self.program),
                 optimizer=self.optimizer.config(),
                 clip=self.clip,
+                on_nonfinite=self.on_nonfinite,
                 seen=self.seen,
                 params=self.params,
                 optimizer_state=self.optimizer_state,
@@ -172,7 +222,8 @@ class Learner:
         program = checkpoint.match(path, saved.program, program)
         optimizer = checkpoint.optimizer(path, saved.optimizer, optimizer)
         try:
-            learner = cls(program, saved.params, optimizer, clip=saved.clip)
+            policy = cast(Policy, saved.on_nonfinite)
+            learner = cls(program, saved.params, optimizer, clip=saved.clip, on_nonfinite=policy)
             fresh = None if saved.state is None else program.start(_batch(saved.state))
         except DataError as error:
             raise FileError(f"checkpoint {str(path)!r}: {error}") from error
@@ -186,13 +237,12 @@ class Learner:
         return learner
 
 
-def _check_finite(params: Mapping[str, Array]) -> None:
-    for name, array in params.items():
-        if not np.isfinite(array).all():
-            raise DataError(
-                f"parameter {name!r} would not be finite after the update.",
-                "Training has diverged; try a lower learning rate.",
-            )
+def _check_finite(what: str, arrays: Mapping[str, Array], step: int) -> None:
+    numbers = {name: np.asarray(array) for name, array in arrays.items()}
+    numbers = {name: array for name, array in numbers.items() if array.dtype.kind == "f"}
+    if not numerics.finite(numbers.values()):
+        name = next(name for name, array in numbers.items() if not np.isfinite(array).all())
+        raise NonFiniteError(f"{what} {name!r}", "would not be finite after the update", step)
 
 
 def _limit(clip: Any) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
@@ -11,9 +13,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad import budget
+from forwardgrad import budget, numerics
 from forwardgrad import losses as loss_table
 from forwardgrad.arrays import (
+    Given,
     Target,
     check_names,
     count,
@@ -41,6 +44,9 @@ from forwardgrad.recording import Record, Recorder
 from forwardgrad.rules import Rule
 from forwardgrad.rules import rule as read_rule
 
+MOST_LAGS = 2**17
+"""The most lags at which influence may be carried, over all parameters: a block goes through them one by one."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -50,11 +56,14 @@ class Step:
         loss: sum over the block's steps.
         grads: the block's gradient of each trainable parameter, shaped like it.
         outputs: per node with a loss, its values, `(time, batch, size)`.
+        state_norm: the Euclidean norm of the state after the block, influence and values; infinite where squares
+            overflow.
     """
 
     loss: float
     grads: dict[str, Array]
     outputs: dict[str, Array]
+    state_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ class Program:
         self._engine: Engine = BACKENDS[backend](plan, self.dtype)
         self.chosen: Mapping[str, Rule] = MappingProxyType(dict(rules))
         self.rules: Mapping[str, Derived] = MappingProxyType({name: self._derived(name) for name in plan.entries})
+        _check_lags({name: sum(derived.lags.values()) for name, derived in self.rules.items()})
 
     def init(self, seed: int = 0) -> dict[str, Array]:
         """Initial parameters, as the graph's `init` and `bias` attributes say.
@@ -107,7 +117,12 @@ class Program:
 
         Returns:
             `{name: array}`, trainable and frozen parameters.
+
+        Raises:
+            MemoryBudgetError: if they do not fit in what is free.
         """
+        entries = sum(prod(parameter.shape) for parameter in self.plan.parameters.values())
+        budget.room(f"init: {entries:,} parameters", 8 * entries)  # all are drawn in double precision
         return {name: draw(p, seed).astype(self.dtype) for name, p in self.plan.parameters.items()}
 
     def start(self, batch: int = 1, max_memory: int | str | None = None) -> State:
@@ -163,6 +178,8 @@ class Program:
 
         Raises:
             DataError: if an array does not fit.
+            NonFiniteError: if loss, gradients or the state after the block are not finite, naming the first node or
+                parameter at which, and the step.
         """
         return self._step(params, self._checked(state), inputs, targets, mask, signals)
 
@@ -177,21 +194,34 @@ class Program:
         *,
         fresh: bool = False,
         last: bool = False,
+        at: int = 0,
     ) -> tuple[State, Step]:
-        """A block. A fresh state holds no influence; after the last block none is needed."""
+        """A block. A fresh state holds no influence; after the last block none is needed; `at` steps lie before it."""
         weights = read_params(self.plan.parameters, params, self.dtype)
         values, shape = read_inputs(self.network, inputs, self.dtype, (None, _batch(state)))
         shape = shape or shape_without_inputs(targets, self.losses)
         goals = read_targets(self.network, self.losses, targets, mask, shape, self.dtype)
-        given = read_signals(self.network, self.signalled, signals, self.dtype, shape)
+        given = Given(weights, values, goals, read_signals(self.network, self.signalled, signals, self.dtype, shape))
         if _batch(state) not in (None, shape[1]):
             raise DataError(f"step: the state is of batch {_batch(state)}, the inputs are of batch {shape[1]}.")
-        tape = self._engine.forward(weights, state, values, shape)
+
+        def again(t: int, before: State | None) -> numerics.Passed:
+            began = before is None
+            return self._pass(given.step(t), state if began else before, (1, shape[1]), fresh and began, False)
+
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is told in our words
+            block = self._pass(given, state, shape, fresh, last)
+            if not block.sound:
+                raise numerics.locate(self.network.order, block, shape[0], again).later(at)
+        return block.after, Step(block.loss, block.grads, block.outputs, math.sqrt(block.size))
+
+    def _pass(self, given: Given, state: State, shape: tuple[int, int], fresh: bool, last: bool) -> numerics.Passed:
+        tape = self._engine.forward(given.params, state, given.inputs, shape)
         outputs = {name: tape.values(name).copy() for name in self.losses}
-        loss, seeds = self._losses(outputs, goals)
+        loss, seeds = self._losses(outputs, given.targets)
         after = self._engine.advance(tape, state, fresh) if not last or self._engine.lossy else None
-        grads = self._engine.gradients(tape, state, after, seeds, given, fresh)
-        return after or {}, Step(loss, grads, outputs)
+        grads = self._engine.gradients(tape, state, after, seeds, given.signals, fresh)
+        return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, numerics.squares((after or {}).values()))
 
     def _losses(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
         total, seeds = 0.0, dict[str, Array]()
@@ -225,6 +255,7 @@ class Program:
 
         Raises:
             DataError: if an array does not fit, or the iterable is empty.
+            NonFiniteError: as in `step`.
 
         >>> import forwardgrad as fg, networkx as nx, numpy as np
         >>> g = nx.MultiDiGraph()
@@ -253,7 +284,7 @@ class Program:
             pieces = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
         elif targets is not None or mask is not None or signals is not None:
             raise DataError(f"{what}: targets, mask and signals come with the pieces of an iterable.")
-        state: State | None = None
+        state, passed = None, 0
         for piece, last in marking_last(self.blocks(pieces, block)):
             before = self.start(piece.batch) if state is None else state
             after, step = self._step(
@@ -265,9 +296,10 @@ class Program:
                 piece.signals,
                 fresh=state is None,
                 last=last,
+                at=passed,
             )
             yield before, after, piece, step
-            state = after
+            state, passed = after, passed + piece.steps
         if state is None:
             raise DataError(f"{what}: the sequence is empty.")
 
@@ -318,7 +350,8 @@ class Program:
         recorder = Recorder(self.plan, self._engine, self.losses, chosen, self.dtype, keep)
         for before, after, piece, step in self._passed("record", params, inputs, targets, mask, signals, block):
             weights = read_params(self.plan.parameters, params, self.dtype)
-            recorder.add(weights, before, after, piece, step.grads)
+            with np.errstate(over="ignore"):  # squares in the sizes of large numbers
+                recorder.add(weights, before, after, piece, step.grads)
         return recorder.record()
 
     @property
@@ -425,7 +458,7 @@ class Program:
         trained = [self.network.parameters[name] for name in self.rules]
         title = (
             f"Program: {len(self.network.nodes)} nodes, {len(self.network.edges)} edges, {len(trained)} trainable "
-            f"parameters ({sum(int(np.prod(p.shape)) for p in trained):,} numbers), {self.dtype}, "
+            f"parameters ({sum(prod(p.shape) for p in trained):,} numbers), {self.dtype}, "
             f"loss {', '.join(f'{loss.name} on {name}' for name, loss in self.losses.items())}"
         )
         untrained = {name: self.chosen[name] for name in self.plan.untrained}
@@ -464,7 +497,11 @@ class Program:
         found = {key: numeric(f"state {key!r}", state[key], self.dtype) for key in shapes}
         shapes = self._engine.shapes(_batch(found) or 1)
         for key, array in found.items():
-            _check_state(key, array, shapes[key])
+            _check_shape(key, array, shapes[key])
+        with np.errstate(over="ignore", invalid="ignore"):
+            whole = numerics.finite(found.values())
+        for key, array in found.items() if not whole else ():
+            finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
         return found
 
     def _derived(self, name: str) -> Derived:
@@ -481,19 +518,28 @@ class Program:
             exact=not plan.dropped[name] and not plan.reasons[name],
             dropped=plan.dropped[name],
             reasons=plan.reasons[name],
-            bytes=sum(int(np.prod(shape)) for shape in traces.shapes().values()) * self.dtype.itemsize,
+            bytes=sum(prod(shape) for shape in traces.shapes().values()) * self.dtype.itemsize,
             flops=flops(plan, name, traces.carried),
             plan=plan,
         )
 
 
-def _check_state(key: str, array: Array, expected: tuple[int, ...]) -> None:
+def _check_lags(lags: Mapping[str, int]) -> None:
+    if sum(lags.values()) > MOST_LAGS:
+        name = max(lags, key=lags.__getitem__)
+        raise RuleError(
+            f"delays: influence would be carried at {sum(lags.values()):,} lags, more than {MOST_LAGS:,}; "
+            f"at {lags[name]:,} of parameter {name!r}.",
+            "Shorten the longest delay inside a recurrent layer, or take a rule that drops its credit.",
+        )
+
+
+def _check_shape(key: str, array: Array, expected: tuple[int, ...]) -> None:
     if array.shape != expected:
         raise DataError(
             f"state {key!r}: expected shape {expected}, got {array.shape}.",
             "A state belongs to the program and batch size it was started with.",
         )
-    finite(f"state {key!r}", array, "index", "The run has diverged, or the state was damaged.")
 
 
 def _batch(state: State) -> int | None:

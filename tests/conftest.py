@@ -45,11 +45,11 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _nothing_is_read_before_it_is_written() -> Iterator[None]:
-    """Memory that generated source is given, and says to fill, holds no numbers."""
-
-    def empty(shape: tuple[int, ...], dtype: Any) -> Any:
-        return np.full(shape, np.nan, dtype)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reuse, "empty", empty)
+        patch.setattr(reuse, "empty", unwritten)
         yield
+
+
+def unwritten(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory that generated source is given, and says to fill: it holds no numbers."""
+    return np.full(shape, np.nan, dtype)

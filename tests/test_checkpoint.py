@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -19,6 +20,7 @@ from nets import declare, gru, readout_of_features, stack, vanilla
 
 import forwardgrad as fg
 from forwardgrad import Learner, atomic, checkpoint
+from forwardgrad import archive as archives
 from forwardgrad.errors import DataError, FileError, ForwardgradError
 from forwardgrad.losses import Loss
 from forwardgrad.paths import PathRule, cut
@@ -470,20 +472,22 @@ def test_places_that_cannot_be_read(tmp_path):
 def test_a_newer_format_is_named(good, tmp_path, monkeypatch):
     """If it failed, a file of a later version would be misread, or called damaged."""
     ours = good[1]
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     ours.save(tmp_path / "later.npz")
     monkeypatch.undo()
-    with pytest.raises(FileError, match="is of format 2, and this version reads format 1"):
+    with pytest.raises(FileError, match="is of format 3, and this version reads format 2"):
         Learner.load(tmp_path / "later.npz")
 
 
 def forged(content: bytes, change: Any) -> bytes:
     """A checkpoint whose content was changed, and whose digest is right all the same."""
-    arrays = checkpoint._arrays(content)
+    arrays = archives.arrays(content)
     inside = json.loads(json.loads(arrays.pop("meta").tobytes())["content"])
     inside = change(inside, arrays) or inside
+    with contextlib.suppress(TypeError, KeyError):  # the digest of the program, too, where there is one
+        inside["meta"]["program"]["sha256"] = checkpoint._identity(inside["meta"]["program"])
     text = json.dumps(inside)
-    document = {"forwardgrad": 1, "content": text, "digest": checkpoint._digest(text, arrays)}
+    document = {"forwardgrad": checkpoint.FORMAT, "content": text, "digest": checkpoint._digest(text, arrays)}
     return archive(meta=np.frombuffer(json.dumps(document).encode(), dtype=np.uint8), **arrays)
 
 
@@ -559,6 +563,12 @@ FORGED = {
     "nonsense dtype": _set("meta", "program", "dtype")("("),
     "other dtype": _set("meta", "program", "dtype")("float32"),
     "complete of another kind": _set("meta", "program", "complete")("yes"),
+    "unknown backend": _set("meta", "program", "backend")("jax"),
+    "backend of another kind": _set("meta", "program", "backend")(None),
+    "no backend": _drop("meta", "program", "backend"),
+    "policy of another kind": _set("meta", "on_nonfinite")(["raise"]),
+    "unknown policy": _set("meta", "on_nonfinite")("clip"),
+    "no policy": _drop("meta", "on_nonfinite"),
     "no optimizer": _drop("meta", "optimizer"),
     "optimizer of another kind": _set("meta", "optimizer")("adam"),
     "optimizer without a name": _set("meta", "optimizer")({}),

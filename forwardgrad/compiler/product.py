@@ -20,8 +20,8 @@ from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
 from forwardgrad.rule import LABELS, Rule
 from forwardgrad.structure import Structure
 
-LIMIT = 50_000
-"""Places at which an automaton is taken to have no end."""
+LIMIT = 128
+"""Modes of a node beyond which an automaton is refused: a program's source grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ class _Explorer:
         self.rules: list[Rule] = []
         self.readings: list[dict[str, list[tuple[Edge, EdgeView, Factor]]]] = []
         self.index: dict[tuple[int, str, Mode], int] = {}
+        self.modes: dict[tuple[int, str], int] = {}
         self.queue: deque[tuple[int, str, Mode]] = deque()
         self.arcs: list[Arc] = []
         self.dropped: list[Dropped] = []
@@ -156,9 +157,10 @@ class _Explorer:
         if known is None:
             known = self.index[found] = len(self.index)
             self.queue.append(found)
-            if known >= LIMIT:
+            self.modes[rule, node] = self.modes.get((rule, node), 0) + 1
+            if self.modes[rule, node] > LIMIT:
                 raise RuleError(
-                    f"rule '{self.rules[rule]}': more than {LIMIT:,} pairs of node and mode.",
+                    f"rule '{self.rules[rule]}': more than {LIMIT} modes of one node.",
                     f"The last mode met is {mode!r} at node {node!r}. An automaton needs a finite number of modes.",
                 )
         return known

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from forwardgrad.compiler.factors import arc_structure
 from forwardgrad.compiler.labels import port_structure
 from forwardgrad.compiler.product import Arc, Injection, Product
+from forwardgrad.errors import RuleError
 from forwardgrad.graph import Network
 from forwardgrad.structure import Structure
 
 Pattern = NDArray[np.bool_]
+
+LARGEST = 2**26
+"""The most entries of a pattern from which it is found unit by unit: a byte each, in several copies."""
 
 
 def reached_units(
@@ -36,7 +40,16 @@ def reached_units(
 
     Returns:
         Per place, `(size of its node, units)`.
+
+    Raises:
+        RuleError: if there are too many units to go through one by one.
     """
+    largest = max([units, *(network.nodes[place.node].size for place in product.places)])
+    if units * largest > LARGEST:
+        raise RuleError(
+            f"layout 'snap({within})': a pattern of {largest:,} times {units:,} units is too large to be found.",
+            "Make the nodes smaller, or take another rule.",
+        )
     seeds: dict[int, Pattern] = {}
     for site in sites:
         full = port_structure(network, product.places[site.place].node, site.port) is Structure.FULL

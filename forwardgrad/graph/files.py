@@ -18,7 +18,7 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import cells, losses
+from forwardgrad import archive, cells, losses
 from forwardgrad.atomic import write_bytes
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, OpError, did_you_mean
 from forwardgrad.graph import library
@@ -29,6 +29,9 @@ from forwardgrad.ops import Array
 
 LARGEST_INLINE = 64
 """Arrays of more entries go to the `.npz`."""
+
+LARGEST_TEXT = 2**24
+"""Bytes of the largest file whose text is read: large arrays lie beside it."""
 
 _WORDS = ("name", "title", "source")
 
@@ -160,7 +163,7 @@ def _format_of(path: Path) -> tuple[Callable[[str], Document], Callable[[nx.Mult
 
 def _read(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        data = archive.read_bytes(path, LARGEST_TEXT)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise FileError(f"cannot be read: {reason}.") from error
@@ -221,7 +224,7 @@ def _arrays(digest: Any, side: Path) -> dict[str, Array] | None:
     if digest is None:
         return None
     try:
-        data = side.read_bytes()
+        data = archive.read_bytes(archive.beside(side))
     except OSError as error:
         raise FileError(f"its arrays {str(side)!r} cannot be read: {error.strerror or error}.") from error
     if hashlib.sha256(data).hexdigest() != digest:
@@ -230,17 +233,9 @@ def _arrays(digest: Any, side: Path) -> dict[str, Array] | None:
             "One of the two files was replaced or is damaged; write the pair anew.",
         )
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return {name.removesuffix(".npy"): _array(archive.read(name)) for name in archive.namelist()}
+        return archive.arrays(data)
     except Exception as error:  # a crafted archive makes its readers raise anything
         raise FileError(f"its arrays {str(side)!r} are not readable as .npz: {error}.") from error
-
-
-def _array(data: bytes) -> Array:
-    array = np.load(io.BytesIO(data), allow_pickle=False)
-    if not isinstance(array, np.ndarray):
-        raise TypeError("an entry is not one array")
-    return cast(Array, array)
 
 
 def _resolve(place: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array] | None) -> dict[str, Any]:
@@ -387,8 +382,8 @@ def _old_arrays(side: Path) -> bytes | None:
     except OSError as error:
         raise FileError(f"cannot replace {str(side)!r}: {error.strerror or error}.") from error
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            ours = f"{MARK}.npy" in archive.namelist()
+        with zipfile.ZipFile(io.BytesIO(data)) as old:
+            ours = f"{MARK}.npy" in old.namelist()
     except zipfile.BadZipFile:
         ours = False
     if not ours:

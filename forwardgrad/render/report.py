@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def report(
     for name in wanted:
         if all(name not in each.rules for each in programs.values()):
             raise DataError(f"report: {name!r} is no trained parameter.", did_you_mean(name, program.rules))
-    numbers = sum(int(np.prod(network.parameters[name].shape)) for name in wanted)
+    numbers = sum(prod(network.parameters[name].shape) for name in wanted)
     length = max((np.shape(array)[0] for array in targets.values() if np.ndim(array)), default=0)
     keep = len(programs) > 1 and numbers * length * len(programs) <= KEPT
     records: dict[str, Record] = {}

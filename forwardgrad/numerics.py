@@ -1,0 +1,138 @@
+"""Where and when did a number stop being finite? Looked for only once something is not; until then, one sum a block."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.errors import NonFiniteError
+from forwardgrad.ops import Array
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A block that has been run.
+
+    Args:
+        tape: its forward pass: `tape.values(node)` is `(time, batch, size)`.
+        loss: sum over its steps.
+        outputs: values of the nodes with a loss.
+        seeds: the derivative of the loss by each output node, `(time, batch, size)`.
+        grads: the gradient of each trained parameter.
+        after: the state after it; empty after the last block of a sequence.
+        size: the sum of the squares of the state after it.
+    """
+
+    tape: Any
+    loss: float
+    outputs: dict[str, Array]
+    seeds: dict[str, Array]
+    grads: dict[str, Array]
+    after: dict[str, Array]
+    size: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether loss, gradients and the state after the block are finite."""
+        state = math.isfinite(self.size) or finite(self.after.values())
+        return state and math.isfinite(self.loss) and finite(self.grads.values())
+
+
+def squares(arrays: Iterable[Array]) -> float:
+    """The sum of the squares of all entries: not finite if one of them is not, or where squares overflow.
+
+    One pass over each array, as quick as memory is; to be called where NumPy does not warn of overflow.
+
+    >>> squares([np.array([[3.0], [4.0]])]), squares([np.array([1.0, np.inf])])
+    (25.0, inf)
+    """
+    total = 0.0
+    for array in arrays:
+        flat = array.ravel()
+        total += float(flat.dot(flat))
+    return total
+
+
+def finite(arrays: Iterable[Array]) -> bool:
+    """Whether all entries are finite; to be called where NumPy does not warn of overflow."""
+    found = list(arrays)
+    return math.isfinite(squares(found)) or all(np.isfinite(array).all() for array in found)
+
+
+def influence_of(key: str) -> str:
+    """What a key of the state stands for.
+
+    >>> influence_of('influence["h->h", "h", "state"]')
+    "the influence of parameter 'h->h' on node 'h'"
+    >>> influence_of('value["h"]')
+    "the value of node 'h'"
+    """
+    kind, names = key[: key.index("[")], json.loads(key[key.index("[") :])
+    if kind == "value":
+        return f"the value of node {names[0]!r}"
+    return f"the influence of parameter {names[0]!r} on {f'node {names[1]!r}' if len(names) > 2 else names[1]}"
+
+
+def exploded(state: Mapping[str, Array], step: int) -> NonFiniteError | None:
+    """The first influence of a state of finite numbers whose norm is no number any more: its square overflows.
+
+    That is a norm of 1.8e19 in single precision and of 1.3e154 in double precision, with which gradients overflow next.
+    """
+    for key, array in state.items():
+        if key.startswith("influence") and not math.isfinite(squares([array])):
+            return NonFiniteError(influence_of(key), f"explodes: entries up to {np.abs(array).max():.1e}", step)
+    return None
+
+
+def locate(order: Iterable[str], block: Passed, steps: int, run: Callable[[int, Any], Passed]) -> NonFiniteError:
+    """What was not finite first in a block that is not sound.
+
+    Values are looked through as they are. Where all are finite, the block is run again step by step, which finds the
+    step at which an influence or a gradient was not.
+
+    Args:
+        order: the nodes, in the order in which a step computes them.
+        block: as it was run.
+        steps: how many it has.
+        run: `run(t, state)` runs step `t` from a state (`None`: the one before the block).
+    """
+    found = _in_values(list(order), block, steps)
+    state: Any = None
+    for t in range(steps if found is None else 0):
+        step = run(t, state)
+        arrays = {influence_of(key): array for key, array in step.after.items()}
+        arrays |= {f"the gradient of {name!r}": array for name, array in step.grads.items()}
+        found = _first(arrays, t)
+        if found is not None:
+            return found
+        state = step.after
+    if found is not None:
+        return found
+    arrays = {influence_of(key): array for key, array in block.after.items()}
+    arrays |= {f"the gradient of {name!r}": array for name, array in block.grads.items()}
+    return _first(arrays, steps - 1) or NonFiniteError("the sum of losses", f"is not finite: {block.loss}", steps - 1)
+
+
+def _in_values(order: list[str], block: Passed, steps: int) -> NonFiniteError | None:
+    """The first value of a node, or derivative of a loss, that is not finite."""
+    series = {f"the value of node {name!r}": block.tape.values(name) for name in order}
+    series |= {f"the loss on node {name!r}": seed for name, seed in block.seeds.items()}
+    bad = {what: ~np.isfinite(array) for what, array in series.items()}
+    first = {what: int(np.argmax(at.any(axis=(1, 2)))) for what, at in bad.items() if at.any()}
+    if not first:
+        return None
+    what = min(first, key=first.__getitem__)  # of one step the earliest in the order, since min takes the first
+    return _first({what: series[what][first[what]]}, first[what])
+
+
+def _first(arrays: Mapping[str, Array], step: int) -> NonFiniteError | None:
+    for what, array in arrays.items():
+        if not np.isfinite(array).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            return NonFiniteError(what, f"is not finite: {array[place]} at index {place}", step)
+    return None

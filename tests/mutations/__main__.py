@@ -1,0 +1,63 @@
+"""`python -m tests.mutations`: plant each fault, and say whether and how the suite's comparison notices it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does: modules of tests import each other by name
+
+import pytest
+from conftest import unwritten
+from tqdm import tqdm
+
+from forwardgrad.backends import BACKENDS, reuse
+from forwardgrad.compiler.derivation import table
+from mutations.comparison import CASES, wrong
+from mutations.faults import FAULTS, Fault
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; returns 1 if a fault survives, or the code without one fails."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--only", metavar="WORD", default="", help="faults whose name or part holds this word")
+    given = parser.parse_args(arguments)
+    chosen = [fault for fault in FAULTS if given.only in f"{fault} {fault.part}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reuse, "empty", unwritten)
+        sound = [backend for backend in BACKENDS if next(wrong(backend), None) is None]
+        found = [_tried(fault) for fault in tqdm(chosen, unit=" faults", desc="planting", disable=None)]
+    survived = [answer["fault"] for answer in found if not answer["caught"]]
+    passed = not survived and len(sound) == len(BACKENDS) and bool(found)
+    if given.json:
+        print(json.dumps({"passed": passed, "cases": CASES, "sound": sound, "faults": found}, indent=2))
+        return 0 if passed else 1
+    print(f"without a fault, {', '.join(sound) or 'no backend'} agrees with the oracle in all {CASES} cases")
+    print(table(["part", "backend", "fault", "noticed in", "first in", "by"], [_row(answer) for answer in found]))
+    print(f"{len(found) - len(survived)} of {len(found)} faults noticed", end="")
+    print(f"; survived: {', '.join(survived)}" if survived else "")
+    return 0 if passed else 1
+
+
+def _tried(fault: Fault) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        fault.plant(patch)
+        found = list(wrong(fault.backend))
+    about = {"fault": fault.name, "part": fault.part, "backend": fault.backend, "says": fault.says}
+    first = {"first": found[0].case, "by": found[0].how} if found else {}
+    return {**about, "caught": bool(found), "noticed": len(found), "cases": CASES, **first}
+
+
+def _row(answer: dict[str, Any]) -> list[str]:
+    noticed = f"{answer['noticed']} of {answer['cases']}" if answer["caught"] else "SURVIVED"
+    what = [answer[key] for key in ("part", "backend", "fault")]
+    return [*what, noticed, answer.get("first", ""), answer.get("by", "")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
