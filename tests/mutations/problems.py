@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import cache
 
 from nets import declare, problem, stack, vanilla
-from forwardgrad.testing import Problem
 
 from forwardgrad import cells, oracle
 from forwardgrad.ops import Array
+from forwardgrad.testing import Problem
 
 
 def delays() -> Problem:
