@@ -24,14 +24,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from forwardgrad import audited, catalogue, checking, data, render, training
+from forwardgrad import audited, budget, catalogue, checking, data, render, training
 from forwardgrad.atomic import write_bytes
 from forwardgrad.audit import USUAL, over_seeds
 from forwardgrad.compiler.derivation import Derived, table
 from forwardgrad.compiler.notation import printable
 from forwardgrad.compiling import compile
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError, RuleError, did_you_mean
-from forwardgrad.graph import library
+from forwardgrad.graph import library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.graph.schema import MOST
 from forwardgrad.learner import Update
@@ -197,6 +197,12 @@ def _losses(graph: nx.MultiDiGraph[str], given: Sequence[str] | None) -> dict[st
     if not found:
         raise GraphError("the graph's file names no loss.", "Add one: --loss y=mse.")
     return dict(found)
+
+
+def _hold(graph: nx.MultiDiGraph[str], steps: int, batch: int) -> None:
+    """Refuse a sequence whose values do not fit in what is free."""
+    units = sum(node.size for node in validate(graph).nodes.values())
+    budget.room(f"{steps:,} steps of {batch:,} samples", 8 * steps * batch * units)
 
 
 def _print_json(answer: Any) -> None:
@@ -369,6 +375,7 @@ def _print_check(answer: dict[str, Any]) -> None:
 
 def _audit(given: argparse.Namespace) -> int:
     graph = load(given.graph)
+    _hold(graph, given.steps, given.batch)
     path = None if given.output is None else _png(given.output)
     rules = [rule for text in given.rules for rule in _split_rules(text)] if given.rules else USUAL
     with tqdm(total=given.seeds * len(rules), unit=" rules", desc="auditing", disable=None) as bar:
@@ -454,6 +461,7 @@ def _page(given: argparse.Namespace, graph: nx.MultiDiGraph[str], path: Path) ->
         raise RenderError("--unrolled draws a picture.", "Leave it out, or write a .svg file.")
     if not path.parent.is_dir() or path.is_dir():
         raise FileError(f"cannot write {str(path)!r}: there is no such folder, or it is one.")
+    _hold(graph, given.steps, given.batch)
     program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dead="warn")
     beside = [rule for text in given.beside for rule in _split_rules(text)] if given.beside else ["rtrl", "eprop-deep"]
     random = np.random.default_rng(given.seed)
