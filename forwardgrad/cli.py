@@ -25,14 +25,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from forwardgrad import audited, catalogue, checking, data, render, training
+from forwardgrad import audited, budget, catalogue, checking, data, render, training
 from forwardgrad.atomic import write_bytes
 from forwardgrad.audit import USUAL, over_seeds
 from forwardgrad.compiler.derivation import Derived, table
 from forwardgrad.compiler.notation import printable
 from forwardgrad.compiling import compile
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError, RuleError, did_you_mean
-from forwardgrad.graph import library
+from forwardgrad.graph import library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.graph.schema import MOST
 from forwardgrad.learner import Update
@@ -217,6 +217,12 @@ def _losses(graph: nx.MultiDiGraph[str], given: Sequence[str] | None) -> dict[st
     return dict(found)
 
 
+def _hold(graph: nx.MultiDiGraph[str], steps: int, batch: int) -> None:
+    """Refuse a sequence whose values do not fit in what is free."""
+    units = sum(node.size for node in validate(graph).nodes.values())
+    budget.room(f"{steps:,} steps of {batch:,} samples", 8 * steps * batch * units)
+
+
 def _print_json(answer: Any) -> None:
     print(json.dumps(answer, indent=2))
 
@@ -348,6 +354,7 @@ def _check(given: argparse.Namespace) -> int:
 
 def _audit(given: argparse.Namespace) -> int:
     graph = load(given.graph)
+    _hold(graph, given.steps, given.batch)
     path = None if given.output is None else _png(given.output)
     rules = [rule for text in given.rules for rule in _split_rules(text)] if given.rules else USUAL
     with tqdm(total=given.seeds * len(rules), unit=" rules", desc="auditing", disable=None) as bar:
@@ -446,12 +453,13 @@ def _page(given: argparse.Namespace, graph: nx.MultiDiGraph[str], path: Path) ->
     if given.unrolled is not None:
         raise RenderError("--unrolled draws a picture.", "Leave it out, or write a .svg file.")
     _writable(path)
+    steps, seed, batch = given.steps or 100, given.seed or 0, given.batch or 4
+    _hold(graph, steps, batch)
     program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule or "eprop", dead="warn")
-    steps, seed = given.steps or 100, given.seed or 0
     beside = [rule for text in given.beside for rule in _split_rules(text)] if given.beside else ["rtrl", "eprop-deep"]
     random = np.random.default_rng(seed)
     params = checking.random_params(program, random, seed)
-    inputs, targets = checking.random_data(program, random, steps, given.batch or 4)
+    inputs, targets = checking.random_data(program, random, steps, batch)
     only = None if given.param is None else list(_fitting(program.rules, given.param))
     with tqdm(total=1 + len(beside), unit=" rules", desc="recording", disable=None) as bar:
         page = render.report(

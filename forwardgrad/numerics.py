@@ -101,21 +101,22 @@ def locate(order: Iterable[str], block: Passed, steps: int, run: Callable[[int, 
         steps: how many it has.
         run: `run(t, state)` runs step `t` from a state (`None`: the one before the block).
     """
-    found = _in_values(list(order), block, steps)
-    state: Any = None
+    found, state = _in_values(list(order), block, steps), None
     for t in range(steps if found is None else 0):
         step = run(t, state)
-        arrays = {influence_of(key): array for key, array in step.after.items()}
-        arrays |= {f"the gradient of {name!r}": array for name, array in step.grads.items()}
-        found = _first(arrays, t)
+        found, state = _in_results(step, t), step.after
         if found is not None:
-            return found
-        state = step.after
-    if found is not None:
-        return found
+            break
+    found = found or _in_results(block, steps - 1)
+    assert found is not None  # the block is not sound
+    return found
+
+
+def _in_results(block: Passed, step: int) -> NonFiniteError | None:
+    """The first of influence, loss and gradients that is not finite."""
     arrays = {influence_of(key): array for key, array in block.after.items()}
-    arrays |= {f"the gradient of {name!r}": array for name, array in block.grads.items()}
-    return _first(arrays, steps - 1) or NonFiniteError("the sum of losses", f"is not finite: {block.loss}", steps - 1)
+    arrays |= {"the loss": np.asarray(block.loss)}
+    return _first(arrays | {f"the gradient of {name!r}": array for name, array in block.grads.items()}, step)
 
 
 def _in_values(order: list[str], block: Passed, steps: int) -> NonFiniteError | None:
@@ -134,5 +135,6 @@ def _first(arrays: Mapping[str, Array], step: int) -> NonFiniteError | None:
     for what, array in arrays.items():
         if not np.isfinite(array).all():
             place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            return NonFiniteError(what, f"is not finite: {array[place]} at index {place}", step)
+            at = f" at index {place}" if place else ""
+            return NonFiniteError(what, f"is not finite: {array[place]}{at}", step)
     return None

@@ -25,7 +25,7 @@ DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    *(f"docs/{name}.md" for name in ("design", "system", "performance", "gallery")),
+    *(f"docs/{name}.md" for name in ("design", "system", "performance", "gallery", "trust")),
 )
 
 

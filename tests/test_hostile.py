@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 from nets import declare, vanilla
 
 import forwardgrad as fg
-from forwardgrad import Learner, archive, data, render
+from forwardgrad import Learner, archive, cells, data, render
 from forwardgrad.compiler import reach
 from forwardgrad.errors import FileError, GraphError, MemoryBudgetError, RenderError, RuleError
 
@@ -67,6 +68,21 @@ def test_patterns_that_are_found_unit_by_unit_are_bounded() -> None:
     with pytest.raises(RuleError, match=r"a pattern of 100,000 times 100,000 units is too large"):
         compiled(wide(10**5), "snap(1)")
     assert reach.LARGEST <= 2**28
+
+
+def test_prices_take_no_memory() -> None:
+    """If this fails, asking what a parameter without influence would take already takes it, or ends in a bare error."""
+    graph = wide(3)
+    cells.lstm(graph, "unused", "x", 100_000)  # 75 GiB for each of its recurrent weights
+    program = fg.compile(graph, loss={"y": "mse"}, rule="eprop", dead="ignore")
+    with pytest.raises(MemoryBudgetError, match="start: batch 1 needs"):
+        program.fits(1, 2, "64MiB")
+    tracemalloc.start()
+    assert program.cost().total > 2**36
+    assert fg.compile(graph, loss={"y": "mse"}, rule="uoro", dead="ignore").cost().total > 2**36
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
 
 
 @pytest.mark.parametrize("size", [2**15, 2**31 - 1])

@@ -20,6 +20,7 @@ from forwardgrad.backends import BACKENDS
 from forwardgrad.errors import FileError
 
 ROOT = Path(__file__).parent.parent
+posix = pytest.mark.skipif(sys.platform == "win32", reason="forks and signals of POSIX")
 RULES = ["rtrl", "eprop", "eprop-deep", "tbptt", "window(2)", "snap(2)", "uoro", "eprop-random", "eprop-adaptive"]
 
 
@@ -59,6 +60,7 @@ def in_a_process_of_its_own(folder: Path, kills: int) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
+@posix
 def test_a_run_that_is_killed_again_and_again_is_the_uninterrupted_run(tmp_path: Path) -> None:
     """If this fails, a machine that goes down while a checkpoint is written costs the run, or changes it."""
     found = in_a_process_of_its_own(tmp_path, 24)
@@ -66,6 +68,7 @@ def test_a_run_that_is_killed_again_and_again_is_the_uninterrupted_run(tmp_path:
     assert found["steps"] >= 24 * kill_loop.BLOCK
 
 
+@posix
 @pytest.mark.slow
 def test_hundreds_of_kills(tmp_path: Path) -> None:
     """If this fails, some moment of a write is one at which a kill costs the run."""

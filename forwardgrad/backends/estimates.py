@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.backends.influence import Single, Synapses
-from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces, first_of
+from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces, nothing
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import RuleError
 from forwardgrad.graph.parameters import stream
@@ -89,7 +89,7 @@ class RankOneTraces(Estimate):
         return a.reshape(*a.shape, *(1,) * (b.ndim - 1)) * b[:, None]
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))
+        total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 along = (adjoint[:, 0] * stored[place][lag - 1]).sum(axis=1)
@@ -170,7 +170,7 @@ class KroneckerTraces(Estimate):
         return stored[place][lag - 1][..., None] * stored["input"][0][:, None, None]
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))
+        total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 total = total + (adjoint @ stored[place][lag - 1])[:, 0].T @ stored["input"][0]

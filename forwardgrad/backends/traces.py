@@ -30,9 +30,13 @@ Boundary = Mapping[tuple[int, int], Array]
 """Adjoints `(batch, 1, size)` by stored place and lag."""
 
 
-def first_of(stored: Stored) -> Any:
-    """One of the arrays, like which others are made: prices are found with arrays that are none of NumPy's."""
-    return next(iter(stored.values()), None)
+def nothing(shape: tuple[int, ...], dtype: Any, stored: Stored) -> Array:
+    """A gradient of zeros, like what is stored: prices are found with arrays that are none of NumPy's.
+
+    Where nothing is stored it takes no memory, and is to be added to, not written into.
+    """
+    like = next(iter(stored.values()), None)
+    return np.broadcast_to(np.zeros((), dtype), shape) if like is None else np.zeros(shape, dtype, like=like)
 
 
 class Pass(Protocol):
@@ -120,7 +124,7 @@ class Traces:
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
         """The gradient that comes through what is stored: adjoints by place and lag times influence."""
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=first_of(stored))
+        total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 influence = self.decode(place, stored[place][lag - 1])

@@ -505,6 +505,11 @@ WRONG = {
     "all samples": (("train", "small.toml", *JOB, "--train-samples", 120), "'train' must lie between 2 and 119"),
     "more samples": (("train", "small.toml", *JOB, "--train-samples", 10**6), "'train' must lie between 2 and 119"),
     "samples without end": (("train", "small.toml", *JOB, "--train-samples", 10**30), "whole number <= 2147483647"),
+    "steps that do not fit": (
+        ("audit", "small.toml", "--steps", 2**31 - 1),
+        "2,147,483,647 steps of 4 samples",
+    ),
+    "steps of a page": (("render", "small.toml", "--html", "--steps", 2**31 - 1), "steps of 4 samples would take"),
     "digits without end": (("check", "small.toml", "--samples", "9" * 5000), "whole number >= 1, got '999"),
     "few samples": (("train", "small.toml", *JOB, "--train-samples", 20), "20 samples are too few"),
     "one test sample": (("train", "small.toml", *JOB, "--train-samples", 119), "variance must be positive"),

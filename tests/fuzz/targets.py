@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import resource
 import tempfile
 import time
 import warnings
@@ -151,6 +150,8 @@ TARGETS = [
 
 def bound_memory(more: int = 2**31) -> None:
     """Let this process have so many bytes more than it has, so that an input that takes them ends in an error."""
+    import resource  # of POSIX
+
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + more
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
