@@ -338,6 +338,7 @@ def _fitting(derived: Mapping[str, Derived], pattern: str | None) -> dict[str, D
 def _check(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     loss = _losses(graph, given.loss)
+    _hold(graph, given.steps, given.batch)
     origin = Origin(given.seed, given.steps, given.batch, given.mask, given.numbers)
     found = examine(graph, loss, given.rule, samples=given.samples, origin=origin)
     answer = {"graph": given.graph, "rule": given.rule, "steps": given.steps}
