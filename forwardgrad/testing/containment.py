@@ -10,7 +10,6 @@ from typing import Any
 import networkx as nx
 
 from forwardgrad.compiler.labels import Labels, edge_structure, label, port_structure
-from forwardgrad.compiler.product import LIMIT
 from forwardgrad.errors import CheckError, GraphError, RuleError, VacuousError
 from forwardgrad.graph import Edge, Network, validate
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
@@ -18,6 +17,9 @@ from forwardgrad.rule import Rule
 from forwardgrad.rules import rule as read_rule
 from forwardgrad.structure import Structure
 from forwardgrad.testing.vacuity import Vacuity, refuse
+
+LIMIT = 50_000
+"""Places of the product of both automata at which the search is given up."""
 
 
 @dataclass(frozen=True)
