@@ -10,6 +10,8 @@ from collections.abc import Collection, Generator, Hashable, Iterable, Mapping, 
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from forwardgrad.ops.formula import parsed
+
 RESERVED = frozenset(
     {"np", "t", "dtype", "steps", "batch", "end", "size", "tape", "state", "params", "inputs", "losses", "signals"}
     | {"seeds", "hold", "held", "fresh", "now", "lag", "back", "made", "new", "old", "key", "keys", "found", "grads"}
@@ -136,7 +138,7 @@ INTO = ("tanh", "exp", "maximum", "logaddexp", "sin", "square", "multiply", "add
 
 def put(target: str, text: str) -> str:
     """The statement that computes an expression right into an array, or a part of one, without an array in between."""
-    tree = ast.parse(text, mode="eval").body
+    tree = parsed(text)
     if isinstance(tree, ast.BinOp) and type(tree.op) in UFUNCS:
         left, right = ast.unparse(tree.left), ast.unparse(tree.right)
         return f"np.{UFUNCS[type(tree.op)]}({left}, {right}, out={target})"
