@@ -25,7 +25,7 @@ class Passed:
         seeds: the derivative of the loss by each output node, `(time, batch, size)`.
         grads: the gradient of each trained parameter.
         after: the state after it; empty after the last block of a sequence.
-        size: the sum of the squares of the state after it.
+        size, slope: the sums of the squares of the state after it, and of the gradients.
     """
 
     tape: Any
@@ -35,12 +35,14 @@ class Passed:
     grads: dict[str, Array]
     after: dict[str, Array]
     size: float
+    slope: float
 
     @property
     def sound(self) -> bool:
         """Whether loss, gradients and the state after the block are finite."""
         state = math.isfinite(self.size) or finite(self.after.values())
-        return state and math.isfinite(self.loss) and finite(self.grads.values())
+        grads = math.isfinite(self.slope) or finite(self.grads.values())
+        return state and grads and math.isfinite(self.loss)
 
 
 def squares(arrays: Iterable[Array]) -> float:

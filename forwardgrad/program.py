@@ -56,14 +56,15 @@ class Step:
         loss: sum over the block's steps.
         grads: the block's gradient of each trainable parameter, shaped like it.
         outputs: per node with a loss, its values, `(time, batch, size)`.
-        state_norm: the Euclidean norm of the state after the block, influence and values; infinite where squares
-            overflow.
+        state_norm, grad_norm: the Euclidean norms of the state after the block, influence and values, and of the
+            gradients; infinite where squares overflow.
     """
 
     loss: float
     grads: dict[str, Array]
     outputs: dict[str, Array]
     state_norm: float = 0.0
+    grad_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ class Program:
             block = self._pass(given, state, shape, fresh, last)
             if not block.sound:
                 raise numerics.locate(self.network.order, block, shape[0], again).later(at)
-        return block.after, Step(block.loss, block.grads, block.outputs, math.sqrt(block.size))
+        return block.after, Step(block.loss, block.grads, block.outputs, math.sqrt(block.size), math.sqrt(block.slope))
 
     def _pass(self, given: Given, state: State, shape: tuple[int, int], fresh: bool, last: bool) -> numerics.Passed:
         tape = self._engine.forward(given.params, state, given.inputs, shape)
@@ -221,7 +222,8 @@ class Program:
         loss, seeds = self._losses(outputs, given.targets)
         after = self._engine.advance(tape, state, fresh) if not last or self._engine.lossy else None
         grads = self._engine.gradients(tape, state, after, seeds, given.signals, fresh)
-        return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, numerics.squares((after or {}).values()))
+        size, slope = (numerics.squares(arrays.values()) for arrays in (after or {}, grads))
+        return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, size, slope)
 
     def _losses(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
         total, seeds = 0.0, dict[str, Array]()

@@ -11,6 +11,7 @@ from typing import Any
 
 from forwardgrad import paths
 from forwardgrad.errors import RuleError, did_you_mean
+from forwardgrad.ops.formula import parsed
 from forwardgrad.paths import PathRule
 from forwardgrad.rule import Foreign, Rule
 
@@ -251,7 +252,7 @@ def _coordinates(given: Rule) -> dict[str, Any]:
 def _axes(text: str, axes: str) -> dict[str, Any]:
     """The coordinates written behind a semicolon: `feedback=random, layout=snap(2)`. Nothing in it is executed."""
     try:
-        call = ast.parse(f"rule({axes})", mode="eval").body
+        call = parsed(f"rule({axes})")
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError
         given = {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
@@ -302,7 +303,7 @@ def _term(text: str, term: str) -> Rule | PathRule:
 
 def _arguments(text: str, name: str, row: Row, call: str) -> tuple[Any, ...]:
     try:
-        arguments = ast.literal_eval(f"({call[1:-1]},)")
+        arguments = ast.literal_eval(parsed(f"({call[1:-1]},)"))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise RuleError(f"rule {text!r}: cannot read the arguments {call}.") from None
     if len(arguments) != 1:

@@ -16,6 +16,7 @@ from nets import stack
 import forwardgrad as fg
 from forwardgrad.backends import BACKENDS, reuse
 from forwardgrad.backends.generated import Generated
+from forwardgrad.rules import rule
 
 THREADS, ROUNDS = 8, 6
 
@@ -118,6 +119,14 @@ def test_compiling_in_threads() -> None:
     wanted = [program(rule, "numpy").source() for rule in ("rtrl", "eprop")]
     found = together([lambda rule=rule: program(rule, "numpy").source() for rule in ("rtrl", "eprop")] * 3)
     assert [rounds[0] for rounds in found] == wanted * 3
+
+
+def test_rules_are_read_in_threads() -> None:
+    """If this fails, a text that is read while another thread reads one ends in an error of Python's parser."""
+    texts = [f"hops({n}) & cut(['a->{n}']); seed={n}, operator={{'explicit': 1}}" for n in range(1, 9)]
+    wanted = [str(rule(text)) for text in texts]
+    found = together([lambda text=text: [str(rule(text)) for _ in range(40)] for text in texts])
+    assert all(set(each) == {want} for want, rounds in zip(wanted, found, strict=True) for each in rounds)
 
 
 def test_an_engine_that_kept_something_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Formula:
 
     def reads(self, options: Mapping[str, Any]) -> frozenset[str]:
         """The arguments that the expression reads."""
-        tree = ast.parse(self._text(str(options.get(self.by, ""))), mode="eval")
+        tree = parsed(self._text(str(options.get(self.by, ""))))
         found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         return frozenset(found & set(self.names))
 
@@ -64,6 +65,18 @@ def substituted(text: str, expressions: Mapping[str, str]) -> str:
 
     class Put(ast.NodeTransformer):
         def visit_Name(self, node: ast.Name) -> ast.expr:
-            return ast.parse(expressions[node.id], mode="eval").body if node.id in expressions else node
+            return parsed(expressions[node.id]) if node.id in expressions else node
 
-    return ast.unparse(Put().visit(ast.parse(text, mode="eval")))
+    return ast.unparse(Put().visit(parsed(text)))
+
+
+_parsing = RLock()
+
+
+def parsed(text: str) -> ast.expr:
+    """The tree of an expression; raises `SyntaxError` and its like.
+
+    One thread at a time: Python 3.11 counts how deep the parsers of all threads are as one (CPython issue 106905).
+    """
+    with _parsing:
+        return ast.parse(text, mode="eval").body

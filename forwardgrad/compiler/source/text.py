@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+from forwardgrad.ops.formula import parsed
+
 RESERVED = frozenset(
     {"np", "t", "dtype", "steps", "batch", "end", "size", "tape", "state", "params", "inputs", "losses", "signals"}
     | {"seeds", "hold", "held", "fresh", "now", "lag", "back", "made", "new", "old", "key", "keys", "found", "grads"}
@@ -138,7 +140,7 @@ INTO = ("tanh", "exp", "maximum", "logaddexp", "sin", "square", "multiply", "add
 @lru_cache(2**16)  # sweeps from many places hold the same statements
 def put(target: str, text: str) -> str:
     """The statement that computes an expression right into an array, or a part of one, without an array in between."""
-    tree = ast.parse(text, mode="eval").body
+    tree = parsed(text)
     if isinstance(tree, ast.BinOp) and type(tree.op) in UFUNCS:
         left, right = ast.unparse(tree.left), ast.unparse(tree.right)
         return f"np.{UFUNCS[type(tree.op)]}({left}, {right}, out={target})"
