@@ -76,7 +76,7 @@ _parsing = RLock()
 def parsed(text: str) -> ast.expr:
     """The tree of an expression; raises `SyntaxError` and its like.
 
-    One thread at a time: Python 3.11 counts how deep the parsers of all threads are as one (CPython issue 106905).
+    One thread at a time: Python 3.11 fails where several threads parse (`AST constructor recursion depth mismatch`).
     """
     with _parsing:
         return ast.parse(text, mode="eval").body
