@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every case beside its peers, or `--growth`, or `--compile`; a table, JSON, and a plot."""
+"""`python -m benchmarks`: every case beside its peers; or `--growth`, `--compile`, `--parts`. Text, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import threadpoolctl
 
-from benchmarks import compiling, growth, machine, plot, report
+from benchmarks import compiling, growth, machine, parts, plot, report
 from benchmarks.cases import CASES, Case
 from benchmarks.measure import Options, Result, measure
 
@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help=f"a first look: shorter sequences, {QUICK_ROUNDS} rounds")
     add("--growth", action="store_true", help="instead: how our time grows with size, length, batch, block and depth")
     add("--compile", action="store_true", help="instead: how long it takes to compile graphs")
+    add("--parts", action="store_true", help="instead: where the time of our gradients goes, function by function")
     add("--json", type=Path, metavar="FILE", help=f"where the results go (default: in {FOLDER}/)")
     add("--plot", type=Path, metavar="FILE", help=f"where the plot goes (default: in {FOLDER}/)")
     return parser
@@ -54,11 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(machine.described(about), end="\n\n", flush=True)
         if given.compile:
             return _compiling(given, about)
+        if given.parts:
+            _write(given, "parts", about, parts.measured(lambda name: _fits(name, given.only)))
+            return 0
         return _growth(given, about) if given.growth else _cases(given, about)
 
 
 def _cases(given: argparse.Namespace, about: dict[str, Any]) -> int:
-    cases = [case for case in CASES if not given.only or any(fnmatchcase(case.name, p) for p in given.only)]
+    cases = [case for case in CASES if _fits(case.name, given.only)]
     if not cases:
         print(f"no case fits {given.only}; see --list", file=sys.stderr)
         return 2
@@ -84,6 +88,10 @@ def _growth(given: argparse.Namespace, about: dict[str, Any]) -> int:
     data = {"matmul_flops": rate, "curves": [curve.data(rate) for curve in found]}
     _write(given, "growth", about, data, lambda path: plot.curves(found, rate, path))
     return 0
+
+
+def _fits(name: str, patterns: Sequence[str] | None) -> bool:
+    return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _compiling(given: argparse.Namespace, about: dict[str, Any]) -> int:

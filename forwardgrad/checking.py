@@ -1,17 +1,15 @@
-"""Does the engine give the oracles' gradient on this graph, under this rule? The check behind `forwardgrad check`."""
+"""Does the engine give the oracles' gradient on given parameters and data? And random ones to ask it on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
 from forwardgrad import losses as loss_table
 from forwardgrad import oracle
-from forwardgrad.compiling import compile
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
 
@@ -49,37 +47,6 @@ class Sample:
         # Written such that NaN does not pass.
         same = self.difference is None or self.difference <= DIFFERENCE
         return self.largest > 0 and self.reverse <= REVERSE and same
-
-
-def check(
-    graph: nx.MultiDiGraph[str], loss: Mapping[str, str], rule: Any, *, samples: int, steps: int = 12, batch: int = 2
-) -> Iterator[Sample]:
-    """Compare the engine with both oracles on random parameters and data.
-
-    Args:
-        graph: a declared graph.
-        loss: the loss of each output node.
-        rule: a rule, as for `compile`.
-        samples: how many seeds.
-        steps: length of the sequences; at least 2.
-        batch: number of samples in each.
-
-    Raises:
-        GraphError, RuleError: if the graph or the rule is malformed.
-    """
-    program = compile(graph, loss=loss, rule=rule)
-    exact = compile(graph, loss=loss, rule="rtrl", dead="ignore") if smooth(program) else None
-    for seed in range(samples):
-        yield _sample(program, exact, rule, seed, steps, batch)
-
-
-def _sample(program: Program, exact: Program | None, rule: Any, seed: int, steps: int, batch: int) -> Sample:
-    random = np.random.default_rng(seed)
-    params = random_params(program, random, seed)
-    inputs, targets = random_data(program, random, steps, batch)
-    nodes = program.network.nodes
-    signals = {name: random.standard_normal((steps, batch, nodes[name].size)) for name in program.signalled}
-    return compare(program, exact, rule, seed, params, inputs, targets, None, signals or None)
 
 
 def compare(

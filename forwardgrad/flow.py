@@ -76,13 +76,11 @@ class Moment:
 
     Args:
         step: counted from the start of the block.
-        injected: per injection, what it adds.
         carried: per arc (its index), what comes over it.
-        places: per place, the sum of both.
+        places: per place, that and what the parameter injects there.
     """
 
     step: int
-    injected: Mapping[Injection, Influence]
     carried: Mapping[int, Influence]
     places: Mapping[int, Influence]
 
@@ -136,14 +134,9 @@ class Flow:
             for place in order
         }
         for t in range(self.tape.steps):
-            injected: dict[Injection, Influence] = {}
             carried: dict[int, Influence] = {}
             for place in order:
-                parts: list[Influence] = []
-                for site in traces.sites:
-                    if site.place == place:
-                        parts.append(self._injected(kind, traces, site, t))
-                        injected[site] = parts[-1]
+                parts = [self._injected(kind, traces, site, t) for site in traces.sites if site.place == place]
                 for index, arc in arcs[place]:
                     before = past.get((arc.source, t - arc.delay))
                     if before is not None:
@@ -153,7 +146,7 @@ class Flow:
                 past[place, t] = nothing.plus(parts)
                 if after is not None and t == self.tape.steps - 1 and place in traces.places:
                     past[place, t] = Influence(kind, traces.held_word(place), traces.held(place, 1, after))
-            yield Moment(t, injected, carried, {place: past[place, t] for place in order})
+            yield Moment(t, carried, {place: past[place, t] for place in order})
             for place in order:
                 past.pop((place, t - depth), None)
 

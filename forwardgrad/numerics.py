@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from forwardgrad.compiler.keys import is_influence, meaning
 from forwardgrad.errors import NonFiniteError
 from forwardgrad.ops import Array
 
@@ -66,28 +66,14 @@ def finite(arrays: Iterable[Array]) -> bool:
     return math.isfinite(squares(found)) or all(np.isfinite(array).all() for array in found)
 
 
-def influence_of(key: str) -> str:
-    """What a key of the state stands for.
-
-    >>> influence_of('influence["h->h", "h", "state"]')
-    "the influence of parameter 'h->h' on node 'h'"
-    >>> influence_of('value["h"]')
-    "the value of node 'h'"
-    """
-    kind, names = key[: key.index("[")], json.loads(key[key.index("[") :])
-    if kind == "value":
-        return f"the value of node {names[0]!r}"
-    return f"the influence of parameter {names[0]!r} on {f'node {names[1]!r}' if len(names) > 2 else names[1]}"
-
-
 def exploded(state: Mapping[str, Array], step: int) -> NonFiniteError | None:
     """The first influence of a state of finite numbers whose norm is no number any more: its square overflows.
 
     That is a norm of 1.8e19 in single precision and of 1.3e154 in double precision, with which gradients overflow next.
     """
     for key, array in state.items():
-        if key.startswith("influence") and not math.isfinite(squares([array])):
-            return NonFiniteError(influence_of(key), f"explodes: entries up to {np.abs(array).max():.1e}", step)
+        if is_influence(key) and not math.isfinite(squares([array])):
+            return NonFiniteError(meaning(key), f"explodes: entries up to {np.abs(array).max():.1e}", step)
     return None
 
 
@@ -116,7 +102,7 @@ def locate(order: Iterable[str], block: Passed, steps: int, run: Callable[[int, 
 
 def _in_results(block: Passed, step: int) -> NonFiniteError | None:
     """The first of influence, loss and gradients that is not finite."""
-    arrays = {influence_of(key): array for key, array in block.after.items()}
+    arrays = {meaning(key): array for key, array in block.after.items()}
     arrays |= {"the loss": np.asarray(block.loss)}
     return _first(arrays | {f"the gradient of {name!r}": array for name, array in block.grads.items()}, step)
 

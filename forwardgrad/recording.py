@@ -57,7 +57,6 @@ class Record:
         products: per parameter, node and mode, the size of the gradient of the step's loss that passes through it:
             learning signal times trace.
         gradients: per parameter, the size of the gradient of the step's loss.
-        injected: per parameter, node and mode, the size of what the parameter adds there.
         edge_traces: per parameter and kept edge, the size of the influence that comes over it.
         edge_products: the same, times the learning signal where the edge ends.
         node_products, whole_edge_products: per parameter and node, or edge, the products of all modes added up before
@@ -74,7 +73,6 @@ class Record:
     signals: Mapping[tuple[str, str], Array]
     products: Mapping[At, Array]
     gradients: Mapping[str, Array]
-    injected: Mapping[At, Array]
     edge_traces: Mapping[Along, Array]
     edge_products: Mapping[Along, Array]
     node_products: Mapping[tuple[str, str], Array]
@@ -256,9 +254,6 @@ class Recorder:
                 by_node[places[index].node] = by_node.get(places[index].node, 0) + passing
             if index in flow.seeds:
                 total = total + influence.contracted(flow.seeds[index][t])
-            parts = [found for site, found in moment.injected.items() if site.place == index]
-            if parts:
-                self._put("injected", key, t, parts[0].plus(parts[1:]).size())
         for node, passing in by_node.items():
             self._put("node_products", (name, node), t, _norm(passing))
         self._put("gradients", name, t, _norm(total))
@@ -290,7 +285,6 @@ class Recorder:
             signals=table("signals"),
             products=table("products"),
             gradients=table("gradients"),
-            injected=table("injected"),
             edge_traces=table("edge_traces"),
             edge_products=table("edge_products"),
             node_products=table("node_products"),

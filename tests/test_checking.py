@@ -14,6 +14,8 @@ from forwardgrad import Program, checking, oracle
 from forwardgrad.errors import GraphError, RuleError
 from forwardgrad.graph import library
 from forwardgrad.program import Result
+from forwardgrad.testing.examining import examine
+from forwardgrad.testing.problem import Origin
 
 
 def small(name: str) -> nx.MultiDiGraph[str]:
@@ -26,7 +28,9 @@ def small(name: str) -> nx.MultiDiGraph[str]:
 
 
 def samples(graph: Any, rule: Any = "eprop", loss: Any = None, **options: Any) -> list[checking.Sample]:
-    return list(checking.check(graph, loss or {"y": "mse"}, rule, **{"samples": 2, "steps": 6} | options))
+    given = {"samples": 2, "steps": 6} | options
+    found = examine(graph, loss or {"y": "mse"}, rule, samples=given["samples"], origin=Origin(steps=given["steps"]))
+    return [finding.sample for finding in found]
 
 
 @pytest.mark.parametrize("name", library.names())

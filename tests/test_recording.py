@@ -96,7 +96,7 @@ def test_a_record_fits_any_graph_and_rule(data: st.DataObject, drawn: Problem) -
     }
     assert record.loss.sum() == pytest.approx(plain.loss, rel=1e-9, abs=1e-12)
     whole = program.record(*arguments, block=drawn.steps, mask=drawn.mask)
-    for table in ("traces", "signals", "products", "injected", "edge_traces", "edge_products", "gradients"):
+    for table in ("traces", "signals", "products", "edge_traces", "edge_products", "gradients"):
         one, other = getattr(record, table), getattr(whole, table)
         assert one.keys() == other.keys()
         for key in one:

@@ -11,8 +11,12 @@ import pytest
 from checks import TOLERANCE, error
 
 import forwardgrad as fg
-from forwardgrad import checking, oracle
+from forwardgrad import oracle
 from forwardgrad.rules import rule
+from forwardgrad.testing.examining import examine
+from forwardgrad.testing.problem import Origin
+
+SEVEN: Any = {"samples": 2, "origin": Origin(steps=7)}
 
 
 def readouts_of_readouts() -> nx.MultiDiGraph[str]:
@@ -62,13 +66,13 @@ def test_an_edge_may_be_left_out_of_random_feedback() -> None:
 @pytest.mark.parametrize("chosen", ["eprop-adaptive", "eprop; feedback=signal", "tbptt", "eprop-random"])
 def test_every_rule_with_a_reference_can_be_checked(chosen: str) -> None:
     """If this fails, `check` cannot serve rules of the table that the oracle can."""
-    assert all(sample.passed for sample in checking.check(fg.load("elman"), {"y": "mse"}, chosen, samples=2, steps=7))
+    assert all(found.sample.passed for found in examine(fg.load("elman"), {"y": "mse"}, chosen, **SEVEN))
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     graph.add_node("x", op="input", size=2)
     graph.add_node("h", op="tanh", size=3)
     graph.add_edge("x", "h", weight="dense")
     graph.add_edge("h", "h", weight="dense", delay=1)
-    assert all(sample.passed for sample in checking.check(graph, {"h": "mse"}, chosen, samples=2, steps=7))
+    assert all(found.sample.passed for found in examine(graph, {"h": "mse"}, chosen, **SEVEN))
 
 
 def test_the_price_of_an_endless_block_is_found_at_once() -> None:

@@ -16,6 +16,25 @@ def key_of(kind: str, *names: str) -> str:
     return kind + json.dumps(names, ensure_ascii=False)
 
 
+def is_influence(key: str) -> bool:
+    """Whether a key of the state is one of influence; the others are of values."""
+    return key.startswith("influence[")
+
+
+def meaning(key: str) -> str:
+    """What a key of the state stands for, in words.
+
+    >>> meaning(key_of("influence", "h->h", "h", "state"))
+    "the influence of parameter 'h->h' on node 'h'"
+    >>> meaning(value_key("h"))
+    "the value of node 'h'"
+    """
+    names = json.loads(key[key.index("[") :])
+    if not is_influence(key):
+        return f"the value of node {names[0]!r}"
+    return f"the influence of parameter {names[0]!r} on {f'node {names[1]!r}' if len(names) > 2 else names[1]}"
+
+
 def value_key(node: str) -> str:
     """The key of a node's past values."""
     return key_of("value", node)

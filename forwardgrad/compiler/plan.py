@@ -63,7 +63,7 @@ class Plan:
     decisions: tuple[Decision, ...]
 
     @cached_property
-    def parameters(self) -> dict[str, Parameter]:
+    def parameters(self) -> Mapping[str, Parameter]:
         """All parameters: those of the graph, and matrices of adaptive feedback."""
         extra: dict[str, Parameter] = {}
         for name, followed in self.followers.items():

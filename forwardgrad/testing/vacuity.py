@@ -82,7 +82,7 @@ def zero_gradient(program: Program, wanted: Mapping[str, Array]) -> VacuousError
 
 
 def silent_spikes(program: Program, problem: Problem) -> VacuousError | None:
-    """Whether a spiking node never spikes on a problem.
+    """Whether a spiking node never spikes on a problem: one whose declared derivative is a surrogate stays at zero.
 
     Args:
         program: what is checked.
@@ -96,14 +96,18 @@ def silent_spikes(program: Program, problem: Problem) -> VacuousError | None:
     >>> silent_spikes(program, Problem.of(program)) is None
     True
     """
-    spiking = [name for name, node in program.network.nodes.items() if node.op.name == "spike"]
+    spiking = [name for name, node in program.network.nodes.items() if not node.op.smooth]
     if not spiking:
         return None
     values = program.run(problem.params, problem.inputs)
     silent = [name for name in spiking if not np.any(values[name])]
     if not silent:
         return None
-    named = ", ".join(f"{name!r} (threshold {program.network.nodes[name].options['threshold']})" for name in silent)
+    options = {name: program.network.nodes[name].options for name in silent}
+    named = ", ".join(
+        f"{name!r}" + (f" (threshold {found['threshold']})" if "threshold" in found else "")
+        for name, found in options.items()
+    )
     return VacuousError(
         Vacuity.SILENT_SPIKES,
         f"spiking nodes never spike in {problem.steps} steps: {named}.",

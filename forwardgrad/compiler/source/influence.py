@@ -207,13 +207,8 @@ class Influences:
 
     def _contracted(self, place: int, past: str) -> None:
         depth = self.plan.depth[place]
-        stored = [name for name in self.names if place in self.plan.entries[name]]
-        groups: dict[tuple[Kind, Structure], list[str]] = {}
-        for name in stored:
-            layout = self.plan.layouts[name, place]
-            if layout is not Structure.ZERO:
-                groups.setdefault((self.kind(name), layout), []).append(name)
-        for (kind, layout), members in groups.items():
+        for members in self._alike(place):
+            kind, layout = self.kind(members[0]), self.plan.layouts[members[0], place]
             lags = [f"{lag}" for lag in range(depth)] if depth <= 2 else ["lag"]
             head = f"for lag in range({depth}):" if depth > 2 else ""
             keys = [(name, self.build.key(name, place)) for name in members]
@@ -372,7 +367,7 @@ class Influences:
         statement = kind.added(kind.carried(by, j, known, f"{before}[{lag}]"), compose(by, known), layout)
         if kind.in_cache(by, known, layout):
             statement = f"add_scaled(now, {j}, {before}[{lag}])"
-        if through.most is not None:  # only the last few steps of a block reach so far
+        if through.most is not None:  # further back all adjoints are zeros: no product with them
             test = f"if {end} + {back} <= {through.most + 1}:"
             statement = f"{test} {statement}" if depth > 1 else f"{test}\n    {statement}"
         if depth == 1:
