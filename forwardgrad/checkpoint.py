@@ -6,7 +6,6 @@ Nothing in the file is executed. It carries a digest of its own content, and the
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from forwardgrad.graph import files
 from forwardgrad.graph.schema import DRAWING, is_whole
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer
+from forwardgrad.packing import packed
 from forwardgrad.program import Program
 
 FORMAT = 2
@@ -210,9 +210,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     meta = {what: getattr(checkpoint, what) for what in META}
     content = _json({"meta": meta, "index": index})
     text = _json({"forwardgrad": FORMAT, "content": content, "digest": _digest(content, arrays)})
-    buffer = io.BytesIO()
-    np.savez(buffer, meta=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, packed({"meta": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}))
 
 
 def _plain(name: str, array: Any) -> Array:
@@ -253,11 +251,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     place = f"checkpoint {str(path)!r}"
     _check_path(path)
     try:
-        data = archive.read_bytes(Path(path))
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise FileError(f"{place}: {(error.strerror if isinstance(error, OSError) else None) or error}.") from error
-    try:
-        arrays = archive.arrays(data)
+        arrays = archive.arrays(archive.read_archive(Path(path)))
         document = json.loads(arrays.pop("meta").tobytes().decode())
         version = document["forwardgrad"]
         if version != FORMAT:
@@ -267,6 +261,8 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         return _understand(json.loads(document["content"]), arrays)
     except FileError:
         raise
+    except OSError as error:
+        raise FileError(f"{place}: {error.strerror or error}.") from error
     except Exception as error:  # damaged or foreign files make their readers raise anything
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise FileError(f"{place}: is no checkpoint, or is damaged: {reason}.") from error
