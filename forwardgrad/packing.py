@@ -22,6 +22,7 @@ WIDE = 2**32 - 1
 MANY = 2**16 - 1
 """From so many entries on their number is, too."""
 
+_MARK, _SHORT_MARK = 2**32 - 1, 2**16 - 1  # what 32 and 16 bits hold where the number is in such a record
 _VERSION = 45  # of a reader that knows records of 64 bits
 _DATE = 1 << 5 | 1  # 1 January 1980: the same arrays give the same bytes at any time
 _UTF8 = 0x800
@@ -42,7 +43,7 @@ def packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
         encoded, size = f"{name}.npy".encode(), len(header) + len(data)
         checked = zlib.crc32(data, zlib.crc32(header))
         wide = struct.pack("<HHQQ", 1, 16, size, size) if size >= WIDE else b""
-        fields = (_VERSION, _UTF8, 0, 0, _DATE, checked, *((WIDE,) * 2 if wide else (size,) * 2), len(encoded))
+        fields = (_VERSION, _UTF8, 0, 0, _DATE, checked, *((_MARK if wide else size,) * 2), len(encoded))
         local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", *fields, len(wide)) + encoded + wide
         parts += [local, header, data]
         directory.append(_directory_entry(fields, encoded, size, offset))
@@ -61,7 +62,18 @@ def _directory_entry(fields: tuple[int, ...], name: bytes, size: int, offset: in
     large = [*([size, size] if size >= WIDE else []), *([offset] if offset >= WIDE else [])]
     wide = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
     return (
-        struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", _VERSION, *fields, len(wide), 0, 0, 0, 0, min(offset, WIDE))
+        struct.pack(
+            "<4sHHHHHHIIIHHHHHII",
+            b"PK\1\2",
+            _VERSION,
+            *fields,
+            len(wide),
+            0,
+            0,
+            0,
+            0,
+            offset if offset < WIDE else _MARK,
+        )
         + name
         + wide
     )
@@ -72,5 +84,6 @@ def _end(count: int, size: int, offset: int) -> bytes:
     if count >= MANY or size >= WIDE or offset >= WIDE:
         wide = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, _VERSION, _VERSION, 0, 0, count, count, size, offset)
         wide += struct.pack("<4sIQI", b"PK\6\7", 0, offset + size, 1)
-    few = min(count, MANY)
-    return wide + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, few, few, min(size, WIDE), min(offset, WIDE), 0)
+    count = count if count < MANY else _SHORT_MARK
+    size, offset = (number if number < WIDE else _MARK for number in (size, offset))
+    return wide + struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, size, offset, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import sys
 import time
 import tracemalloc
@@ -21,6 +22,7 @@ import forwardgrad as fg
 from forwardgrad import Learner, archive, cells, data, render
 from forwardgrad.compiler import reach
 from forwardgrad.errors import FileError, GraphError, MemoryBudgetError, RenderError, RuleError
+from forwardgrad.packing import packed
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
 
@@ -190,6 +192,84 @@ def test_texts_are_bounded(tmp_path: Path) -> None:
         file.truncate(2**34)  # without contents, it takes no room
     with pytest.raises(FileError, match=r"Has 17,179,869,184 bytes, and at most 16,777,216 are read"):
         fg.load(tmp_path / "net.toml")
+
+
+@posix
+@pytest.mark.parametrize("name", ["net.npz", "saved.npz", "wave.csv", "wave.npy"])
+@pytest.mark.parametrize("size", [2**33, 2**41])
+def test_files_without_contents_are_not_read(name: str, size: int, tmp_path: Path) -> None:
+    """If this fails, a file that takes no room on the disk takes all memory, or minutes, of its reader."""
+    place = side_of(with_arrays(tmp_path)) if name == "net.npz" else tmp_path / name
+    with place.open("wb") as file:
+        file.truncate(size)
+    read = {"saved.npz": Learner.load, "wave.csv": data.read, "wave.npy": data.read}.get(name, fg.load)
+    began = time.perf_counter()
+    with pytest.raises(FileError):
+        read(tmp_path / ("net.toml" if name == "net.npz" else name))
+    assert time.perf_counter() - began < 2
+
+
+def claiming(directory: int, entries: int = 1, hole: int = 2**33) -> tuple[bytes, int, bytes]:
+    """The beginning of a file, how much of nothing comes then, and its end: an archive that makes claims of itself."""
+    wide = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, directory, hole + 4 - directory)
+    wide += struct.pack("<4sIQI", b"PK\6\7", 0, hole + 4, 1)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2**16 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 0)
+    return b"PK\3\4", hole, wide + end
+
+
+CLAIMS = {
+    "a directory of gigabytes": claiming(2**32),
+    "no directory": claiming(0, 0),
+    "a header of gigabytes": (b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little"), 2**33, b""),
+    "a line of gigabytes": (b"1\n2", 2**33, b""),
+}
+
+
+@posix
+@pytest.mark.parametrize("what", CLAIMS)
+def test_files_that_claim_much_are_not_read(what: str, tmp_path: Path) -> None:
+    """If this fails, a crafted file of a few bytes and a hole takes all memory, or minutes, of its reader."""
+    begin, hole, end = CLAIMS[what]
+    for name, read in (("saved.npz", Learner.load), ("wave.npy", data.read), ("wave.csv", data.read)):
+        with (tmp_path / name).open("wb") as file:
+            file.write(begin)
+            file.seek(len(begin) + hole)
+            file.write(end)
+            file.truncate(max(file.tell(), len(begin) + hole))
+        tracemalloc.start()
+        with pytest.raises(FileError):
+            read(tmp_path / name)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2 * archive.LARGEST_DIRECTORY
+
+
+def test_archives_of_many_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, an archive of empty arrays takes its reader minutes."""
+    monkeypatch.setattr(archive, "MOST_ENTRIES", 2)
+    with pytest.raises(TypeError, match="it has 3 entries, and at most 2 are read"):
+        archive.arrays(packed({name: np.empty(0) for name in "abc"}))
+
+
+@posix
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, whoever can replace a file between two looks at it can make its reader wait for ever."""
+    path, looks = tmp_path / "wave.csv", [0]
+    path.write_text("1")
+    check = archive._check
+
+    def late(about: os.stat_result) -> None:
+        check(about)
+        looks[0] += 1
+        if looks[0] == 1:
+            path.unlink()
+            os.mkfifo(path)
+
+    monkeypatch.setattr(archive, "_check", late)
+    with pytest.raises(FileError, match="Is a pipe or a device, and no file"):
+        data.read(path)
 
 
 def zipped(compression: int, **members: bytes) -> bytes:
