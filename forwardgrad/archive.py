@@ -147,11 +147,14 @@ def array(file: BinaryIO, size: int) -> NDArray[Any]:
     begin = io.BytesIO(file.read(LARGEST_HEADER))  # a header could say that it has gigabytes
     version = np.lib.format.read_magic(begin)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(begin)
+    shape, by_columns, dtype = header(begin)
     needed = dtype.itemsize
     for axis in shape:
         needed *= axis
     if dtype.hasobject or needed != size - begin.tell():  # checked before any memory is taken
         raise TypeError("it is not one array of numbers")
-    file.seek(0)
-    return cast("NDArray[Any]", np.load(file, allow_pickle=False))
+    contents = np.empty(needed, np.uint8)
+    file.seek(begin.tell())
+    if cast("io.BufferedReader", file).readinto(contents.data) != needed:
+        raise EOFError("it ends too early")
+    return contents.view(dtype).reshape(shape, order="F" if by_columns else "C")

@@ -61,22 +61,8 @@ def _npy(array: NDArray[Any]) -> tuple[bytes, Any]:
 def _directory_entry(fields: tuple[int, ...], name: bytes, size: int, offset: int) -> bytes:
     large = [*([size, size] if size >= WIDE else []), *([offset] if offset >= WIDE else [])]
     wide = struct.pack(f"<HH{len(large)}Q", 1, 8 * len(large), *large) if large else b""
-    return (
-        struct.pack(
-            "<4sHHHHHHIIIHHHHHII",
-            b"PK\1\2",
-            _VERSION,
-            *fields,
-            len(wide),
-            0,
-            0,
-            0,
-            0,
-            offset if offset < WIDE else _MARK,
-        )
-        + name
-        + wide
-    )
+    fields = (*fields, len(wide), 0, 0, 0, 0, offset if offset < WIDE else _MARK)
+    return struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", _VERSION, *fields) + name + wide
 
 
 def _end(count: int, size: int, offset: int) -> bytes:
