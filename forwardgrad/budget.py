@@ -9,6 +9,7 @@ from pathlib import Path
 
 from forwardgrad.cost import Cost
 from forwardgrad.errors import DataError, ForwardgradError, MemoryBudgetError
+from forwardgrad.graph.schema import show
 
 SHARE = 0.8
 """The part of what is free that is taken as the budget where none is given."""
@@ -44,12 +45,13 @@ def size_of(given: int | str) -> int:
     >>> size_of("2 GiB")
     2147483648
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", given.lower()) if isinstance(given, str) else None
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*", given.lower()) if isinstance(given, str) else None
     if isinstance(given, int) and not isinstance(given, bool) and given > 0:
         return given
-    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
-        raise DataError(f"max_memory must be a number of bytes or a text such as '2GiB', got {given!r}.")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = 0.0 if match is None else float(match[1]) * _UNITS.get(match[2], 0)
+    if not 1 <= size < 2**100:
+        raise DataError(f"max_memory must be a number of bytes or a text such as '2GiB', got {show(given)}.")
+    return int(size)
 
 
 def free() -> int | None:

@@ -6,13 +6,10 @@ Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import re
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -25,13 +22,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from forwardgrad import audited, budget, catalogue, checking, data, render, training
+from forwardgrad import audited, budget, catalogue, checking, data, plotting, render, terminal, training
 from forwardgrad.atomic import write_bytes
 from forwardgrad.audit import USUAL, over_seeds
 from forwardgrad.compiler.derivation import Derived, table
 from forwardgrad.compiler.notation import printable
 from forwardgrad.compiling import compile
-from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError, RuleError, did_you_mean
+from forwardgrad.errors import FileError, GraphError, RenderError, RuleError, did_you_mean
 from forwardgrad.graph import library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.graph.schema import MOST
@@ -42,33 +39,13 @@ from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than a graph
+    return terminal.run(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str] | None) -> int:
     given = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            code = command(given)
-            sys.stdout.flush()
-            return code
-    except ForwardgradError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print("error: out of memory.\n  Take smaller nodes, shorter sequences or fewer samples.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # a reader such as head has seen enough; nothing more may be written when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    return command(given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -404,7 +381,7 @@ def _png(output: str) -> Path:
     if path.suffix.lower() != ".png":
         raise RenderError(f"cannot draw {output!r}: the picture of an audit is a .png file.")
     _writable(path)
-    audited.matplotlib()
+    plotting.matplotlib("the picture of an audit")
     return path
 
 

@@ -31,6 +31,7 @@ from forwardgrad.errors import (
 from forwardgrad.graph.schema import is_whole
 from forwardgrad.learner import Learner, Update
 from forwardgrad.optimizers import Adam, clip_by_norm
+from forwardgrad.plotting import literal
 from forwardgrad.program import Program
 
 LAGS = 16
@@ -325,7 +326,9 @@ def curve_picture(task: OneStep, trained: Trained, found: dict[str, Any]) -> byt
     levels = {name: level for name, level in found["nmse"].items() if name not in ("train", "test")}
     for (name, level), style in zip(levels.items(), (":", "--"), strict=True):
         curve.axhline(level, color="0.4", linestyle=style, label=f"test, {name}: {level:.4f}")
-    curve.set(xlabel="pass over the training part", ylabel="NMSE", title=f"{found['graph']}, rule {found['rule']}")
+    curve.set(
+        xlabel="pass over the training part", ylabel="NMSE", title=literal(f"{found['graph']}, rule {found['rule']}")
+    )
     curve.xaxis.get_major_locator().set_params(integer=True)
     curve.set_ylim(_limits([*trained.curve, trained.test], list(levels.values())))
     curve.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=50))
@@ -338,7 +341,7 @@ def curve_picture(task: OneStep, trained: Trained, found: dict[str, Any]) -> byt
     for values, style, name in ((task.test_targets, "0.3", "measured"), (trained.prediction, "C3", "predicted")):
         scaled = values[window, 0, 0] * task.deviation + task.mean
         stretch.plot(time_axis, scaled, color=style, linewidth=1, label=name)
-    stretch.set(xlabel="sample", ylabel=task.series.name, title=part)
+    stretch.set(xlabel="sample", ylabel=literal(task.series.name), title=part)
     stretch.legend()
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)

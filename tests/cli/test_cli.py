@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import forwardgrad as fg
-from forwardgrad import Learner, Program, cli, data, training
+from forwardgrad import Learner, Program, cli, data, terminal, training
 from forwardgrad.graph import library
 from forwardgrad.program import Result
 from forwardgrad.render import engines
@@ -70,8 +70,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """`run(*arguments)` gives exit code, lines of stdout and lines of stderr."""
+    monkeypatch.setenv(terminal.TRACEBACK, "1")  # an error that nobody foresaw is not to be one line
 
     def command(*arguments: Any) -> tuple[int, list[str], list[str]]:
         capsys.readouterr()
@@ -666,3 +667,82 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # how Linux says that the other end is closed
         return b""
+
+
+STREAMS = {
+    "closed": (">&-", 2, "error: cannot write to standard output: it is closed."),
+    "full": (">/dev/full", 2, "error: cannot write to standard output: No space left on device."),
+    "for reading": ("1</dev/null", 2, "error: cannot write to standard output: Bad file descriptor."),
+    "both closed": (">&- 2>&-", 2, ""),
+    "errors closed": ("2>&- >out", 0, ""),
+    "errors full": ("2>/dev/full >out", 0, ""),
+    "input closed": ("<&- >out", 0, ""),
+}
+
+
+@no_reader
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("what", STREAMS)
+def test_streams_that_nobody_reads(what, place):
+    """If it failed, a full disk or a closed terminal would end in a traceback, or be taken for success."""
+    redirected, code, words = STREAMS[what]
+    script = f'"{sys.executable}" -m forwardgrad explain small.toml --json {redirected}'
+    found = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (found.returncode, found.stderr.strip()) == (code, words)
+    assert code or (place / "out").stat().st_size
+
+
+@no_reader
+def test_a_file_does_not_take_the_place_of_a_closed_stream(place):
+    """If it failed, what a library prints would end up in the first file that is opened, a checkpoint for one."""
+    (place / "script.py").write_text(
+        "from forwardgrad import terminal\n"
+        "print(terminal.run(lambda: open('opened', 'w').fileno() > 2), file=open('said', 'w'))\n"
+    )
+    script = f'exec "{sys.executable}" script.py <&- 2>&-'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0
+    assert (place / "said").read_text() == "True\n"
+
+
+def test_what_nobody_foresaw_is_one_error(place, capsys, monkeypatch):
+    """If it failed, a bug would print a traceback at a user, or could not be found."""
+
+    def wrong(*_: Any) -> None:
+        raise ValueError("two\nlines")
+
+    monkeypatch.setattr(library, "titles", wrong)
+    monkeypatch.delenv(terminal.TRACEBACK, raising=False)
+    assert cli.main(["graphs"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "error: ValueError: two lines"
+    assert len(said) == 2
+    monkeypatch.setenv(terminal.TRACEBACK, "1")
+    with pytest.raises(ValueError, match="two"):
+        cli.main(["graphs"])
+
+
+@pytest.mark.parametrize("size", ["9" * 400 + "GiB", "9" * 5000, "٣GiB", "nan", "inf", "-1", "1e3", "0", "0.5"])
+def test_absurd_memory(size, place, run):
+    """If it failed, a number with too many digits would end in a traceback."""
+    code, out, err = run("train", "small.toml", *JOB, f"--max-memory={size}")
+    assert (code, out) == (2, [])
+    assert err[0].startswith("error: max_memory must be a number of bytes or a text such as '2GiB', got '")
+    assert len(err[0]) < 200
+
+
+@needs_matplotlib
+@no_reader
+@pytest.mark.parametrize("name", [r"p$\x$", "_x", "\udcff", "two\nlines"])
+def test_names_are_drawn_as_they_are(name, place, run):
+    """If it failed, a dollar in a title or a path would end in a traceback of matplotlib's."""
+    os.rename(place / "small.toml", f"{name}.toml")
+    os.rename(place / "wave.csv", f"{name}.csv")
+    job = ("--data", f"{name}.csv", "--train-samples", 80, "--passes", 1, "--out", "out")
+    code, _, err = run("train", f"{name}.toml", *job)
+    assert (code, err) == (0, [])
+    strange = SMALL.replace('"A small leaky layer"', r"'cost $\nosuch{$'").replace("nodes.h", "nodes.'$h'")
+    Path(f"{name}.toml").write_text(strange.replace('"h"', "'$h'"))
+    code, _, err = run("audit", f"{name}.toml", "--seeds", 1, "--steps", 4, "-o", "x.png")
+    assert (code, err) == (0, [])
+    assert (place / "x.png").stat().st_size
