@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -31,10 +31,12 @@ class Update:
     """What one block of learning gave.
 
     Args:
-        step: loss, gradients and outputs of the block, before the update.
+        step: loss, gradients and outputs of the block, and their norms: before clipping and before the update. The
+            gradients are sums over the block's steps. The optimiser gets these divided by `steps`, and `clip` limits
+            the norm of what it gets.
         steps: length of the block.
         seen: steps of the stream so far, this block included.
-        skipped: why nothing was learned from the block, whose loss is NaN then; or `None`.
+        skipped: why nothing was learned from the block, whose loss and norms are NaN then; or `None`.
     """
 
     step: Step
@@ -123,7 +125,7 @@ class Learner:
             progress: called after every update.
 
         Returns:
-            The losses: an update without its arrays for every block, in order.
+            The losses and norms: an update without its arrays for every block, in order.
 
         Raises:
             DataError: if an array does not fit.
@@ -131,7 +133,7 @@ class Learner:
                 stays as the last good block left it.
         """
         return [
-            Update(Step(update.step.loss, {}, {}), update.steps, update.seen, update.skipped)
+            replace(update, step=replace(update.step, grads={}, outputs={}))
             for update in self.updates(stream, block=block, progress=progress)
         ]
 
@@ -178,7 +180,7 @@ class Learner:
         self.seen += piece.steps
         if self.on_nonfinite == "reset":
             self.state = None
-        return Update(Step(float("nan"), {}, {}), piece.steps, self.seen, error)
+        return Update(Step(math.nan, {}, {}, math.nan, math.nan), piece.steps, self.seen, error)
 
     def reset(self, where: Any = None) -> None:
         """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all."""

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
+from forwardgrad.backends.estimates import Estimate
 from forwardgrad.backends.generated import Generated
 from forwardgrad.backends.phantom import Ledger, Numpy, Phantom
 from forwardgrad.compiler import Plan
@@ -25,6 +28,14 @@ class Rehearsal(Generated):
         self.ledger = Ledger()
         self._numpy = Numpy(self.ledger)
         super().__init__(plan, dtype)
+        for traces in self.traces.values():
+            if isinstance(traces, Estimate):
+                traces.drawn = self._signs
+
+    def _signs(self, stored: Any, shape: tuple[int, ...]) -> Any:
+        """Signs are drawn as whole numbers, scaled and converted."""
+        drawn = self._numpy.empty(shape, np.int64)
+        return (drawn * 2.0 - 1.0).astype(self.dtype)
 
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         names: dict[str, Any] = super()._compiled()
