@@ -44,11 +44,11 @@ class Block:
         """The block with arrays of its own, if these are lent."""
         if not self.lent:
             return self
-        arrays = (
+        inputs, targets, mask, signals = (
             {name: array.copy() for name, array in group.items()}
             for group in (self.inputs, self.targets, self.mask, self.signals)
         )
-        return Block(*arrays, self.steps, self.batch)
+        return Block(inputs, targets, mask, signals, self.steps, self.batch)
 
 
 def cut(
@@ -88,8 +88,8 @@ def cut(
 def marking_last(blocks: Iterator[Block]) -> Iterator[tuple[Block, bool]]:
     """Each block, and whether it is the last one: that one needs no advance.
 
-    This looks one block ahead. The stream may write what comes next into the arrays of the block before it, so these are
-    copied first.
+    This looks one block ahead. The stream may write what comes next into the arrays of the block before it, so these
+    are copied first.
     """
     ahead = next(blocks, None)
     while ahead is not None:

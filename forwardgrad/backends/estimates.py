@@ -21,8 +21,11 @@ from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 
-COUNTERS = "counters"
-"""Part that holds the number of the draw and the number of blocks in it, for each sample."""
+DRAW = "draw"
+"""Part that holds the number of the draw, for each sample."""
+
+COUNT = "blocks"
+"""Part that counts the blocks of each sample."""
 
 PERIOD = 2**23
 """How far both of them count before they begin again; single precision counts no further than twice that."""
@@ -43,7 +46,7 @@ class Estimate(Traces):
 
     def drawn(self, stored: Stored, shape: tuple[int, ...]) -> Array:
         """The signs of this block."""
-        draw, block = (int(stored[COUNTERS][0, :, i].max()) % PERIOD for i in range(2))
+        draw, block = (int(stored[part].max()) % PERIOD for part in (DRAW, COUNT))
         return signs(self.plan.rules[self.name].seed, self.name, draw, block, shape).astype(self.dtype)
 
     def carried(self, place: int) -> int:
@@ -69,7 +72,8 @@ class Estimate(Traces):
             place: np.stack([moved[place, lag] for lag in range(1, self.plan.depth[place] + 1)])
             for place in self.places
         }
-        after[COUNTERS] = (stored[COUNTERS] + np.array([0, 1], self.dtype)) % PERIOD
+        after[DRAW] = stored[DRAW].copy()
+        after[COUNT] = (stored[COUNT] + 1) % PERIOD
         return after
 
 
@@ -84,7 +88,7 @@ class RankOneTraces(Estimate):
     def shapes(self) -> dict[Part, tuple[int, ...]]:
         shapes: dict[Part, tuple[int, ...]] = {p: (self.plan.depth[p], self.size(p)) for p in self.places}
         if self.places:
-            shapes |= {"parameter": (1, *self.plan.network.parameters[self.name].shape), COUNTERS: (1, 2)}
+            shapes |= {"parameter": (1, *self.plan.network.parameters[self.name].shape), DRAW: (1,), COUNT: (1,)}
         return shapes
 
     def held(self, place: int, lag: int, stored: Stored) -> Array:
@@ -167,7 +171,7 @@ class KroneckerTraces(Estimate):
             return {}
         units, source = self.plan.network.parameters[self.name].shape
         shapes: dict[Part, tuple[int, ...]] = {p: (self.plan.depth[p], self.size(p), units) for p in self.places}
-        return shapes | {"input": (1, source), COUNTERS: (1, 2)}
+        return shapes | {"input": (1, source), DRAW: (1,), COUNT: (1,)}
 
     def held(self, place: int, lag: int, stored: Stored) -> Array:
         return stored[place][lag - 1][..., None] * stored["input"][0][:, None, None]

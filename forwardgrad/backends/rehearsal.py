@@ -81,12 +81,13 @@ class Rehearsal(Generated):
     def _with_phantoms(self, method: Any) -> Callable[..., Any]:
         return _within(method, {**method.__globals__, "np": self._numpy})
 
-    def peaks(self, batch: int, steps: int) -> list[int]:
+    def peaks(self, batch: int, steps: int, last: bool = False) -> list[int]:
         """The most bytes alive in each part of a block, beside what it is given.
 
         Args:
             batch: number of samples.
             steps: of the block.
+            last: whether it is the last block of a sequence, which is not advanced unless its gradient needs that.
         """
         ledger, plan = self.ledger, self.plan
 
@@ -102,7 +103,7 @@ class Rehearsal(Generated):
         tape = self.forward(params, state, series(*plan.network.inputs), (steps, batch))
         outputs: Any = {name: tape.values(name).copy() for name in plan.outputs}
         losses: Any = {name: _evaluated(y) for name, y in outputs.items()}
-        after = self.advance(tape, state, fresh=False)
+        after = self.advance(tape, state, fresh=False) if not last or self.lossy else None
         grads = self.gradients(tape, state, after, losses, series(*signals), fresh=False)
         ledger.mark()
         del grads, after
