@@ -120,9 +120,9 @@ def hold(
         steps //= 2
         total = shorter(steps).total
         blocks = f"Blocks of {steps} steps take {size_text(total)}." if total <= limit else ""
-    block = f", a block of {cost.block:,} steps," if cost.block > 1 else ""
+    block = f" for a block of {cost.block:,} steps" if cost.block > 1 else ""
     raise MemoryBudgetError(
-        f"{what}: batch {cost.batch}{block} needs {size_text(cost.total)}, and {size_text(limit)} may be taken.",
+        f"{what}: batch {cost.batch} needs {size_text(cost.total)}{block}, and {size_text(limit)} may be taken.",
         f"The dearest influences: {named}." if named else "",
         blocks,
         f"Rules that fit: {out}." if out else "" if blocks else "No other rule fits; take a smaller batch.",
