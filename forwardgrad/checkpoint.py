@@ -27,10 +27,13 @@ from forwardgrad.optimizers import Optimizer
 from forwardgrad.packing import packed
 from forwardgrad.program import Program
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of the file."""
 
-META = ("program", "optimizer", "clip", "on_nonfinite", "seen")
+READ = (2, FORMAT)
+"""The versions that are read. Format 2 does not know episodes, which matter to random layouts alone."""
+
+META = ("program", "optimizer", "clip", "on_nonfinite", "seen", "episodes")
 """What a checkpoint says beside its arrays."""
 
 TEXTS = {"graph": str, "losses": dict, "rules": dict, "dtype": str}
@@ -47,6 +50,7 @@ class Checkpoint:
         clip: largest norm of a block's gradients, or `None`.
         on_nonfinite: what to do with a block in which something is not finite.
         seen: steps learned from.
+        episodes: how often all samples have started afresh.
         params, optimizer_state: arrays by name.
         state: activations and influence, or `None` before the first block.
     """
@@ -56,6 +60,7 @@ class Checkpoint:
     clip: float | None
     on_nonfinite: str
     seen: int
+    episodes: int
     params: Mapping[str, Array]
     optimizer_state: Mapping[str, Array]
     state: Mapping[str, Array] | None
@@ -254,8 +259,9 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         arrays = archive.arrays(archive.read_archive(Path(path)))
         document = json.loads(arrays.pop("meta").tobytes().decode())
         version = document["forwardgrad"]
-        if version != FORMAT:
-            raise FileError(f"{place}: is of format {version!r}, and this version reads format {FORMAT}.")
+        if version not in READ:
+            known = " and ".join(map(str, READ))
+            raise FileError(f"{place}: is of format {version!r}, and this version reads formats {known}.")
         if document["digest"] != _digest(document["content"], arrays):
             raise FileError(f"{place}: is damaged: its content is not what it was written with.")
         return _understand(json.loads(document["content"]), arrays)
@@ -271,7 +277,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     """The checkpoint that a text and arrays make up; raises `KeyError` or `TypeError` where they do not."""
     meta, index = content["meta"], content["index"]
-    program, clip, seen = meta["program"], meta["clip"], meta["seen"]
+    program, clip, seen, episodes = meta["program"], meta["clip"], meta["seen"], meta.get("episodes", 0)
     for what, kind in {**TEXTS, "sha256": str, "backend": str, "complete": bool}.items():
         if not isinstance(program[what], kind):
             raise TypeError(f"{what!r} is {program[what]!r}")
@@ -280,8 +286,11 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     texts = (*program["losses"].values(), *program["rules"].values())
     if not isinstance(meta["optimizer"], dict) or not all(isinstance(text, str) for text in texts):
         raise TypeError("a name is not a text")
-    if not (clip is None or isinstance(clip, float)) or not is_whole(seen) or seen < 0:
-        raise TypeError(f"'clip' is {clip!r}, 'seen' is {seen!r}")
+    if not (clip is None or isinstance(clip, float)):
+        raise TypeError(f"'clip' is {clip!r}")
+    for what, counted in (("seen", seen), ("episodes", episodes)):
+        if not is_whole(counted) or counted < 0:
+            raise TypeError(f"{what!r} is {counted!r}")
     groups = {
         group: None if index[group] is None else {name: arrays[key] for name, key in index[group].items()}
         for group in ("params", "optimizer_state", "state")
@@ -294,6 +303,7 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
         clip,
         meta["on_nonfinite"],
         seen,
+        episodes,
         groups["params"],
         groups["optimizer_state"],
         groups["state"],

@@ -110,7 +110,10 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
             f"For y of shape {rows.shape} they must be {rows.shape[:1]} and {rows.shape}.",
         )
     scale = np.full(y.shape[:2], 1 / y.shape[1], y.dtype) if weight is None else weight / y.shape[1]
-    return float((value * scale.ravel()).sum()), gradient.reshape(y.shape) * scale[..., None]
+    value, gradient = value.reshape(scale.shape), gradient.reshape(y.shape)
+    if weight is not None and not weight.all():  # what has no weight may also be NaN
+        value, gradient = np.where(weight == 0, 0, value), np.where((weight == 0)[..., None], 0, gradient)
+    return float((value * scale).sum()), gradient * scale[..., None]
 
 
 def names() -> list[str]:

@@ -60,6 +60,23 @@ def squares(arrays: Iterable[Array]) -> float:
     return total
 
 
+def norm(arrays: Iterable[Array], square: float) -> float:
+    """The root of the sum of the squares of all entries, whose sum is known: infinite where squares overflow.
+
+    Where they are so small that squares underflow, they are added up anew, relative to the largest.
+
+    >>> tiny = [np.array([3e-30, 4e-30], np.float32)]
+    >>> squares(tiny), norm(tiny, squares(tiny))
+    (0.0, 5e-30)
+    """
+    found = list(arrays)
+    if not found or not square < max(float(np.finfo(array.dtype).tiny) / np.finfo(array.dtype).eps for array in found):
+        return math.sqrt(square)
+    largest = max((float(np.abs(array).max(initial=0)) for array in found), default=0.0)
+    scale = largest or 1.0
+    return largest * math.sqrt(sum(float(np.square(np.float64(array) / scale).sum()) for array in found))
+
+
 def finite(arrays: Iterable[Array]) -> bool:
     """Whether all entries are finite; to be called where NumPy does not warn of overflow."""
     found = list(arrays)

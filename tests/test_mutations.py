@@ -26,7 +26,7 @@ def test_without_a_fault_all_is_well(backend: str) -> None:
 def test_a_fault_is_noticed(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, the comparison with the oracle is blind to this fault."""
     fault.plant(monkeypatch)
-    assert next(wrong(fault.backend), None), fault.says
+    assert next(fault.comparison(fault.backend), None), fault.says
 
 
 def test_one_block_for_the_whole_sequence_would_notice_no_fault_of_the_traces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
+from forwardgrad.backends.estimates import Estimate
 from forwardgrad.backends.generated import Generated
 from forwardgrad.backends.phantom import Ledger, Numpy, Phantom
 from forwardgrad.compiler import Plan
@@ -25,6 +28,14 @@ class Rehearsal(Generated):
         self.ledger = Ledger()
         self._numpy = Numpy(self.ledger)
         super().__init__(plan, dtype)
+        for traces in self.traces.values():
+            if isinstance(traces, Estimate):
+                traces.drawn = self._signs
+
+    def _signs(self, stored: Any, shape: tuple[int, ...]) -> Any:
+        """Signs are drawn as whole numbers, scaled and converted."""
+        drawn = self._numpy.empty(shape, np.int64)
+        return (drawn * 2.0 - 1.0).astype(self.dtype)
 
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         names: dict[str, Any] = super()._compiled()
@@ -70,12 +81,13 @@ class Rehearsal(Generated):
     def _with_phantoms(self, method: Any) -> Callable[..., Any]:
         return _within(method, {**method.__globals__, "np": self._numpy})
 
-    def peaks(self, batch: int, steps: int) -> list[int]:
+    def peaks(self, batch: int, steps: int, last: bool = False) -> list[int]:
         """The most bytes alive in each part of a block, beside what it is given.
 
         Args:
             batch: number of samples.
             steps: of the block.
+            last: whether it is the last block of a sequence, which is not advanced unless its gradient needs that.
         """
         ledger, plan = self.ledger, self.plan
 
@@ -91,7 +103,7 @@ class Rehearsal(Generated):
         tape = self.forward(params, state, series(*plan.network.inputs), (steps, batch))
         outputs: Any = {name: tape.values(name).copy() for name in plan.outputs}
         losses: Any = {name: _evaluated(y) for name, y in outputs.items()}
-        after = self.advance(tape, state, fresh=False)
+        after = self.advance(tape, state, fresh=False) if not last or self.lossy else None
         grads = self.gradients(tape, state, after, losses, series(*signals), fresh=False)
         ledger.mark()
         del grads, after

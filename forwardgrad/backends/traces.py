@@ -148,7 +148,7 @@ class Traces:
     def presynaptic(self, tape: Pass, site: Injection) -> Array:
         """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
         if site.edge is None:
-            return np.ones((tape.steps, tape.batch), self.dtype)
+            return np.ones((tape.steps, tape.batch), self.dtype, like=tape.values(self.plan.outputs[0]))
         edge = self.plan.network.edges[site.edge]
         return tape.values(edge.source, edge.delay)
 

@@ -19,6 +19,7 @@ from forwardgrad.backends import BACKENDS, reuse
 from forwardgrad.compiler.derivation import table
 from mutations.comparison import CASES, wrong
 from mutations.faults import FAULTS, Fault
+from mutations.spread import RULES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tried(fault: Fault) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         fault.plant(patch)
-        found = list(wrong(fault.backend))
+        found = list(fault.comparison(fault.backend))
     about = {"fault": fault.name, "part": fault.part, "backend": fault.backend, "says": fault.says}
     first = {"first": found[0].case, "by": found[0].how} if found else {}
-    return {**about, "caught": bool(found), "noticed": len(found), "cases": CASES, **first}
+    cases = CASES if fault.comparison is wrong else len(RULES)
+    return {**about, "caught": bool(found), "noticed": len(found), "cases": cases, **first}
 
 
 def _row(answer: dict[str, Any]) -> list[str]:

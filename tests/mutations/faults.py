@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.compiler.source import influence as source_influence
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
+from mutations.comparison import Disagreement, wrong
+from mutations.spread import unscaled, wide
 
 Patch = pytest.MonkeyPatch
 
@@ -267,11 +269,13 @@ class Fault:
         plant: puts it in.
         part: where it is: `interpreter`, `compiler` or `source`.
         backend: the engine that runs with it.
+        comparison: by what it is noticed; by default programs are compared with the oracle.
     """
 
     plant: Callable[[Patch], None]
     part: str
     backend: str
+    comparison: Callable[[str], Iterator[Disagreement]] = wrong
 
     @property
     def name(self) -> str:
@@ -291,5 +295,6 @@ FAULTS = [
     *(Fault(plant, "interpreter", "interpreter") for plant in OF_THE_INTERPRETER),
     *(Fault(plant, "source", "numpy") for plant in OF_THE_SOURCE),
     *(Fault(plant, "compiler", backend) for plant in OF_THE_COMPILER for backend in ("interpreter", "numpy")),
+    *(Fault(unscaled, "estimates", backend, wide) for backend in ("interpreter", "numpy")),
 ]
 """All faults that must be noticed."""

@@ -1,4 +1,4 @@
-"""Which graphs, problems, rules and blocks does Hypothesis draw for property tests of forwardgrad?"""
+"""Which graphs, problems, rules, blocks and streams does Hypothesis draw for property tests of forwardgrad?"""
 
 from forwardgrad.errors import MissingExtraError
 
@@ -13,15 +13,19 @@ from forwardgrad.testing.strategies.automata import PATHS, RandomAutomaton, auto
 from forwardgrad.testing.strategies.blocks import partitions
 from forwardgrad.testing.strategies.graphs import SEEDS, graphs
 from forwardgrad.testing.strategies.problems import problems
+from forwardgrad.testing.strategies.streams import Stream, StreamBroke, streams
 
 __all__ = [
     "PATHS",
     "SEEDS",
     "RandomAutomaton",
+    "Stream",
+    "StreamBroke",
     "automata",
     "graphs",
     "partitions",
     "path_rules",
     "problems",
     "rule_texts",
+    "streams",
 ]
