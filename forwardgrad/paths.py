@@ -219,9 +219,9 @@ class EpropDeep(PathRule):
 class Synaptic(PathRule):
     """All delays stand before the first mixing edge, so that a trace is one number per synapse.
 
-    After it (mode `outside`) instantaneous edges are kept, and delayed ones inside a leaky readout or of role `readout`:
-    such a leak filters traces without widening what they must store. Where the recurrence of an output's layer mixes,
-    the layer is one like any other, and an identity readout of it changes nothing.
+    After it (mode `outside`) instantaneous edges are kept, and delayed ones of role `readout` or inside a leaky
+    readout: such a leak filters traces without widening what they must store. Where the recurrence of an output's layer
+    mixes, the layer is one like any other, and an identity readout of it changes nothing.
     """
 
     def start(self, node: NodeView) -> Mode:
