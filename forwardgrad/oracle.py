@@ -339,16 +339,24 @@ def _labels(network: Network, outputs: Iterable[str]) -> _Labels:
         reach |= reach[:, [k]] & reach[[k], :]
     together = reach & reach.T
 
+    near_loss = _near_loss(network, place, together, outputs)
+
     def inside(edge: Edge) -> bool:
         return edge.role != "topdown" and bool(together[place[edge.source], place[edge.target]])
+
+    def layer(name: str) -> list[Edge]:
+        return [e for e in network.edges.values() if together[place[name], place[e.source]]]
 
     nodes = {
         name: NodeView(
             name,
             state=any(e.source == name and e.delay > 0 and inside(e) for e in network.edges.values()),
             output=name in outputs,
-            output_component=any(bool(together[place[name], place[output]]) for output in outputs),
-            recurrent=any(bool(together[place[name], place[e.source]]) and inside(e) for e in network.edges.values()),
+            output_layer=bool(near_loss[place[name]]),
+            recurrent=any(map(inside, layer(name))),
+            leaky_readout=any(map(inside, layer(name)))
+            and any(bool(together[place[name], place[output]]) for output in outputs)
+            and not any(inside(e) and _mixing(network, e) for e in layer(name)),
         )
         for name in network.nodes
     }
@@ -357,6 +365,22 @@ def _labels(network: Network, outputs: Iterable[str]) -> _Labels:
         for e in network.edges.values()
     }
     return _Labels(nodes, edges)
+
+
+def _near_loss(network: Network, place: Mapping[str, int], together: Array, outputs: Iterable[str]) -> Array:
+    """Which nodes lead to a loss by steps inside their layer, and by edges between layers that do not mix."""
+    near = np.zeros(len(place), dtype=bool)
+    near[[place[output] for output in outputs]] = True
+    links = [
+        (place[e.source], place[e.target])
+        for e in network.edges.values()
+        if not _mixing(network, e) and _structure(network, e.target, e.port) != Structure.ZERO
+    ]
+    for _ in place:  # a way to a loss crosses every layer at most once
+        near = together @ near
+        for u, v in links:
+            near[u] |= near[v]
+    return together @ near
 
 
 def _mixing(network: Network, edge: Edge) -> bool:

@@ -525,7 +525,7 @@ def stack() -> tuple[nx.MultiDiGraph[str], Any]:
         "h": NodeView("h", state=True),
         "g": NodeView("g", state=True),
         "z": NodeView("z", state=True),
-        "y": NodeView("y", state=True, output=True, output_component=True),
+        "y": NodeView("y", state=True, output=True, output_layer=True, recurrent=True, leaky_readout=True),
     }
     edges = {
         "x->h": EdgeView("x", "h", mixing=True),

@@ -196,10 +196,11 @@ class MaskedTraces(Traces):
         super().__init__(plan, name, dtype)
         order = plan.rules[name].snap
         assert order is not None
-        units = self.size(self.sites[0].place) if self.sites else 0
-        reached = reached_units(plan.network, plan.product, plan.order, self.sites, units, order)
+        parameter = plan.network.parameters[name]
+        reached = reached_units(plan.network, plan.product, plan.order, parameter, self.sites, order)
+        rows = next(iter(reached.values())).shape[1] if reached else 0
         self.masks = {
-            place: self._mask(place, reached.get(place, np.zeros((self.size(place), units), bool)))
+            place: self._mask(place, reached.get(place, np.zeros((self.size(place), rows), bool)))
             for place in self.places
         }
         self.kept = {place: count_true(mask) for place, mask in self.masks.items()}
@@ -208,7 +209,7 @@ class MaskedTraces(Traces):
         """Which entries of the influence on a place are kept, shaped like it."""
         word, shape = self.plan.layouts[self.name, place], self.full_shape(place)
         if isinstance(self.kind, Single):
-            return np.asarray(reached.any(axis=1))
+            return reached[:, 0]
         if word is Structure.FULL:
             return np.broadcast_to(self.kind.by_row(reached), shape)
         own = np.diagonal(reached)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +11,16 @@ import networkx as nx
 import numpy as np
 import pytest
 from checks import TOLERANCE, assert_like_oracle, compiled, error
-from hypothesis import assume, event, given, note, settings
+from hypothesis import assume, event, given, note, reject, settings
 from hypothesis import strategies as st
 from nets import problem, vanilla
 
 import forwardgrad as fg
-from forwardgrad import oracle
+from forwardgrad import oracle, rules
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem, refactored
 from forwardgrad.testing.gradients import in_blocks
+from forwardgrad.testing.refactoring import free_edges
 from forwardgrad.testing.strategies import PATHS, partitions, path_rules, problems
 
 NAMED = PATHS
@@ -54,6 +56,43 @@ def test_a_relay_or_a_split_delay_declares_the_same_network(data: st.DataObject,
         found, wanted = (gradient(compiled(each, rule), each, 2) for each in (other, drawn))
         assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss))
         assert error(found.grads, wanted.grads) <= TOLERANCE, rule
+
+
+ARGUMENTS = {"hops": "(2)", "snap": "(2)", "window": "(2)", "dsf": "(0.5)"}
+SPELLED = [name + ARGUMENTS.get(name, "") for name in rules.RULES if name != "uoro"]
+SPELLED += ["snap(1)", "snap(3)", "near; layout=snap(1)", "snap(1); autapses=implicit", "hops(1)", "window(1)"]
+
+
+@given(data=st.data(), drawn=problems(most_steps=7), rule=st.sampled_from(SPELLED), block=st.integers(1, 3))
+@settings(max_examples=80, deadline=None)
+def test_every_rule_and_layout_takes_both_spellings_for_one_network(
+    data: st.DataObject, drawn: Problem, rule: str, block: int
+) -> None:
+    """If this fails, what a compression keeps, or what a row of the table means, depends on how a delay is spelled."""
+    try:
+        program = compiled(drawn, rule)
+    except fg.RuleError:  # such as a constant on an edge between nodes of unequal size
+        reject()
+    edges = [name for name in free_edges(program) if data.draw(st.integers(0, 3))]
+    assume(edges)
+    early = {name: data.draw(st.integers(1, drawn.network.edges[name].delay)) for name in edges}
+    event("split" if any(steps < drawn.network.edges[name].delay for name, steps in early.items()) else "relays")
+    other = replace(drawn, graph=refactored(drawn.graph, early))
+    note(repr(other))
+    found, wanted = (
+        gradient(compiled(each, rule), with_feedback(each, compiled(each, rule)), block) for each in (other, drawn)
+    )
+    assert error(found.grads, wanted.grads) <= TOLERANCE
+
+
+def with_feedback(given_: Problem, program: fg.Program) -> Problem:
+    """The problem with matrices of adaptive feedback, drawn from their names."""
+    drawn = {
+        name: np.random.default_rng(zlib.crc32(name.encode())).normal(size=p.shape)
+        for name, p in program.plan.parameters.items()
+        if name not in given_.params
+    }
+    return replace(given_, params=given_.params | drawn)
 
 
 def test_a_delay_moved_behind_the_mixing_is_another_rule_on_the_same_network() -> None:

@@ -61,7 +61,7 @@ def automata() -> st.SearchStrategy[RandomAutomaton]:
     1
     """
     labels = ("delay", "mixing", "recurrent", "role", "source", "target", "key")
-    marks = ("state", "output", "output_component", "name")
+    marks = ("state", "output", "output_layer", "leaky_readout", "name")
     return st.builds(
         RandomAutomaton,
         seed=SEEDS,
