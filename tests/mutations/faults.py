@@ -176,13 +176,17 @@ def injected_at_the_last_step_only(patch: Patch) -> None:
 
 
 def flushed_too_much(patch: Patch) -> None:
-    """What is flushed is not nothing."""
+    """What is flushed is not nothing, and every block flushes."""
+    original = support.noting_underflow
+
+    def noting(noted: list[int]) -> Any:
+        noted.append(0)
+        return original(noted)
 
     def flush(a: Array) -> None:
-        a += 1.0
-        a -= 1.0
         a[np.abs(a) < 1e-6] = 0
 
+    patch.setattr(support, "noting_underflow", noting)
     patch.setattr(support, "flush", flush)
 
 
