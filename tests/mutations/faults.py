@@ -16,6 +16,8 @@ from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.compiler.source import influence as source_influence
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
+from mutations.comparison import WORKED
+from mutations.faults_of_rules import OF_BOTH_ENGINES, SHARED
 
 Patch = pytest.MonkeyPatch
 
@@ -269,8 +271,8 @@ class Fault:
 
     Args:
         plant: puts it in.
-        part: where it is: `interpreter`, `compiler` or `source`.
-        backend: the engine that runs with it.
+        part: where it is: `interpreter`, `compiler`, `source`, or `shared` by engine and oracle.
+        backend: the engine that runs with it, or `WORKED`: cases that were worked by hand.
     """
 
     plant: Callable[[Patch], None]
@@ -288,12 +290,17 @@ class Fault:
         return self.plant.__doc__ or ""
 
     def __str__(self) -> str:
-        return f"{self.plant.__name__}-{self.backend}"
+        return f"{self.plant.__name__}-{self.backend}".replace(" ", "_")
 
 
 FAULTS = [
     *(Fault(plant, "interpreter", "interpreter") for plant in OF_THE_INTERPRETER),
     *(Fault(plant, "source", "numpy") for plant in OF_THE_SOURCE),
-    *(Fault(plant, "compiler", backend) for plant in OF_THE_COMPILER for backend in ("interpreter", "numpy")),
+    *(
+        Fault(plant, "compiler", backend)
+        for plant in [*OF_THE_COMPILER, *OF_BOTH_ENGINES]
+        for backend in ("interpreter", "numpy")
+    ),
+    *(Fault(plant, "shared", WORKED) for plant in SHARED),
 ]
 """All faults that must be noticed."""
