@@ -12,7 +12,7 @@ from mutations import worked
 from mutations.problems import BLOCKS, CASES
 
 WORKED = "by hand"
-"""What stands in the place of a backend for faults in what engine and oracle share, and in the oracle itself."""
+"""Named as a backend is, for faults in what engine and oracle share, and in the oracle itself."""
 
 COMPARISONS = {**dict.fromkeys(BACKENDS, len(CASES) * len(BLOCKS)), WORKED: len(worked.CASES)}
 """How many comparisons there are, by what is compared: an engine with the oracle, or all with cases worked by hand."""
@@ -54,7 +54,7 @@ def _compared(backend: str) -> Iterator[Disagreement]:
                 yield Disagreement(told, f"raises {type(failed).__name__}")
                 continue
             off = error(grads, case.wanted(block))
-            if not off <= TOLERANCE:  # also what is no number
+            if not off <= TOLERANCE:  # NaN, too
                 yield Disagreement(told, f"error {off:.0e}")
 
 

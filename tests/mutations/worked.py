@@ -49,7 +49,7 @@ def autapses_are_of_one_population() -> None:
         ("b", "a", {"weight": "dense", "delay": 1}),
     )
     given = problem(graph, "b", steps=5)
-    # a -> b and b -> a mix: hops(1) cuts them. They have no part that does not, since a and b are other units.
+    # a -> b and b -> a mix: hops(1) cuts them. Their diagonals mix, too, since a and b are other units.
     wanted = np.einsum("tbi,tbj->ij", residual(given, "b"), given.inputs["x"])
     assert np.abs(wanted).max() > 0.1
     for grads in found(given, "hops(1); autapses=implicit"):

@@ -75,7 +75,7 @@ def test_a_relay_after_a_delay_is_no_transition_of_a_masked_layout(
 @given(data=st.data(), drawn=problems(most_steps=8))
 @settings(max_examples=60, deadline=None)
 def test_a_copy_of_an_output_declares_the_same_network(data: st.DataObject, drawn: Problem) -> None:
-    """If this fails, what a rule keeps of a layer depends on whether its loss stands on it or on a copy of it."""
+    """If this fails, what a rule keeps of a layer depends on whether its loss is on it or on a copy of it."""
     node = data.draw(st.sampled_from(sorted(drawn.loss)))
     graph = drawn.graph.copy()
     graph.add_node("copy", op="linear", size=drawn.network.nodes[node].size)

@@ -71,7 +71,7 @@ def add_at(total: Array, first: int, part: Array) -> None:
 def flush(a: Array) -> None:
     """Make what has decayed to nearly nothing zero, in place: products of such numbers are subnormal, and slow.
 
-    Nearly nothing is less than 64 times the smallest normal number. What is larger stays as it is, to the bit.
+    Nearly nothing is less than 64 times the smallest normal number. What is larger stays as it is, bit for bit.
     """
     a *= np.abs(a) >= (2.0**-120 if a.itemsize == 4 else 2.0**-1016)
 

@@ -118,7 +118,7 @@ def points(draw: st.DrawFn, problem: Problem, *, signals: bool = False) -> Rule:
     Args:
         draw: given by Hypothesis.
         problem: whose edges and nodes the coordinates name.
-        signals: whether learning signals of the user's may stand in place of the losses.
+        signals: whether learning signals that the user gives may replace those of the losses.
 
     >>> from hypothesis import find
     >>> from forwardgrad.testing.strategies import problems
@@ -151,7 +151,7 @@ def rule_mappings(problem: Problem, *, signals: bool = True) -> st.SearchStrateg
 
     Args:
         problem: whose parameters they are.
-        signals: whether some of the rules may take learning signals of the user's, and others those of the losses.
+        signals: whether some of the rules may take learning signals that the user gives, and others those of the losses.
 
     >>> from hypothesis import find
     >>> from forwardgrad.testing.strategies import problems
