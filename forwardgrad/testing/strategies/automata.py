@@ -151,7 +151,7 @@ def rule_mappings(problem: Problem, *, signals: bool = True) -> st.SearchStrateg
 
     Args:
         problem: whose parameters they are.
-        signals: whether some of the rules may take learning signals that the user gives, and others those of the losses.
+        signals: whether some rules may take learning signals that the user gives, and others those of the losses.
 
     >>> from hypothesis import find
     >>> from forwardgrad.testing.strategies import problems
