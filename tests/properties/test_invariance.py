@@ -17,6 +17,7 @@ from nets import problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle, rules
+from forwardgrad.backends import BACKENDS
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem, refactored
 from forwardgrad.testing.gradients import in_blocks
@@ -93,6 +94,28 @@ def with_feedback(given_: Problem, program: fg.Program) -> Problem:
         if name not in given_.params
     }
     return replace(given_, params=given_.params | drawn)
+
+
+@given(data=st.data(), drawn=problems(most_steps=8))
+@settings(max_examples=60, deadline=None)
+def test_a_copy_of_an_output_declares_the_same_network(data: st.DataObject, drawn: Problem) -> None:
+    """If this fails, what a rule keeps of a layer depends on whether its loss is on it or on a copy of it."""
+    node = data.draw(st.sampled_from(sorted(drawn.loss)))
+    graph = drawn.graph.copy()
+    graph.add_node("copy", op="linear", size=drawn.network.nodes[node].size)
+    graph.add_edge(node, "copy")
+
+    def moved(given_: Any) -> Any:
+        named = isinstance(given_, dict) and node in given_
+        return {"copy" if name == node else name: one for name, one in given_.items()} if named else given_
+
+    other = replace(drawn, graph=graph, loss=moved(drawn.loss), targets=moved(drawn.targets), mask=moved(drawn.mask))
+    backend = data.draw(st.sampled_from(list(BACKENDS)))
+    # Rules that ask whether a component holds an output see another network.
+    for rule in (data.draw(st.sampled_from(["rtrl", "eprop-deep", "immediate", "hops(2)", "window(2)"])), "hops(1)"):
+        found, wanted = (gradient(compiled(each, rule, backend=backend), each, 2) for each in (other, drawn))
+        assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss))
+        assert error(found.grads, wanted.grads) <= TOLERANCE, rule
 
 
 def test_a_delay_moved_behind_the_mixing_is_another_rule_on_the_same_network() -> None:
@@ -182,13 +205,16 @@ def test_a_batch_has_the_mean_of_its_samples_gradients(drawn: Problem, rule: str
     assert abs(whole.loss - sum(part.loss for part in parts) / drawn.batch) <= TOLERANCE * max(1.0, abs(whole.loss))
 
 
-@given(data=st.data(), drawn=problems(least_steps=5, most_steps=9, max_batch=4), rule=st.sampled_from(NAMED))
+EPISODES = (*NAMED, "rtrl; layout=snap(1)", "rtrl; layout=snap(2)", "eprop-deep; layout=snap(2)")
+
+
+@given(data=st.data(), drawn=problems(least_steps=5, most_steps=9, max_batch=4), rule=st.sampled_from(EPISODES))
 @settings(max_examples=60, deadline=None)
 def test_a_reset_sample_starts_afresh_and_the_others_go_on(data: st.DataObject, drawn: Problem, rule: str) -> None:
     """If this fails, an episode learns from the one before it, or resetting one sample touches another."""
     drawn = replace(drawn, mask=None)
     where = np.array(data.draw(st.lists(st.booleans(), min_size=drawn.batch, max_size=drawn.batch)))
-    program = compiled(drawn, rule)
+    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(BACKENDS))))
     first, then = slice(0, 3), slice(3, None)
 
     def part(cut: slice) -> tuple[Any, Any]:

@@ -23,8 +23,8 @@ from forwardgrad.structure import Structure, compose
 Gate = tuple[int, str | None]
 """A place and its port, or the node itself."""
 
-FLUSHED = 16
-"""Steps after which decaying adjoints are flushed."""
+FLUSHED = 8
+"""Steps after which decaying adjoints are flushed; shorter blocks end before it matters."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,7 @@ class Sweep:
         arcs = [arc for place in self.places for arc in self.leaving[place] if place in inside]
         gates = [self.gate(arc) for arc in arcs if arc.delay and arc.target in inside]
         names = dict.fromkeys(self.out.ports[gate].name for gate in gates if gate in self.out.ports)
-        with self.lines.indented(f"if t % {FLUSHED} == 0:"):
+        with self.lines.indented(f"if t % {FLUSHED} == {FLUSHED - 1}:"):
             self.lines.add(*(f"flush({name}[t])" for name in names))
 
     def _outside(self, place: int, inside: set[int]) -> str | None:

@@ -117,7 +117,7 @@ def standalone(source: Source, losses: Mapping[str, Loss], title: str) -> str:
         "import numpy as np\n",
         f"dtype = np.{build.dtype.name}",
         "Array = np.ndarray",
-        *([f"CACHED = {support.CACHED}"] if "add_scaled" in used else []),
+        *([f"CACHED = {support.CACHED}"] if {"add_scaled", "flush_all"} & used else []),
         "",
         *_constants(source.constants),
         *(f"{name} = {table!r}" for name, table in source.tables.items()),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 CACHED = 2**14
-"""Bytes of one sample from which on samples are taken one by one."""
+"""Bytes of one sample from which on samples are taken one by one, and entries that are flushed at once."""
 
 
 # Values.
@@ -71,11 +71,9 @@ def add_at(total: Array, first: int, part: Array) -> None:
 def flush(a: Array) -> None:
     """Make what has decayed to nearly nothing zero, in place: products of such numbers are subnormal, and slow.
 
-    Adding a number and taking it away rounds entries to multiples of 4e-29 (5e-167 in double precision).
+    Nearly nothing is less than 64 times the smallest normal number. What is larger stays as it is, bit for bit.
     """
-    little = a.dtype.type(2.0**-70 if a.itemsize == 4 else 2.0**-500)
-    a += little
-    a -= little
+    a *= np.abs(a) >= (2.0**-120 if a.itemsize == 4 else 2.0**-1016)
 
 
 # Gradients inside a block: adjoints of a port times what the parameter multiplies there.
@@ -138,19 +136,29 @@ def injected_single(j: Array, x: Array) -> Array:
 # Influence carried: Jacobian times influence.
 
 
+def noting_underflow(noted: list[int]) -> np.errstate:
+    """A context in which the processor tells, at no cost, whether a product is subnormal: then `noted` is not empty."""
+    return np.errstate(under="call", call=lambda kind, flag: noted.append(flag))
+
+
+def flush_all(made: dict[str, Array]) -> None:
+    """Flush influence, a part at a time, which then stays in the cache."""
+    for array in made.values():
+        entries = array.reshape(-1)
+        for first in range(0, entries.size, CACHED):
+            flush(entries[first : first + CACHED])
+
+
 def add_scaled(now: Array, j: Array, s: Array) -> None:
-    """Add a compact Jacobian `(batch, rows)` times an influence `(batch, rows, columns)`, and flush.
+    """Add a compact Jacobian `(batch, rows)` times an influence `(batch, rows, columns)`.
 
     Large influences are taken a sample at a time, which then stays in the cache.
     """
     if now[0].nbytes < CACHED:
         now += j[..., None] * s
-        flush(now)
         return
     for sample, scale in enumerate(j):
-        part = now[sample]
-        part += scale[:, None] * s[sample]
-        flush(part)
+        now[sample] += scale[:, None] * s[sample]
 
 
 def carried(j: Array, s: Array) -> Array:

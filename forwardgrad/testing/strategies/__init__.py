@@ -9,7 +9,15 @@ except ImportError as error:
         'forwardgrad.testing.strategies needs Hypothesis: pip install "forwardgrad[testing]"'
     ) from error
 
-from forwardgrad.testing.strategies.automata import PATHS, RandomAutomaton, automata, path_rules, rule_texts
+from forwardgrad.testing.strategies.automata import (
+    PATHS,
+    RandomAutomaton,
+    automata,
+    path_rules,
+    points,
+    rule_mappings,
+    rule_texts,
+)
 from forwardgrad.testing.strategies.blocks import partitions
 from forwardgrad.testing.strategies.graphs import SEEDS, graphs
 from forwardgrad.testing.strategies.problems import problems
@@ -25,7 +33,9 @@ __all__ = [
     "graphs",
     "partitions",
     "path_rules",
+    "points",
     "problems",
+    "rule_mappings",
     "rule_texts",
     "streams",
 ]
