@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +30,7 @@ from forwardgrad.program import Program
 FORMAT = 2
 """Version of the layout of the file."""
 
-META = ("program", "optimizer", "clip", "on_nonfinite", "seen")
+META = ("program", "optimizer", "clip", "on_nonfinite", "seen", "notes")
 """What a checkpoint says beside its arrays."""
 
 TEXTS = {"graph": str, "losses": dict, "rules": dict, "dtype": str}
@@ -49,6 +49,7 @@ class Checkpoint:
         seen: steps learned from.
         params, optimizer_state: arrays by name.
         state: activations and influence, or `None` before the first block.
+        notes: what the writer adds, as plain data. A learner is read without them.
     """
 
     program: Mapping[str, Any]
@@ -59,6 +60,7 @@ class Checkpoint:
     params: Mapping[str, Array]
     optimizer_state: Mapping[str, Array]
     state: Mapping[str, Array] | None
+    notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -227,7 +229,7 @@ def _json(value: Any) -> str:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
         raise FileError(
-            f"cannot write a checkpoint: the optimizer's config() holds more than JSON can: {error}."
+            f"cannot write a checkpoint: the optimizer's config(), or a note, holds more than JSON can: {error}."
         ) from error
 
 
@@ -286,6 +288,9 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
         raise TypeError("a name is not a text")
     if not (clip is None or isinstance(clip, float)) or not is_whole(seen) or seen < 0:
         raise TypeError(f"'clip' is {clip!r}, 'seen' is {seen!r}")
+    notes = meta.get("notes", {})  # an older file has none
+    if not isinstance(notes, dict):
+        raise TypeError(f"'notes' is {notes!r}")
     groups = {
         group: None if index[group] is None else {name: arrays[key] for name, key in index[group].items()}
         for group in ("params", "optimizer_state", "state")
@@ -301,4 +306,5 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
         groups["params"],
         groups["optimizer_state"],
         groups["state"],
+        cast("dict[str, Any]", notes),
     )

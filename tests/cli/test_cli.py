@@ -396,7 +396,8 @@ def test_train_answers_programs(place, run):
     found = answer(out)
     assert code == 0
     report = json.loads((place / "out" / "report.json").read_text())
-    assert {key: value for key, value in found.items() if key != "written"} == report
+    assert {key: value for key, value in found.items() if key not in ("written", "stopped")} == report
+    assert found["stopped"] is None
     assert {Path(name).name for name in found["written"]} >= {"learner.npz", "report.json"}
 
 
