@@ -45,8 +45,10 @@ def run(
     levels = training.baselines(task)
     folder = Path(given.out or f"runs/{task.series.name}")
     keeper = training.Keeper(folder / training.CHECKPOINT, every)
+    report: dict[str, Any] | None = None
+    missing: list[str] = []
     try:
-        with training.Signals(), training.hold(folder, exists=given.resume):
+        with training.Signals() as signals, training.Hold(folder, exists=given.resume):
             begun = training.begin(folder, program, task, settings, resume=given.resume, restart=given.restart)
             if begun is None:
                 print(f"finished already: {str(folder)!r} holds the results.", file=sys.stderr)
@@ -54,10 +56,12 @@ def run(
                 return 0
             trained = _learn(begun, keeper)
             about = {"graph": given.graph, "rule": given.rule}
-            report = training.report(program, task, settings, trained, levels, about)
-            report, missing = training.write(folder, task, trained, report, given.report)
-    except training.Stopped as stopped:
-        return _stopped(given, defaults, stopped, keeper)
+            found = training.report(program, task, settings, trained, levels, about)
+            report, missing = training.write(folder, task, trained, found, given.report, signals.check)
+    except training.Stopped as stopped:  # or a signal came when all was done
+        if report is None:
+            return _stopped(given, defaults, stopped, keeper)
+    assert report is not None
     for line in missing:
         print(f"note: {line}", file=sys.stderr)
     _print(given, folder, report)

@@ -1,7 +1,7 @@
 """The job behind `forwardgrad train`: learn to predict a series one step ahead, stop, go on, report."""
 
 from forwardgrad.training.curve import curve_picture
-from forwardgrad.training.folder import CHECKPOINT, hold, prepare
+from forwardgrad.training.folder import CHECKPOINT, Hold, prepare
 from forwardgrad.training.keeping import Every, Keeper, train
 from forwardgrad.training.results import read_report, report, write
 from forwardgrad.training.resuming import begin
@@ -12,6 +12,7 @@ from forwardgrad.training.stopping import Signals, Stopped
 __all__ = [
     "CHECKPOINT",
     "Every",
+    "Hold",
     "Keeper",
     "Run",
     "Settings",
@@ -22,7 +23,6 @@ __all__ = [
     "begin",
     "curve_picture",
     "ends",
-    "hold",
     "prepare",
     "read_report",
     "report",

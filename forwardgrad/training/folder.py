@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import shutil
 import socket
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from forwardgrad.errors import FileError
-from forwardgrad.training.stopping import Signals
+from forwardgrad.training.stopping import uninterrupted
 
 REPORT = "report.json"
 RESULTS = ("learner.npz", "curve.png", "graph.svg", "graph.dot", "report.html", REPORT)
@@ -50,9 +49,8 @@ def prepare(folder: Path) -> None:
             raise FileError(f"cannot write {str(folder / name)!r}: it is a folder.")
 
 
-@contextmanager
-def hold(folder: Path, *, exists: bool = False) -> Generator[None]:
-    """Make the folder, and keep other runs out of it until the block ends, or the process does, however it ends.
+class Hold:
+    """Makes the folder, and keeps other runs out of it until the block ends, or the process does, however it ends.
 
     The lock is `flock` on a file `.lock`. The system releases it with the process, so that nothing is left to clean up
     after `kill -9`. On NFS it holds between machines where the server has a lock service. Where a file system has no
@@ -63,20 +61,32 @@ def hold(folder: Path, *, exists: bool = False) -> Generator[None]:
         exists: refuse a folder that is not there, which is made otherwise.
 
     Raises:
-        FileError: if the folder cannot be written to, or another run holds it.
+        FileError: on entry, if the folder cannot be written to, or another run holds it.
     """
-    if exists and not folder.is_dir():
-        raise FileError(f"nothing to resume: there is no folder {str(folder)!r}.", "To begin, leave out --resume.")
-    prepare(folder)
-    lock = _lock(folder / LOCK)
-    try:
-        _settle(folder)
-        _sweep(folder)
-        yield
-    finally:
+
+    def __init__(self, folder: Path, *, exists: bool = False) -> None:
+        self.folder, self.exists, self._opened = folder, exists, -1
+
+    @uninterrupted
+    def __enter__(self) -> Hold:
+        folder = self.folder
+        if self.exists and not folder.is_dir():
+            raise FileError(f"nothing to resume: there is no folder {str(folder)!r}.", "To begin, leave out --resume.")
+        prepare(folder)
+        self._opened = _lock(folder / LOCK)
+        try:
+            _settle(folder)
+            _sweep(folder)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    @uninterrupted
+    def __exit__(self, *_: Any) -> None:
         with suppress(OSError):
-            (folder / LOCK).unlink()  # before it is released: nobody else can hold it now
-        os.close(lock)
+            (self.folder / LOCK).unlink()  # before it is released: nobody else can hold it now
+        os.close(self._opened)
 
 
 def _lock(path: Path) -> int:
@@ -151,14 +161,18 @@ def replacing(folder: Path) -> Generator[Path]:
             staging.mkdir(0o700)
             yield staging
             _sync(staging)
-            with Signals(math.inf):
-                staging.rename(folder / PLACING)
-                _sync(folder)
-                _settle(folder)
+            _place(folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise FileError(f"cannot write results to folder {str(folder)!r}: {error.strerror or error}.") from error
+
+
+@uninterrupted
+def _place(folder: Path) -> None:
+    (folder / STAGING).rename(folder / PLACING)
+    _sync(folder)
+    _settle(folder)
 
 
 def _settle(folder: Path) -> None:

@@ -14,7 +14,7 @@ from forwardgrad.learner import Update
 from forwardgrad.program import Program
 from forwardgrad.training.run import Run, Trained
 from forwardgrad.training.settings import Settings
-from forwardgrad.training.stopping import Signals, Stopped
+from forwardgrad.training.stopping import Signals
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -67,12 +67,11 @@ class Keeper:
             Stopped: after a signal, at the end of the block, when the run is saved; after a second one at once.
             FileError: if the run cannot be saved.
         """
-        with Signals(patience=1) as signals:
+        with Signals() as signals:
             for update in run.updates():
                 if signals.received or self._due(run):
                     self.save(run)
-                if signals.received:
-                    raise Stopped(signals.received[0])
+                    signals.check()
                 progress(update)
             self.save(run)  # what comes next may fail, or be interrupted: that must not cost the learning
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -88,7 +88,12 @@ SHOWN = 200
 
 
 def write(
-    folder: Path, task: OneStep, trained: Trained, found: dict[str, Any], page: bool = False
+    folder: Path,
+    task: OneStep,
+    trained: Trained,
+    found: dict[str, Any],
+    page: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Write parameters, report and pictures; they take the places of older ones together, once all are there.
 
@@ -98,6 +103,7 @@ def write(
         trained: what came of it.
         found: the report.
         page: whether to write a page that shows the trained network on the first samples of the test part, too.
+        check: called between the parts of the work; what it raises ends the work, and the old results stay.
 
     Returns:
         The report as written, with the names of the files, and a line for each that could not be made, saying why.
@@ -105,18 +111,20 @@ def write(
     Raises:
         FileError: if a file cannot be written.
     """
-    files, missing = _pictures(folder, task, trained, found)
+    files, missing = _pictures(folder, task, trained, found, check)
     if page:
         try:
             files["report.html"] = _page(task, trained, found).text.encode("utf-8", "replace")
         except ForwardgradError as error:
             missing.append(f"no page: {_one_line(error)}")
+    check()
     found = {**found, "files": ["learner.npz", REPORT, *files]}
     files[REPORT] = (json.dumps(found, indent=2) + "\n").encode()
     with replacing(folder) as staging:
         trained.learner.save(staging / "learner.npz", trained.identity)
         for name, content in files.items():
             write_bytes(staging / name, content)
+        check()
     return found, missing
 
 
@@ -136,19 +144,22 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 
 def _pictures(
-    folder: Path, task: OneStep, trained: Trained, found: dict[str, Any]
+    folder: Path, task: OneStep, trained: Trained, found: dict[str, Any], check: Callable[[], None]
 ) -> tuple[dict[str, bytes], list[str]]:
     files, missing = dict[str, bytes](), list[str]()
+    check()
     try:
         files["curve.png"] = curve_picture(task, trained, found)
     except MissingExtraError as error:
         missing.append(_one_line(error))
+    check()
     text = render.graph(trained.learner.program.graph, title=str(found.get("graph", ""))).source
     try:
         files["graph.svg"] = render.render(text, "svg")
     except RenderError as error:
         files["graph.dot"] = text.encode("utf-8", "replace")
         missing.append(_one_line(RenderError(str(error), f"Its text is in {str(folder / 'graph.dot')!r}.")))
+    check()
     return files, missing
 
 

@@ -1,15 +1,26 @@
-"""Signals that ask a process to end (SIGINT, SIGTERM, SIGHUP): raised as `Stopped`, now or at the next safe place."""
+"""Signals that ask a process to end (SIGINT, SIGTERM, SIGHUP): noted, and raised as `Stopped` at a safe place."""
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """Ctrl-C, what `kill` and batch systems send, and a terminal that was closed. Windows knows some of them."""
+
+_whole: set[CodeType] = set()
+
+
+def uninterrupted(function: Callable[P, T]) -> Callable[P, T]:
+    """A function that `Signals` never interrupts, however many signals come: what it does is done whole."""
+    _whole.add(function.__code__)
+    return function
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,24 +36,19 @@ class Stopped(KeyboardInterrupt):
 
 
 class Signals:
-    """Within `with Signals(patience)`, so many signals are only noted; the next one raises `Stopped` wherever it comes.
+    """Within `with Signals()`, the first signal is only noted; a second one raises `Stopped` wherever it comes.
 
-    A noted signal raises `Stopped` when the block ends, at the latest. The handlers from before are put back then.
+    A signal that was noted raises `Stopped` in `check`, or when the block ends. The handlers from before are put back.
 
-    A signal that is ignored, as SIGHUP under nohup, stays ignored. A handler of the caller's own stays in charge.
+    A signal that is ignored, as SIGHUP is under nohup, stays ignored. A handler of the caller's own stays in charge.
     Threads other than the main thread get no signals from Python: nothing is changed there.
-
-    Args:
-        patience: how many signals are only noted. With `math.inf` they are forgotten when the block ends: for what
-            must not be cut in two, and then is done.
     """
 
-    def __init__(self, patience: float = 0) -> None:
-        self.patience = patience
-        self.received: list[signal.Signals] = []
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._armed = False
 
+    @uninterrupted
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
@@ -50,22 +56,27 @@ class Signals:
                 if before in (signal.SIG_DFL, signal.default_int_handler) or _ours(before):
                     self._before[number] = before
                     signal.signal(number, self._handle)
-        self._armed = True  # from here on the block is entered for certain, and is left through __exit__
-        if len(self.received) > self.patience:
-            self.__exit__(None)
         return self
 
+    @uninterrupted
     def __exit__(self, kind: Any, *_: Any) -> None:
-        self._armed = False
         for number, before in reversed(self._before.items()):  # SIGINT last: it may raise as soon as it is put back
             signal.signal(number, before)
-        if kind is None and self.received and self.patience < math.inf:
-            raise Stopped(self.received[0])
+        if kind is None:
+            self.check()
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        self.received.append(signal.Signals(number))
-        if self._armed and len(self.received) > self.patience:
-            raise Stopped(self.received[-1])
+    def check(self) -> None:
+        """Raise `Stopped` if a signal came."""
+        if self.received is not None:
+            raise Stopped(self.received)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again, self.received = self.received is not None, signal.Signals(number)
+        while frame is not None:
+            again = again and frame.f_code not in _whole
+            frame = frame.f_back
+        if again:
+            raise Stopped(self.received)
 
 
 def _ours(handler: Any) -> bool:
