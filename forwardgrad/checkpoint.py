@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,7 +33,7 @@ FORMAT = 3
 READ = (2, FORMAT)
 """The versions that are read. Format 2 does not know episodes, which matter to random layouts alone."""
 
-META = ("program", "optimizer", "clip", "on_nonfinite", "seen", "episodes")
+META = ("program", "optimizer", "clip", "on_nonfinite", "seen", "episodes", "notes")
 """What a checkpoint says beside its arrays."""
 
 TEXTS = {"graph": str, "losses": dict, "rules": dict, "dtype": str}
@@ -53,6 +53,7 @@ class Checkpoint:
         episodes: how often all samples have started afresh.
         params, optimizer_state: arrays by name.
         state: activations and influence, or `None` before the first block.
+        notes: what the writer adds, as plain data. A learner is read without them.
     """
 
     program: Mapping[str, Any]
@@ -64,6 +65,7 @@ class Checkpoint:
     params: Mapping[str, Array]
     optimizer_state: Mapping[str, Array]
     state: Mapping[str, Array] | None
+    notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _json(value: Any) -> str:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
         raise FileError(
-            f"cannot write a checkpoint: the optimizer's config() holds more than JSON can: {error}."
+            f"cannot write a checkpoint: the optimizer's config(), or a note, holds more than JSON can: {error}."
         ) from error
 
 
@@ -291,6 +293,9 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     for what, counted in (("seen", seen), ("episodes", episodes)):
         if not is_whole(counted) or counted < 0:
             raise TypeError(f"{what!r} is {counted!r}")
+    notes = meta.get("notes", {})  # an older file has none
+    if not isinstance(notes, dict):
+        raise TypeError(f"'notes' is {notes!r}")
     groups = {
         group: None if index[group] is None else {name: arrays[key] for name, key in index[group].items()}
         for group in ("params", "optimizer_state", "state")
@@ -307,4 +312,5 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
         groups["params"],
         groups["optimizer_state"],
         groups["state"],
+        cast("dict[str, Any]", notes),
     )

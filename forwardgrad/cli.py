@@ -9,7 +9,6 @@ import argparse
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -19,10 +18,9 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from forwardgrad import audited, budget, catalogue, checking, data, plotting, render, terminal, training
+from forwardgrad import audited, budget, catalogue, checking, plotting, render, terminal, train_command, training
 from forwardgrad.atomic import write_bytes
 from forwardgrad.audit import USUAL, over_seeds
 from forwardgrad.compiler.derivation import Derived, table
@@ -32,7 +30,6 @@ from forwardgrad.errors import FileError, GraphError, RenderError, RuleError, di
 from forwardgrad.graph import library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.graph.schema import MOST
-from forwardgrad.learner import Update
 from forwardgrad.testing.examining import examine, summary, text
 from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
 
@@ -96,6 +93,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--report", action="store_true", help="write report.html, too: the trained network's traces, step by step"
+    )
+    sub.add_argument(
+        "--checkpoint-every",
+        metavar="N",
+        default="10m",
+        help="save the run every N steps, or in so much time: 5000, 30s, 10m, 1.5h (default %(default)s)",
+    )
+    again = sub.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume", action="store_true", help="go on with the interrupted run in FOLDER, to the same end to the bit"
+    )
+    again.add_argument(
+        "--restart", action="store_true", help="begin anew, though FOLDER holds an interrupted run, which is given up"
     )
     sub.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
@@ -225,43 +235,8 @@ def _rules(given: argparse.Namespace) -> int:
 
 def _train(given: argparse.Namespace) -> int:
     graph = load(given.graph)
-    program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dtype=given.dtype)
-    training.ends(program)
-    settings = training.Settings(given.passes, given.block, given.learning_rate, given.clip, given.seed)
-    program.fits(1, settings.block, given.max_memory)
-    task = data.one_step(data.get(given.data), train=given.train_samples)
-    levels = training.baselines(task)
-    folder = Path(given.out or f"runs/{task.series.name}")
-    training.prepare(folder)
-    length = len(task.train_inputs)
-    # The matrices are small: BLAS threads wait for each other, which on a busy machine costs several times the time.
-    limits: Any = threadpool_limits(1, user_api="blas")
-    with limits, tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
-
-        def progress(update: Update) -> None:
-            bar.update(update.steps)
-            if update.seen % 200 < update.steps:
-                bar.set_description(f"pass {1 + (update.seen - 1) // length} of {settings.passes}", refresh=False)
-                bar.set_postfix(loss=f"{update.loss:.4f}", refresh=False)
-
-        trained = training.train(program, task, settings, progress)
-    about = {"graph": given.graph, "rule": given.rule}
-    found = training.report(program, task, settings, trained, levels, about)
-    written, missing = training.write(folder, task, trained, found, given.report)
-    for line in missing:
-        print(f"note: {line}", file=sys.stderr)
-    if given.json:
-        _print_json({**found, "written": [str(folder / name) for name in written]})
-        return 0
-    passes = "1 pass" if settings.passes == 1 else f"{settings.passes} passes"
-    print(f"{given.graph} learned {task.series.name} under {given.rule}: {passes} over", end=" ")
-    print(f"{task.train:,} samples in {trained.seconds:.0f} s, blocks of {settings.block}.")
-    for name, value in found["nmse"].items():
-        if name != "test":
-            print(f"{name + ' NMSE:':<40} {value:.4f}")
-    print(f"wrote {', '.join(str(folder / name) for name in written)}")
-    print(f"test NMSE: {trained.test:.4f}")
-    return 0
+    defaults = vars(_parser().parse_args(["train", "--", given.graph]))
+    return train_command.run(given, defaults, graph, _losses(graph, given.loss))
 
 
 def _explain(given: argparse.Namespace) -> int:
