@@ -26,7 +26,7 @@ SHORT = 64
 """Entries up to which an array is printed as numbers."""
 
 _PRODUCTS = [
-    *(f"{name} = {getattr(support, name)}" for name in ("SINGLE", "LARGE", "DEPTH", "LANES", "ROWS")),
+    *(f"{name} = {getattr(support, name)}" for name in ("SINGLE", "LARGE", "DEPTH", "ROWS")),
     "SPLIT = True  # with another BLAS than OpenBLAS, False",
 ]
 """What `matmul` and `by_columns` read."""

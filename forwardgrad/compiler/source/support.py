@@ -27,9 +27,6 @@ LARGE = 2**27
 DEPTH = 256
 """The most that a piece sums over."""
 
-LANES = 16
-"""Columns of a piece are a multiple of this, where there are enough."""
-
 ROWS = 256
 """Rows of values from which on it pays to lay a weight out by columns for them."""
 
@@ -62,23 +59,39 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             total += matmul(a[..., whole:], b[..., whole:, :])
         return total
     if out is None:
-        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), rows, columns)
-        out = np.empty(shape, np.result_type(a.dtype, b.dtype))
-    if rows > columns:
-        matmul(b.swapaxes(-1, -2), a.swapaxes(-1, -2), out.swapaxes(-1, -2))
-        return out
+        out = np.empty((*a.shape[:-1], columns), np.result_type(a.dtype, b.dtype))
     most = SINGLE // depth
-    width = most // rows if rows * rows <= most else int(most**0.5)
-    width -= width % LANES if width > LANES else 0
-    whole = columns - columns % width
-    matmul(
-        a[..., None, :, :],
-        b[..., :whole].reshape(*b.shape[:-1], -1, width).swapaxes(-2, -3),
-        out[..., :whole].reshape(*out.shape[:-1], -1, width).swapaxes(-2, -3),
+    if rows <= columns:
+        high = part(rows, int(most**0.5))
+        wide = part(columns, most // high)
+    else:
+        wide = part(columns, int(most**0.5))
+        high = part(rows, most // wide)
+    down, across = rows // high, columns // wide
+    r, c = down * high, across * wide
+    if r < rows:
+        matmul(a[..., r:, :], b, out[..., r:, :])
+    if c < columns:
+        matmul(a[..., :r, :], b[..., c:], out[..., :r, c:])
+    if r < rows or c < columns:
+        a, b, now = a[..., :r, :], b[..., :c], out[..., :r, :c]
+    else:
+        now = out
+    lead = a.shape[:-2]
+    np.matmul(
+        a.reshape(*lead, down, 1, high, depth),
+        b.reshape(*lead, 1, depth, across, wide).swapaxes(-2, -3),
+        out=now.reshape(*lead, down, high, across, wide).swapaxes(-2, -3),
     )
-    if whole < columns:
-        matmul(a, b[..., whole:], out[..., whole:])
     return out
+
+
+def part(size: int, most: int) -> int:
+    """The size of equal parts of at most so much: all of it, if that can be, up to a smaller rest."""
+    count = -(-size // most)
+    if size % count == 0:
+        return size // count
+    return next((size // more for more in range(count + 1, 2 * count + 1) if size % more == 0), -(-size // count))
 
 
 def by_columns(w: Array, rows: int) -> Array:
