@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every case beside its peers; or `--busy`, `--growth`, `--compile`, `--parts`. Text, JSON and a plot."""
+"""`python -m benchmarks`: every case beside its peers, or what an option names. Text, JSON and a plot."""
 
 from __future__ import annotations
 
