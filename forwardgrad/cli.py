@@ -22,7 +22,6 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from forwardgrad import audited, budget, catalogue, checking, data, render, training
@@ -257,9 +256,7 @@ def _train(given: argparse.Namespace) -> int:
     folder = Path(given.out or f"runs/{task.series.name}")
     training.prepare(folder)
     length = len(task.train_inputs)
-    # The matrices are small: BLAS threads wait for each other, which on a busy machine costs several times the time.
-    limits: Any = threadpool_limits(1, user_api="blas")
-    with limits, tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
+    with tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
 
         def progress(update: Update) -> None:
             bar.update(update.steps)
