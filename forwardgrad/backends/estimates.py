@@ -16,6 +16,7 @@ import numpy as np
 from forwardgrad.backends.influence import Single, Synapses
 from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces, nothing
 from forwardgrad.compiler import Plan
+from forwardgrad.compiler.source.support import matmul
 from forwardgrad.errors import RuleError
 from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array
@@ -100,7 +101,8 @@ class RankOneTraces(Estimate):
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 along = (adjoint[:, 0] * stored[place][lag - 1]).sum(axis=1)
-                total = total + np.tensordot(along, stored["parameter"][0], 1)
+                b = stored["parameter"][0]
+                total = total + matmul(along[None], b.reshape(len(b), -1)).reshape(b.shape[1:])
         return total
 
     def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:
@@ -180,7 +182,8 @@ class KroneckerTraces(Estimate):
         total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
-                total = total + (adjoint @ stored[place][lag - 1])[:, 0].T @ stored["input"][0]
+                kicks = matmul(adjoint, stored[place][lag - 1])
+                total = total + matmul(kicks[:, 0].T, stored["input"][0])
         return total
 
     def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:

@@ -337,9 +337,9 @@ def lines(program: fg.Program, function: str) -> list[str]:
 def test_gates_are_one_product() -> None:
     """If this fails, the gates of an LSTM are multiplied one by one: forward, back, and for the gradient."""
     program = fg.compile(fg.load("lstm"), rule="rtrl")
-    assert sum("@" in line for line in lines(program, "forward_l1")) == 1
+    assert sum("matmul(" in line for line in lines(program, "forward_l1")) == 1
     assert sum("times(" in line for line in lines(program, "forward_l1")) == 1
-    inside = [line for line in lines(program, "credit") if "@" in line or "pulled(" in line]
+    inside = [line for line in lines(program, "credit") if "matmul(" in line or "pulled(" in line]
     assert len(inside) == 3  # from the output; of the cycle; and to the step before the block
     assert sum("gradient_dense(" in line for line in lines(program, "gradients")) == 3
 

@@ -150,8 +150,8 @@ class Sweep:
         b = value.text
         if slope.word is Structure.FULL:
             if value.word is None:
-                return Adjoint(f"({b}[..., None, :] @ {s})[..., 0, :]", None)
-            return Adjoint(f"{b} @ {s}" if value.word is Structure.FULL else f"{b}[..., None] * {s}", word)
+                return Adjoint(f"matmul({b}[..., None, :], {s})[..., 0, :]", None)
+            return Adjoint(f"matmul({b}, {s})" if value.word is Structure.FULL else f"{b}[..., None] * {s}", word)
         if value.word is Structure.FULL:
             return Adjoint(
                 f"{b} * {s}[..., None, :]" if slope.word is Structure.DIAGONAL else f"{b} * {s}[..., None]", word
@@ -169,7 +169,7 @@ class Sweep:
 
     def over_matrix(self, b: Adjoint, w: str, at: bool) -> Adjoint:
         if b.word is None:
-            return Adjoint(f"{b.text} @ {w}" if at else f"pulled({b.text}, {w})", None)
+            return Adjoint(f"matmul({b.text}, {w})" if at else f"pulled({b.text}, {w})", None)
         if b.word is Structure.FULL:
             return Adjoint(f"pulled({b.text}, {w})", Structure.FULL)
         return Adjoint(f"{b.text}[..., None] * {w}", Structure.FULL)

@@ -71,6 +71,8 @@ class _Stage:
         self.begun: set[str] = set()
         self.runs: dict[tuple[str, str], list[tuple[Run, Stack]]] = {}
         """Per port, the runs that are due when it is first reached."""
+        self.transposed: dict[str, str] = {}
+        """By weight, the name of its transpose."""
 
     def inside(self, edge: Edge) -> bool:
         """Whether an edge is followed step by step."""
@@ -89,8 +91,12 @@ class _Stage:
         u = source.at() if at else source.all()
         w = self.build.weight(edge)
         if is_matrix(edge):
-            return f"{u} @ {w}.T" if at else f"times({u}, {w})"
+            return f"matmul({u}, {self.by_columns(w)})" if at else f"times({u}, {w})"
         return f"{w} * {u}" if w else u
+
+    def by_columns(self, w: str) -> str:
+        """The transpose of a weight, made before the steps."""
+        return self.transposed.setdefault(w, self.build.names.of(f"{w}_by_columns", "by columns", w))
 
     def bias(self, node: Node, port: str) -> list[str]:
         return [self.build.parameter(node.bias)] if node.bias is not None and node.bias_port == port else []
@@ -115,7 +121,7 @@ class _Stage:
         """Add a run's product to its stack."""
         name, w = self.build.stack_name(stack), self.build.run_weight(run, stack)
         source = self.build.value(run.source, run.delay)
-        product = f"{source.at()} @ {w}.T" if at else f"times({source.all()}, {w})"
+        product = f"matmul({source.at()}, {self.by_columns(w)})" if at else f"times({source.all()}, {w})"
         start, stop = stack.columns(run.first, len(run.edges))
         whole = stop - start == stack.width
         if whole and not at and name not in self.begun:
@@ -266,10 +272,12 @@ class _Stage:
         for node in nodes:
             for port in node.ports:
                 self.before_the_steps(node, port)
+        before = len(self.lines.lines)
         with self.lines.indented("for t in range(steps):"):
             for node in nodes:
                 self.node_at_step(node)
-        return self.lines.lines
+        transposes = [f"{name} = by_columns({w}, steps * batch)" for w, name in self.transposed.items()]
+        return [*self.lines.lines[:before], *transposes, *self.lines.lines[before:]]
 
 
 def _stage(build: Build, stage: Stage) -> list[str]:

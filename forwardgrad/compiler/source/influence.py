@@ -53,7 +53,7 @@ class Kind:
     def carried(self, by: Structure, j: str, layout: Structure, s: str) -> str:
         """A Jacobian of that word times an influence."""
         if self.word == "scalar":
-            return f"({j} @ {s}[..., None])[..., 0]" if by is FULL else f"{j} * {s}"
+            return f"matmul({j}, {s}[..., None])[..., 0]" if by is FULL else f"{j} * {s}"
         if layout is FULL:
             return f"carried({j}, {s})" if by is FULL else f"scaled({j}, {s})"
         if compose(by, layout) is SCALAR:
@@ -75,7 +75,8 @@ class Kind:
         if self.word == "diagonal" or (self.word == "bias" and layout is DIAGONAL):
             return f"({a} * {s}).sum(axis=0)"
         if layout is SCALAR:
-            return f"{a}.T @ {s}" if self.word != "sparse" else f"({a}.T @ {s})[{self.rows}, {self.columns}]"
+            product = f"matmul({a}.T, {s})"
+            return product if self.word != "sparse" else f"{product}[{self.rows}, {self.columns}]"
         return f"contracted_rows({a}, {s})" if self.word == "dense" else f"({a}[:, {self.rows}] * {s}).sum(axis=0)"
 
     def in_cache(self, by: Structure, layout: Structure, target: Structure) -> bool:

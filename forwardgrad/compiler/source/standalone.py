@@ -25,6 +25,12 @@ from forwardgrad.ops import Array
 SHORT = 64
 """Entries up to which an array is printed as numbers."""
 
+_PRODUCTS = [
+    *(f"{name} = {getattr(support, name)}" for name in ("SINGLE", "LARGE", "DEPTH", "ROWS")),
+    "SPLIT = True  # with another BLAS than OpenBLAS, False",
+]
+"""What `matmul` and `by_columns` read."""
+
 _EVALUATE = '''
 def evaluate(value, gradient, y, target, mask):
     """The loss of a block, and its derivative by the output: the sum over time of the weighed mean over the batch."""
@@ -118,6 +124,7 @@ def standalone(source: Source, losses: Mapping[str, Loss], title: str) -> str:
         f"dtype = np.{build.dtype.name}",
         "Array = np.ndarray",
         *([f"CACHED = {support.CACHED}"] if {"add_scaled", "flush_all"} & used else []),
+        *(_PRODUCTS if "matmul" in used else []),
         "",
         *_constants(source.constants),
         *(f"{name} = {table!r}" for name, table in source.tables.items()),

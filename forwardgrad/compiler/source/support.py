@@ -7,6 +7,7 @@ rest as its layout says.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,94 @@ Array = NDArray[Any]
 CACHED = 2**14
 """Bytes of one sample from which on samples are taken one by one, and entries that are flushed at once."""
 
+SINGLE = 2**18
+"""Multiplications up to which OpenBLAS computes a product on one thread, whatever number is set."""
+
+LARGE = 2**27
+"""Multiplications up to which a product is split into such pieces: it takes a few milliseconds."""
+
+DEPTH = 256
+"""The most that a piece sums over."""
+
+ROWS = 256
+"""Rows of values from which on it pays to lay a weight out by columns for them."""
+
+_BLAS = str(np.show_config("dicts").get("Build Dependencies", {}).get("blas", {}).get("name")).lower()
+SPLIT = not re.search("mkl|accelerate", _BLAS)
+"""Whether products are split; other libraries than OpenBLAS have other limits, and splitting brings nothing there."""
+
+
+# Products.
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """The product of matrices `(..., rows, depth)` and `(..., depth, columns)`, on one thread unless it is large.
+
+    Threads of BLAS wait for each other, on a busy machine for many milliseconds, and their number is a setting of the
+    whole process. So a product is computed in pieces for which OpenBLAS never takes more than one thread.
+    """
+    (rows, depth), columns = a.shape[-2:], b.shape[-1]
+    if not (SPLIT and SINGLE < rows * depth * columns <= LARGE):
+        return np.matmul(a, b, out=out)
+    if depth > DEPTH:
+        size = -(-depth // -(-depth // DEPTH))
+        whole = depth - depth % size
+        parts = matmul(
+            a[..., :whole].reshape(*a.shape[:-1], -1, size).swapaxes(-2, -3),
+            b[..., :whole, :].reshape(*b.shape[:-2], -1, size, columns),
+        )
+        total: Array = np.sum(parts, axis=-3, out=out)
+        if whole < depth:
+            total += matmul(a[..., whole:], b[..., whole:, :])
+        return total
+    if out is None:
+        out = np.empty((*a.shape[:-1], columns), np.result_type(a.dtype, b.dtype))
+    most = SINGLE // depth
+    if rows <= columns:
+        high = part(rows, int(most**0.5))
+        wide = part(columns, most // high)
+    else:
+        wide = part(columns, int(most**0.5))
+        high = part(rows, most // wide)
+    down, across = rows // high, columns // wide
+    r, c = down * high, across * wide
+    if r < rows:
+        matmul(a[..., r:, :], b, out[..., r:, :])
+    if c < columns:
+        matmul(a[..., :r, :], b[..., c:], out[..., :r, c:])
+    if r < rows or c < columns:
+        a, b, now = a[..., :r, :], b[..., :c], out[..., :r, :c]
+    else:
+        now = out
+    lead = a.shape[:-2]
+    np.matmul(
+        a.reshape(*lead, down, 1, high, depth),
+        b.reshape(*lead, 1, depth, across, wide).swapaxes(-2, -3),
+        out=now.reshape(*lead, down, high, across, wide).swapaxes(-2, -3),
+    )
+    return out
+
+
+def part(size: int, most: int) -> int:
+    """The size of equal parts of at most so much: all of it, if that can be, up to a smaller rest."""
+    count = -(-size // most)
+    if size % count == 0:
+        return size // count
+    return next((size // more for more in range(count + 1, 2 * count + 1) if size % more == 0), -(-size // count))
+
+
+def by_columns(w: Array, rows: int) -> Array:
+    """The transpose of a weight matrix, to be multiplied by so many rows of values; BLAS is quickest along memory."""
+    return np.ascontiguousarray(w.T) if rows >= ROWS else w.T
+
 
 # Values.
 
 
 def times(x: Array, w: Array) -> Array:
     """A weight matrix times values `(..., source)`, as one product: `(..., target)`."""
-    return (x.reshape(-1, x.shape[-1]) @ w.T).reshape(*x.shape[:-1], len(w))
+    rows = x.reshape(-1, x.shape[-1])
+    return matmul(rows, by_columns(w, len(rows))).reshape(*x.shape[:-1], len(w))
 
 
 def behind(past: Array, values: Array) -> Array:
@@ -55,7 +137,7 @@ def without_diagonal(w: Array) -> Array:
 
 def pulled(b: Array, w: Array) -> Array:
     """Adjoints `(..., target)` times a weight matrix, as one product: `(..., source)`."""
-    return (b.reshape(-1, b.shape[-1]) @ w).reshape(*b.shape[:-1], w.shape[1])
+    return matmul(b.reshape(-1, b.shape[-1]), w).reshape(*b.shape[:-1], w.shape[1])
 
 
 def spread(b: Array, size: int) -> Array:
@@ -81,7 +163,7 @@ def flush(a: Array) -> None:
 
 def gradient_dense(b: Array, x: Array) -> Array:
     """`(time, batch, target)` and `(time, batch, source)` to `(target, source)`."""
-    return b.reshape(-1, b.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+    return matmul(b.reshape(-1, b.shape[-1]).T, x.reshape(-1, x.shape[-1]))
 
 
 def gradient_diagonal(b: Array, x: Array) -> Array:
@@ -92,7 +174,7 @@ def gradient_diagonal(b: Array, x: Array) -> Array:
 def gradient_bias(b: Array) -> Array:
     """`(time, batch, size)` to `(size,)`: a matrix product with ones is the quickest sum of a slice."""
     rows = b.reshape(-1, b.shape[-1])
-    return np.ones(len(rows), b.dtype) @ rows
+    return matmul(np.ones((1, len(rows)), b.dtype), rows)[0]
 
 
 def gradient_single(b: Array, x: Array) -> Array:
@@ -110,8 +192,8 @@ def injected(j: Array, x: Array, out: Array | None = None) -> Array:
         j = j.reshape(steps, batch, rows[0] * rows[1])
     j, x = j.transpose(1, 2, 0), x.transpose(1, 0, 2)
     if out is None:
-        return (j @ x).reshape(batch, *rows, x.shape[-1])
-    np.matmul(j, x, out=out.reshape(batch, -1, x.shape[-1]))
+        return matmul(j, x).reshape(batch, *rows, x.shape[-1])
+    matmul(j, x, out.reshape(batch, -1, x.shape[-1]))
     return out
 
 
@@ -130,7 +212,7 @@ def injected_diagonal(j: Array, x: Array) -> Array:
 
 def injected_single(j: Array, x: Array) -> Array:
     """A Jacobian and values `(time, batch, size)` to `(batch, target)`."""
-    return (j * x).sum(axis=0) if j.ndim == x.ndim else (j @ x[..., None])[..., 0].sum(axis=0)
+    return (j * x).sum(axis=0) if j.ndim == x.ndim else matmul(j, x[..., None])[..., 0].sum(axis=0)
 
 
 # Influence carried: Jacobian times influence.
@@ -163,7 +245,7 @@ def add_scaled(now: Array, j: Array, s: Array) -> None:
 
 def carried(j: Array, s: Array) -> Array:
     """A full Jacobian `(batch, target, source)` times a full influence `(batch, source, ...)`."""
-    return (j @ s.reshape(*s.shape[:2], -1)).reshape(*j.shape[:2], *s.shape[2:])
+    return matmul(j, s.reshape(*s.shape[:2], -1)).reshape(*j.shape[:2], *s.shape[2:])
 
 
 def scaled(j: Array, s: Array) -> Array:
@@ -186,9 +268,9 @@ def add_entries(total: Array, s: Array, rows: Array) -> None:
 
 def contracted_full(a: Array, s: Array) -> Array:
     """`(batch, target)` and `(batch, target, ...)` to `(...)`."""
-    return (a.reshape(1, -1) @ s.reshape(a.size, -1)).reshape(s.shape[2:])
+    return matmul(a.reshape(1, -1), s.reshape(a.size, -1)).reshape(s.shape[2:])
 
 
 def contracted_rows(a: Array, s: Array) -> Array:
     """`(batch, rows)` and `(batch, rows, columns)` to `(rows, columns)`."""
-    return (a.T[:, None, :] @ s.transpose(1, 0, 2))[:, 0]
+    return matmul(a.T[:, None, :], s.transpose(1, 0, 2))[:, 0]

@@ -144,7 +144,7 @@ def put(target: str, text: str) -> str:
     if isinstance(tree, ast.BinOp) and type(tree.op) in UFUNCS:
         left, right = ast.unparse(tree.left), ast.unparse(tree.right)
         return f"np.{UFUNCS[type(tree.op)]}({left}, {right}, out={target})"
-    if isinstance(tree, ast.Call) and ast.unparse(tree.func) in {f"np.{name}" for name in INTO}:
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func) in {"matmul", *(f"np.{name}" for name in INTO)}:
         return f"{text[:-1]}, out={target})"
     return f"{target}[...] = {text}" if target.isidentifier() else f"{target} = {text}"
 
