@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import networkx as nx
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from forwardgrad import data, training
@@ -73,9 +72,7 @@ def _learn(run: training.Run, keeper: training.Keeper) -> training.Trained:
     passes, length, seen = run.settings.passes, run.length, run.learner.seen
     if seen:
         keeper.saved = seen
-    # The matrices are small: BLAS threads wait for each other, which on a busy machine costs several times the time.
-    limits: Any = threadpool_limits(1, user_api="blas")
-    with limits, tqdm(total=run.total, initial=seen, unit=" steps", desc="learning", disable=None) as bar:
+    with tqdm(total=run.total, initial=seen, unit=" steps", desc="learning", disable=None) as bar:
 
         def progress(update: Update) -> None:
             bar.update(update.steps)
