@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forwardgrad.errors import OpError, did_you_mean
 from forwardgrad.ops.op import Op
+from forwardgrad.ops.validity import check
 
 _table: dict[str, Op] = {}
 
@@ -18,9 +19,7 @@ def add(op: Op, *, replace: bool = False) -> Op:
         raise OpError(f"op {op.name!r}: a name is letters, digits and underscores.")
     if op.name in _table and not replace:
         raise OpError(f"op {op.name!r} is registered already.", "Pass replace=True to put another in its place.")
-    names = [port.name for port in op.ports]
-    if len(set(names)) != len(names):
-        raise OpError(f"op {op.name!r}: two ports have one name: {', '.join(names)}.")
+    check(op)
     _table[op.name] = op
     return op
 
