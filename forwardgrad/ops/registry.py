@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from forwardgrad.errors import OpError, did_you_mean
 from forwardgrad.ops.op import Op
 from forwardgrad.ops.validity import check
@@ -22,6 +25,28 @@ def add(op: Op, *, replace: bool = False) -> Op:
     check(op)
     _table[op.name] = op
     return op
+
+
+@contextmanager
+def registered(*found: Op) -> Iterator[None]:
+    """Ops that are in the table for the time of a `with` block only; errors as for `add`.
+
+    >>> from forwardgrad.ops import Formula, Port
+    >>> halve = Op("halve", Formula("0.5 * a", "a"), (Port("in", Formula("0.5", "a, y")),))
+    >>> with registered(halve):
+    ...     get("halve").name
+    'halve'
+    >>> "halve" in names()
+    False
+    """
+    entered: list[str] = []
+    try:
+        for op in found:
+            entered.append(add(op).name)
+        yield
+    finally:
+        for name in entered:
+            _table.pop(name, None)
 
 
 def get(name: object) -> Op:

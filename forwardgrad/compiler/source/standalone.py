@@ -18,6 +18,7 @@ from forwardgrad.compiler.source.module import Source
 from forwardgrad.compiler.source.text import loaded, shown
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.ops.formula import Printable
 from forwardgrad.structure import Structure
 
 SHORT = 64
@@ -202,7 +203,11 @@ def _losses(build: Build, losses: Mapping[str, Loss], functions: Functions) -> s
         names: list[str] = []
         for kind, function in (("value", loss.value), ("gradient", loss.gradient)):
             known = functions.name(function)
-            if known is None:
+            if isinstance(function, Printable):
+                known = build.names.of(f"loss_{loss.name}_{kind}", "loss", loss.name, kind, node)
+                text = function.printed(["y", "target"], {})
+                stubs += [f"def {known}(y, target):", f"    return {text}", "", ""]
+            elif known is None:
                 known = build.names.of(f"loss_{loss.name}_{kind}", "loss", loss.name, kind, node)
                 stubs += [
                     f"def {known}(y, target):",

@@ -11,6 +11,7 @@ except ImportError as error:
 
 from forwardgrad.testing.strategies.automata import PATHS, RandomAutomaton, automata, path_rules, rule_texts
 from forwardgrad.testing.strategies.blocks import partitions
+from forwardgrad.testing.strategies.brought import brought_losses, brought_ops
 from forwardgrad.testing.strategies.graphs import SEEDS, graphs
 from forwardgrad.testing.strategies.problems import problems
 
@@ -19,6 +20,8 @@ __all__ = [
     "SEEDS",
     "RandomAutomaton",
     "automata",
+    "brought_losses",
+    "brought_ops",
     "graphs",
     "partitions",
     "path_rules",
