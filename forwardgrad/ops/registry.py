@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from forwardgrad.errors import OpError, did_you_mean
@@ -28,7 +28,7 @@ def add(op: Op, *, replace: bool = False) -> Op:
 
 
 @contextmanager
-def registered(*found: Op) -> Iterator[None]:
+def registered(*found: Op) -> Generator[None]:
     """Ops that are in the table for the time of a `with` block only; errors as for `add`.
 
     >>> from forwardgrad.ops import Formula, Port

@@ -213,7 +213,7 @@ def _defined(name: str, taken: str, body: str, factor: float | None) -> Callable
         text = (
             f"def {name}({taken}):\n    return helper({body}) / {factor}\n\n\ndef helper(v):\n    return {factor} * v\n"
         )
-    filename, names = f"<brought {next(_numbers)}>", {"np": np}
+    filename, names = f"<brought {next(_numbers)}>", dict[str, Any](np=np)
     exec(compile(text, filename, "exec"), names)
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     cleanup(partial(linecache.cache.pop, filename, None))
