@@ -100,8 +100,9 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
     """
     rows = y.reshape(-1, y.shape[-1])
     targets = target.reshape(len(rows), *target.shape[2:])
-    try:
-        value, gradient = np.asarray(loss.value(rows, targets)), np.asarray(loss.gradient(rows, targets), y.dtype)
+    try:  # with copies: a function may write into what it is given, and keep what it returns
+        value = np.array(loss.value(rows.copy(), targets.copy()))
+        gradient = np.array(loss.gradient(rows.copy(), targets.copy()), y.dtype)
     except (TypeError, ValueError) as error:
         raise OpError(f"loss {loss.name!r}: value or gradient fails.", f"{type(error).__name__}: {error}") from error
     if value.shape != rows.shape[:1] or gradient.shape != rows.shape:

@@ -601,8 +601,8 @@ def _seeds(problem: _Problem, run: _Run) -> dict[str, Array]:
 
 
 def _rows(array: Array) -> Array:
-    """Time and batch as one axis, since losses and ops take rows of samples."""
-    return array.reshape(-1, *array.shape[2:])
+    """A copy with time and batch as one axis: losses take rows of samples, and may write into them."""
+    return array.reshape(-1, *array.shape[2:]).copy()
 
 
 def _assign(rule: Any, network: Network) -> list[tuple[Rule, list[str]]]:

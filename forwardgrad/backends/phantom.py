@@ -479,6 +479,11 @@ class Numpy:
             return np.array(value, dtype, **named)
         return value.astype(value.dtype if dtype is None else dtype)
 
+    def broadcast_to(self, value: Any, shape: Any) -> Any:
+        if not isinstance(value, Phantom):
+            return self._ledger.given(shape, np.asarray(value).dtype)
+        return np.broadcast_to(value, shape)
+
     def ascontiguousarray(self, value: Any, dtype: Any = None) -> Any:
         if not isinstance(value, Phantom):
             return np.ascontiguousarray(value, dtype)

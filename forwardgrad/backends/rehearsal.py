@@ -61,12 +61,13 @@ class Rehearsal(Generated):
         return marked
 
     def _op(self, node: str, port: str) -> Callable[..., Any]:
-        """An op that is no formula is any Python: priced as what it makes, and once more as much while it makes it."""
+        """An op that is no formula is any Python: priced as copies of what it gets, and twice what it makes."""
         declared = self.plan.network.nodes[node]
         word = declared.op.port(port, declared.ports).structure if port else Structure.DIAGONAL
 
         def made(*ports: Phantom) -> Phantom:
-            shape = ports[0].shape
+            copies = [port.copy() for port in ports]
+            shape = copies[0].shape
             tail = {Structure.FULL: (shape[-1],) * 2, Structure.DIAGONAL: shape[-1:]}.get(word, (1,))
             return self._numpy.empty((*shape[:-1], *tail), self.dtype).copy()
 
@@ -118,6 +119,6 @@ def _within(function: Any, names: dict[str, Any]) -> Any:
 
 
 def _evaluated(y: Phantom) -> Phantom:
-    """A loss, which is any Python, makes about three arrays of the outputs' size, and leaves one."""
-    rows = [y.copy() for _ in range(3)]
+    """A loss, which is any Python, gets copies, makes about three arrays of the outputs' size, and leaves one."""
+    rows = [y.copy() for _ in range(5)]
     return rows[-1]

@@ -7,7 +7,6 @@ from forwardgrad.compiler.source.build import Build, Slope, Stage
 from forwardgrad.compiler.source.stacks import Run, Stack, is_matrix, runs
 from forwardgrad.compiler.source.text import Lines, Series, broken, function, loaded, put, shown, stored, sum_of
 from forwardgrad.graph import Edge, Node
-from forwardgrad.structure import Structure
 
 
 def forward(build: Build) -> list[str]:
@@ -173,7 +172,7 @@ class _Stage:
 
     def node_of_block(self, node: Node) -> None:
         ports = [self.port_of_block(node, port).all() for port in node.ports]
-        value = self.build.expression(node, node.op.value, ports)
+        value = self.build.expression(node, node.op.value, ports, like=ports[0])
         if value is None:
             value = f"{self.build.called('value', node)}({', '.join(ports)})"
         name = self.build.value(node.name).name
@@ -290,23 +289,21 @@ def slopes(build: Build) -> tuple[list[str], dict[tuple[str, str], Slope]]:
     found: dict[tuple[str, str], Slope] = {}
     for node_name, port_name in build.derivatives:
         node = build.network.nodes[node_name]
-        port = node.op.port(port_name, node.ports)
-        ports = [_series(build, node, name) for name in node.ports]
-        values = [build.value(node_name).all() if s is None else s.all() for s in ports]
-        text = build.expression(node, port.derivative, [*values, build.value(node_name).all()])
+        port, y = node.op.port(port_name, node.ports), build.value(node_name).all()
+        read = build.ports_read(node_name, port_name)
+        ports = [build.ports[node_name, name] if name in read else None for name in node.ports]
+        arguments = [*(series.all() if series else None for series in ports), y]
         name = build.names.of(
             f"slope_{node_name}" + (f"_{port_name}" if len(node.ports) > 1 else ""), "slope", node_name, port_name
         )
-        same = [s for s in ports if s is not None and s.all() == text]
-        if same:
-            found[node_name, port_name] = Slope(port.structure, series=same[0])
-            continue
-        if text is None or port.structure is not Structure.DIAGONAL:
-            text = f"{build.called('slope', node, port_name)}({', '.join([*values, build.value(node_name).all()])})"
+        if build.inlined(port):
+            text = build.expression(node, port.derivative, arguments, like=y)
+            same = [s for s in ports if s is not None and s.all() == text]
+            if same:
+                found[node_name, port_name] = Slope(port.structure, series=same[0])
+                continue
+        else:
+            text = f"{build.called('slope', node, port_name)}({', '.join(filter(None, arguments))})"
         lines.append(f"{name} = {text}")
         found[node_name, port_name] = Slope(port.structure, series=Series(name))
     return lines, found
-
-
-def _series(build: Build, node: Node, port: str) -> Series | None:
-    return build.ports.get((node.name, port)) if (node.name, port) in build.needed else None

@@ -113,6 +113,11 @@ def behind(past: Array, values: Array) -> Array:
     return np.concatenate((past[::-1], values))
 
 
+def fitted(value: Any, like: Array) -> Array:
+    """A value in the shape and type of another array: a formula may give a number, or double precision."""
+    return np.broadcast_to(np.asarray(value, like.dtype), like.shape)
+
+
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An array whose entries are all written before they are read."""
     return np.empty(shape, dtype)

@@ -35,6 +35,11 @@ RESERVED = frozenset(
         "annotations",
         "zlib",
         "base64",
+        "port",
+        "ports",
+        "CACHED",
+        "LOSSES",
+        "OUTPUTS",
     }
 )
 """Words of the generated code itself."""
@@ -58,6 +63,18 @@ class Names:
             word = f"n{word}" if word[0].isdigit() else word
             name, count = word, 1
             while name in self._taken or keyword.iskeyword(name):
+                count += 1
+                name = f"{word}_{count}"
+            self._taken.add(name)
+            self._known[key] = name
+        return self._known[key]
+
+    def own(self, word: str, avoided: Collection[str], *what: Hashable) -> str:
+        """The identifier of a thing that has a name of its own, which it keeps where nothing else has it."""
+        key = ("own", word, *what)
+        if key not in self._known:
+            name, count = word, 1
+            while name in self._taken or (count > 1 and name in avoided):
                 count += 1
                 name = f"{word}_{count}"
             self._taken.add(name)

@@ -19,6 +19,7 @@ from forwardgrad.testing.strategies.automata import (
     rule_texts,
 )
 from forwardgrad.testing.strategies.blocks import partitions
+from forwardgrad.testing.strategies.brought import brought_losses, brought_ops
 from forwardgrad.testing.strategies.graphs import SEEDS, graphs
 from forwardgrad.testing.strategies.problems import problems
 from forwardgrad.testing.strategies.streams import Stream, StreamBroke, streams
@@ -30,6 +31,8 @@ __all__ = [
     "Stream",
     "StreamBroke",
     "automata",
+    "brought_losses",
+    "brought_ops",
     "graphs",
     "partitions",
     "path_rules",
