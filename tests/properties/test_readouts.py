@@ -16,6 +16,7 @@ from nets import declare, problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle, rules
+from forwardgrad.feedback import random_feedback
 from forwardgrad.ops import Array
 from forwardgrad.testing import Problem
 from forwardgrad.testing.strategies import problems
@@ -214,3 +215,18 @@ def test_a_readout_with_a_nonlinearity_behind_its_weights_has_feedback_too() -> 
     graph.add_edge("y", "p")
     program = fg.compile(graph, {"p": "mse"}, "eprop-random")
     assert program.rules["x->h"].reasons == ("random feedback on h->y",)
+
+
+@pytest.mark.parametrize("init", ["normal(0.3)", "orthogonal", "glorot", "he"])
+def test_random_feedback_is_independent_of_the_weight_drawn_from_the_same_seed(init: str) -> None:
+    """If this fails, random feedback is the transposed weight in disguise, and learns like the exact rule."""
+    graph = vanilla()
+    graph.edges["h", "y", 0]["init"] = init
+    for name in ("h", "y"):
+        graph.nodes[name]["size"] = 60
+    for seed in (0, 1):
+        weight = fg.compile(graph, {"y": "mse"}, f"eprop-random; seed={seed}").init(seed)["h->y"]
+        matrix = random_feedback("h->y", weight.shape, seed)
+        for one, other in ((weight, matrix), (np.abs(weight), np.abs(matrix))):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.08  # 1 / 60 is one deviation
+    assert not np.array_equal(matrix, random_feedback("h->y#1", weight.shape, seed))
