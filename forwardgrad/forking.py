@@ -16,7 +16,7 @@ def in_child(renew: Callable[[], None]) -> None:
 
 
 def _renew_cached_properties() -> None:
-    """Python 3.11 locks a cached property while it is computed; compiling computes some of ours and of networkx."""
+    """Python 3.11 locks a cached property while it is computed, those of networkx that compiling reads among them."""
     for name, module in list(sys.modules.items()):
         if name.startswith(("forwardgrad", "networkx.classes")):
             for owner in [found for found in vars(module).values() if isinstance(found, type)]:

@@ -70,13 +70,13 @@ def held(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, inside: Callabl
     return there, go
 
 
-@pytest.mark.parametrize("where", ["parser", "property of ours", "property of networkx"])
+@pytest.mark.parametrize("where", ["parser", "our property", "networkx's property"])
 def test_a_child_compiles_though_a_thread_holds_a_lock(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a child that multiprocessing forks while another thread compiles hangs for good."""
     if where == "parser":
         there, go = held(monkeypatch, ast, "parse", ast.parse)
     else:
-        owner, name = (Network, "trainable") if where == "property of ours" else (nx.MultiDiGraph, "edges")
+        owner, name = (Network, "trainable") if where == "our property" else (nx.MultiDiGraph, "edges")
         found: Any = vars(owner)[name]
         assert isinstance(found, cached_property)
         there, go = held(monkeypatch, found, "func", found.func)

@@ -480,9 +480,8 @@ class Numpy:
         return value.astype(value.dtype if dtype is None else dtype)
 
     def broadcast_to(self, value: Any, shape: Any) -> Any:
-        if not isinstance(value, Phantom):
-            return self._ledger.given(shape, np.asarray(value).dtype)
-        return np.broadcast_to(value, shape)
+        known = isinstance(value, Phantom)
+        return np.broadcast_to(value if known else self._ledger.given(value.shape, value.dtype), shape)
 
     def ascontiguousarray(self, value: Any, dtype: Any = None) -> Any:
         if not isinstance(value, Phantom):

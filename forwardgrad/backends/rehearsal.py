@@ -61,7 +61,7 @@ class Rehearsal(Generated):
         return marked
 
     def _op(self, node: str, port: str) -> Callable[..., Any]:
-        """An op that is no formula is any Python: priced as copies of what it gets, and twice what it makes."""
+        """An op that is called is any Python: priced as copies of what it gets, and twice what it makes."""
         declared = self.plan.network.nodes[node]
         word = declared.op.port(port, declared.ports).structure if port else Structure.DIAGONAL
 

@@ -38,7 +38,7 @@ class Printable:
         raise NotImplementedError
 
     def reads(self, count: int, options: Mapping[str, Any]) -> frozenset[int]:
-        """The places of the arguments that are read, of so many."""
+        """The places of the arguments that are read, of `count` in all."""
         raise NotImplementedError
 
     def keeps(self, options: Mapping[str, Any]) -> bool:

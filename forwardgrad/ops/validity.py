@@ -20,6 +20,12 @@ _BINDING = (ast.Lambda, ast.NamedExpr, ast.comprehension)
 """What gives names to values inside an expression, which would hide the names of generated source."""
 
 
+TAKEN = frozenset({"op", "size", "bias", "bias_port", "bias_trainable", "initial", "layer"}) | frozenset(
+    {"label", "color", "fillcolor", "fontcolor", "shape", "style", "tooltip"}
+)
+"""Node attributes that mean something else, so that no option can have their names."""
+
+
 def check(op: Op) -> None:
     """Check the functions of an op.
 
@@ -32,6 +38,10 @@ def check(op: Op) -> None:
     for option in op.options:
         if not isinstance(option, str) or not option.isidentifier() or keyword.iskeyword(option):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise OpError(f"op {op.name!r}: the name of an option is letters, digits and underscores, got {option!r}.")
+        if option in TAKEN:
+            raise OpError(
+                f"op {op.name!r}: an option cannot be called {option!r}, which is an attribute of every node."
+            )
     expected = [*names] if names else None  # how many ports `mul` gets, and that `input` gets none, says the graph
     _check_function(op, "value", op.value, expected, rows=True)
     for port in op.ports:

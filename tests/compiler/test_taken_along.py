@@ -45,7 +45,7 @@ def assert_printed(*pairs: Any, loss: fg.Loss | None = None) -> str:
 
 
 def named(name: str, argument: str, body: str, **known: Any) -> Callable[..., Any]:
-    """A function of that name, in a module of its own; `known` is what stands beside it there."""
+    """A function of that name, in a module of its own; `known` is what else that module has."""
     import linecache
 
     text, filename = f"def {name}({argument}):\n    return {body}\n", f"<taken {name} {body}>"
@@ -61,7 +61,7 @@ CLASHES += ["dtype", "CACHED", "LOSSES", "OUTPUTS", "unpacked", "weights", "forw
 
 @pytest.mark.parametrize("name", CLASHES)
 def test_functions_may_have_any_name(name: str) -> None:
-    """If this fails, a function of the user's takes the place of another one, of a helper, or of a generated one."""
+    """If this fails, a user's function takes the place of another one, of a helper, or of a generated one."""
     text = assert_printed(
         (named(name, "x", "np.tanh(x)"), named(name, "x, y", "1 - y * y")),
         (named(name, "x", "np.sin(x)"), named(name, "x, y", "np.cos(x)")),
@@ -108,7 +108,7 @@ def test_recursion_and_literal_defaults_are_taken_along() -> None:
 
 
 def test_formulas_that_are_called_are_taken_along() -> None:
-    """If this fails, a formula whose derivative is no diagonal, or of a loss, is not in a printed module."""
+    """If this fails, a formula whose derivative is not diagonal, or of a loss, is not in a printed module."""
     slope = Formula("0.5 * np.eye(a.shape[1])", "a, b")
     with ops.registered(Op("whole_", Formula("0.5 * a", "a"), (Port("in", slope, Structure.FULL),))):
         graph = fg.load("elman")

@@ -13,7 +13,8 @@ from nets import declare, problem
 
 import forwardgrad as fg
 from forwardgrad import ops, oracle
-from forwardgrad.ops import Formula, Op, Option, Port
+from forwardgrad.graph import schema
+from forwardgrad.ops import Formula, Op, Option, Port, validity
 from forwardgrad.structure import Structure
 
 
@@ -82,7 +83,7 @@ def test_formulas_of_two_ports_read_the_ports_that_they_name(names: str) -> None
 
 
 def test_a_port_that_is_not_read_cannot_be_read() -> None:
-    """If this fails, another array stands in for a port that is not there."""
+    """If this fails, a derivative reads another array in place of a port that is not there."""
     with pytest.raises(LookupError, match="reads 'a'"):
         Formula("a * b", "a, b").printed([None, "h"], {})
     with pytest.raises(LookupError, match="product"):
@@ -223,7 +224,8 @@ REFUSED = {
     "a function of one": (op(same, lambda x: x), "cannot be called as an op is: too many positional"),
     "a function without the option": (op(same, gain=Option(1.0)), "unexpected keyword argument 'gain'"),
     "a function with the option as port": (op(lambda gain: gain, gain=Option(1.0)), "multiple values for argument"),
-    "an option that is no name": (op(same, **{"my-gain": Option(1.0)}), "the name of an option"),
+    "an option that every node has": (op(lambda x, size: x, size=Option(1.0)), "cannot be called 'size'"),
+    "an option that is not a name": (op(same, **{"my-gain": Option(1.0)}), "the name of an option"),
 }
 
 
@@ -235,6 +237,11 @@ def test_what_cannot_be_called_is_refused_when_it_is_registered(case: str) -> No
         ops.add(wrong)
     assert str(caught.value).startswith("op 'wrong_'")
     assert "wrong_" not in ops.names()
+
+
+def test_every_attribute_of_nodes_is_taken() -> None:
+    """If this fails, a node's attribute can be an option of its op as well, and one value means two things."""
+    assert validity.TAKEN == schema.NODE.keys() | schema.DRAWING
 
 
 def test_formulas_may_go_over_lines() -> None:

@@ -237,7 +237,7 @@ class Build:
     # Ops.
 
     def called(self, kind: str, node: Node, port: str = "") -> str:
-        """The function of a node's op that is no formula: its value, or its derivative by a port."""
+        """The function that calls a node's op, where it is not a formula: its value, or its derivative by a port."""
         name = self.names.of(f"{kind}_{node.op.name}_{port}".strip("_"), "call", node.name, port)
         self.calls[name] = (node.name, port)
         return name

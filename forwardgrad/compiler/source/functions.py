@@ -89,7 +89,7 @@ def _collect(function: Any, found: dict[FunctionType, _Text]) -> bool:
 
 
 def _read(function: Any) -> _Text | None:
-    """The text of one function, if what it defines is that function and it can stand in another module."""
+    """The text of one function, if what it defines is that function and it runs in another module as well."""
     if not isinstance(function, FunctionType) or function.__closure__:
         return None
     try:
@@ -153,7 +153,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _content(code: CodeType) -> tuple[Any, ...]:
-    """What a function's code does, wherever it stands."""
+    """What a function's code does, whatever its place."""
     constants: list[Any] = [_content(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
     arguments = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
     names = code.co_names, code.co_varnames, code.co_cellvars, code.co_freevars

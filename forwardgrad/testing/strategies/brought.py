@@ -174,7 +174,7 @@ def _distinct(names: Sequence[str], number: int) -> st.SearchStrategy[list[str]]
 
 @st.composite
 def _functions(draw: st.DrawFn, text: str, number: int, named: Mapping[str, str]) -> Callable[..., Any]:
-    """A function of so many arguments, the last of which a recipe may call `{y}`, and of options by name."""
+    """A function of `number` arguments, the last of which a recipe may call `{y}`, and of options by name."""
     arguments = draw(_distinct([name for name in ARGUMENTS if name not in named.values()], number))
     style = draw(st.sampled_from(STYLES))
     marks = {f"{{{place}}}": name for place, name in enumerate(arguments)} | {"{y}": arguments[-1], **named}
