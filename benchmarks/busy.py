@@ -64,7 +64,7 @@ class Busy:
 
 @contextmanager
 def spinning(processes: int) -> Iterator[None]:
-    """So many processes that do nothing, as fast as they can; they end with the context, and with this process."""
+    """Processes that do nothing, as fast as they can; they end with the context, and with this process."""
     with ExitStack() as stack:
         for _ in range(processes):
             child = subprocess.Popen(

@@ -91,7 +91,7 @@ def main(how: str) -> None:
         child = os.fork()
         if not child:
             gradient()
-            os._exit(len(os.listdir(TASKS)) - 1)  # a child makes threads of BLAS anew when it uses them
+            os._exit(len(os.listdir(TASKS)) - 1)  # a child starts threads of BLAS again once it uses them
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), before, setting(), setting())
         return
     else:

@@ -28,7 +28,7 @@ DEPTH = 256
 """The most that a piece sums over."""
 
 ROWS = 256
-"""Rows of values from which on it pays to lay a weight out by columns for them."""
+"""Rows of values from which on copying the transpose of a weight pays for itself."""
 
 _BLAS = str(np.show_config("dicts").get("Build Dependencies", {}).get("blas", {}).get("name")).lower()
 SPLIT = not re.search("mkl|accelerate", _BLAS)
@@ -42,7 +42,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """The product of matrices `(..., rows, depth)` and `(..., depth, columns)`, on one thread unless it is large.
 
     Threads of BLAS wait for each other, on a busy machine for many milliseconds, and their number is a setting of the
-    whole process. So a product is computed in pieces for which OpenBLAS never takes more than one thread.
+    whole process. So a product is computed in pieces for which OpenBLAS never takes more than one thread. Both arrays
+    must be of one type.
     """
     (rows, depth), columns = a.shape[-2:], b.shape[-1]
     if not (SPLIT and SINGLE < rows * depth * columns <= LARGE):
@@ -59,7 +60,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             total += matmul(a[..., whole:], b[..., whole:, :])
         return total
     if out is None:
-        out = np.empty((*a.shape[:-1], columns), np.result_type(a.dtype, b.dtype))
+        lead = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        out = np.empty((*lead, rows, columns), a.dtype)
     most = SINGLE // depth
     if rows <= columns:
         high = part(rows, int(most**0.5))
@@ -77,17 +79,16 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         a, b, now = a[..., :r, :], b[..., :c], out[..., :r, :c]
     else:
         now = out
-    lead = a.shape[:-2]
     np.matmul(
-        a.reshape(*lead, down, 1, high, depth),
-        b.reshape(*lead, 1, depth, across, wide).swapaxes(-2, -3),
-        out=now.reshape(*lead, down, high, across, wide).swapaxes(-2, -3),
+        a.reshape(*a.shape[:-2], down, 1, high, depth),
+        b.reshape(*b.shape[:-2], 1, depth, across, wide).swapaxes(-2, -3),
+        out=now.reshape(*now.shape[:-2], down, high, across, wide).swapaxes(-2, -3),
     )
     return out
 
 
 def part(size: int, most: int) -> int:
-    """The size of equal parts of at most so much: all of it, if that can be, up to a smaller rest."""
+    """The size of equal parts, none larger than `most`; where there are no equal ones, the last is smaller."""
     count = -(-size // most)
     if size % count == 0:
         return size // count
@@ -95,7 +96,7 @@ def part(size: int, most: int) -> int:
 
 
 def by_columns(w: Array, rows: int) -> Array:
-    """The transpose of a weight matrix, to be multiplied by so many rows of values; BLAS is quickest along memory."""
+    """The transpose of a weight matrix, in memory row by row if many rows of values are to be multiplied by it."""
     return np.ascontiguousarray(w.T) if rows >= ROWS else w.T
 
 
