@@ -121,8 +121,9 @@ def points(draw: st.DrawFn, problem: Problem, *, signals: bool = False) -> Rule:
         signals: whether learning signals that the user gives may replace those of the losses.
 
     >>> from hypothesis import find
-    >>> from forwardgrad.testing.strategies import problems
-    >>> str(find(problems().flatmap(points), lambda rule: True))
+    >>> import forwardgrad as fg
+    >>> given = Problem.of(fg.compile(fg.load("elman")), steps=5)
+    >>> str(find(points(given), lambda rule: True))
     'all'
     """
     network = problem.network
@@ -154,9 +155,10 @@ def rule_mappings(problem: Problem, *, signals: bool = True) -> st.SearchStrateg
         signals: whether some rules may take learning signals that the user gives, and others those of the losses.
 
     >>> from hypothesis import find
-    >>> from forwardgrad.testing.strategies import problems
-    >>> {name: str(rule) for name, rule in find(problems().flatmap(rule_mappings), lambda rules: True).items()}
-    {'x0->n0': 'all'}
+    >>> import forwardgrad as fg
+    >>> given = Problem.of(fg.compile(fg.load("elman")), steps=5)
+    >>> {str(rule) for rule in find(rule_mappings(given), lambda rules: True).values()}
+    {'all'}
     """
     names = sorted(problem.network.trainable)
     few = st.lists(points(problem, signals=signals), min_size=1, max_size=3)
