@@ -41,7 +41,7 @@ def test_components_states_and_outputs_of_a_stack() -> None:
 
 
 def test_a_loss_inside_a_layer_marks_its_whole_component() -> None:
-    """If this fails, feedback matrices stand in place of other weights than those that lead into an output's layer."""
+    """If this fails, feedback matrices replace other weights than those that lead into an output's layer."""
     found = labels(stack(), "a1")
     assert {name for name, node in found.nodes.items() if node.output} == {"a1"}
     assert {name for name, node in found.nodes.items() if node.output_layer} == {"a1", "h1"}
