@@ -34,7 +34,8 @@ PERIOD = 2**23
 
 def signs(seed: int, name: str, draw: int, block: int, shape: tuple[int, ...]) -> Array:
     """Independent signs, -1 or 1 with equal odds, of a block of a draw."""
-    return stream(seed, name, draw, block).integers(0, 2, shape) * 2.0 - 1.0
+    # Not the stream of the initial value of the parameter, which the first draw would be a part of.
+    return stream(seed, f"signs of {name}", draw, block).integers(0, 2, shape) * 2.0 - 1.0
 
 
 class Estimate(Traces):
