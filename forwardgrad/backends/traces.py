@@ -82,7 +82,7 @@ class Traces:
     def __init__(self, plan: Plan, name: str, dtype: Any) -> None:
         self.plan, self.name, self.dtype = plan, name, dtype
         self.kind = influence_of(plan.network, plan.network.parameters[name])
-        self.sites = [injection for injection in plan.product.injections if injection.parameter == name]
+        self.sites = plan.product.sites.get(name, [])
         self.places = plan.entries[name]
 
     def size(self, place: int) -> int:

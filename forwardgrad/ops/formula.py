@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -111,12 +112,33 @@ class Formula(Printable):
 
 def substituted(text: str, expressions: Mapping[str, str]) -> str:
     """An expression with expressions in place of names."""
+    if all(_ATOM.fullmatch(expression) for expression in expressions.values()):  # none of them needs brackets
+        parts = _parts(text, frozenset(expressions))
+        return "".join(expressions[part] if at % 2 else part for at, part in enumerate(parts))
+    return ast.unparse(_Put({name: parsed(expression) for name, expression in expressions.items()}).visit(parsed(text)))
 
-    class Put(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            return parsed(expressions[node.id]) if node.id in expressions else node
 
-    return ast.unparse(Put().visit(parsed(text)))
+_ATOM = re.compile(r"[A-Za-z_]\w*(\[(t|t [+-] \d+|\d+|\d+:)\])?|\d+\.\d+", re.ASCII)
+
+
+class _Put(ast.NodeTransformer):
+    """Puts expressions in place of names."""
+
+    def __init__(self, expressions: Mapping[str, ast.expr]) -> None:
+        self.expressions = expressions
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.expressions.get(node.id, node)
+
+
+@lru_cache(2**10)
+def _parts(text: str, names: frozenset[str]) -> list[str]:
+    """An expression as it is printed, in parts; every second one is one of the names."""
+    marks = {name: f"_{number}_in_place_of_a_name_" for number, name in enumerate(sorted(names))}
+    printed = ast.unparse(_Put({name: ast.Name(mark) for name, mark in marks.items()}).visit(parsed(text)))
+    found = {mark: name for name, mark in marks.items()}
+    pieces = re.split(r"(\b_\d+_in_place_of_a_name_\b)", printed)
+    return [found[piece] if at % 2 else piece for at, piece in enumerate(pieces)]
 
 
 @lru_cache(4096)

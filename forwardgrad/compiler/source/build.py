@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -265,8 +266,8 @@ class Build:
     @cached_property
     def several(self) -> frozenset[str]:
         """The nodes that stand in the product in more than one mode."""
-        nodes = [place.node for place in self.plan.product.places]
-        return frozenset(node for node in nodes if nodes.count(node) > 1)
+        nodes = Counter(place.node for place in self.plan.product.places)
+        return frozenset(node for node, count in nodes.items() if count > 1)
 
     def place(self, place: int) -> str:
         """How a place is named: by its node, and its mode where there are several."""

@@ -26,7 +26,7 @@ def forward(build: Build) -> list[str]:
         given.append(x)
     bodies = [_stage(build, stage) for stage in build.stages]
     weights = [line.split(" = ", 1)[0] for line in build.weights]
-    known = [*given, *weights]
+    known = dict.fromkeys([*given, *weights])
     wanted = {build.value(name).name for name in build.network.nodes}
     wanted |= {build.ports[port].name for port in build.needed}
     calls: list[str] = []
@@ -36,10 +36,10 @@ def forward(build: Build) -> list[str]:
         doc = f"{'Step by step' if stage.cyclic else 'All steps at once'}: {', '.join(map(shown, stage.nodes))}."
         text += function(stage.name, arguments, doc, [*body, f"return {', '.join(results)}"])
         calls.append(broken(f"{', '.join(results)} = {stage.name}(", arguments, ")"))
-        known += results
-    made = [name for name in dict.fromkeys([*(s for s in given if s not in ("steps", "batch")), *known])]
-    made = [name for name in made if name in wanted]
-    calls = [f"{name} = tape[{name!r}]" for name in loaded(calls) if name in weights] + calls
+        known |= dict.fromkeys(results)
+    made = [name for name in known if name in wanted and name not in ("steps", "batch")]
+    held = set(weights)
+    calls = [f"{name} = tape[{name!r}]" for name in loaded(calls) if name in held] + calls
     doc = (
         "Run a block forward: the values of all nodes, the ports that derivatives read, and weights.\n\n"
         "Args:\n    params: arrays by parameter.\n    state: what `start` or the block before gave.\n"

@@ -186,8 +186,14 @@ def tuple_of(rows: Sequence[Sequence[str] | str], before: str = "", after: str =
     return broken(f"{before}(", items, f"){after}").replace(",,", ",")
 
 
+MOST_TERMS = 200
+"""Terms of a sum up to which it is written with signs: Python parses each one deeper than the last."""
+
+
 def sum_of(terms: Sequence[str]) -> str:
-    """Terms added up."""
+    """Terms added up, from left to right."""
+    if len(terms) > MOST_TERMS:
+        return f"sum(({', '.join(terms[1:])}), {terms[0]})"
     return " + ".join(terms)
 
 
