@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from types import FunctionType
 from typing import Any
 
@@ -39,7 +40,9 @@ class Rehearsal(Generated):
 
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         names: dict[str, Any] = super()._compiled()
-        shared = {**vars(support), "np": self._numpy}
+        # What these functions loop over are samples, which take the same memory, one after the other.
+        few = {"range": lambda *ends: range(*ends)[:2], "enumerate": lambda found: enumerate(islice(found, 2))}
+        shared = {**vars(support), "np": self._numpy, **few}
         for name, value in vars(support).items():
             if isinstance(value, FunctionType):
                 shared[name] = names[name] = _within(value, shared)
