@@ -223,7 +223,7 @@ ABSURD = ["9" * 400 + "GiB", "9" * 39 + "TiB", 10**400, 2**63, "١GiB", "1e400",
 
 @pytest.mark.parametrize("given", ABSURD, ids=[f"{n}" for n in range(len(ABSURD))])
 def test_absurd_budgets_are_refused_in_our_words(given: Any) -> None:
-    """If this fails, a slip in a size ends in an error of Python's, or is no limit at all."""
+    """If this fails, a slip in a size ends in an error of Python's, or is not a limit at all."""
     with pytest.raises(fg.DataError, match="max_memory must be a number of bytes or a text such as '2GiB', got "):
         budget.size_of(given)
     with pytest.raises(fg.DataError, match="max_memory"):
