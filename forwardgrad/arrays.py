@@ -42,13 +42,13 @@ def array_of(what: str, value: Any, unmasked: str = "Give numbers for all entrie
         unmasked: what to do with a masked array, whose mask would be lost.
 
     Raises:
-        DataError: if it is masked, or is no array.
+        DataError: if it is masked, or is not an array.
     """
     try:
         array = np.asanyarray(value)
     except MemoryError:
         raise
-    except Exception as error:  # `__array__` is anybody's code
+    except Exception as error:  # `__array__` is code of other libraries
         if isinstance(error, ValueError) and isinstance(value, list | tuple):
             raise DataError(f"{what}: is not an array; its rows have unequal lengths.") from None
         raise DataError(f"{what}: {type(value).__name__} does not become an array: {error}") from error

@@ -80,7 +80,7 @@ def cut(
             f"a stream is an iterable of (inputs, targets) or (inputs, targets, mask), got {type(pieces).__name__}.",
             "For one piece, write [(inputs, targets)].",
         )
-    lent = not isinstance(pieces, list | tuple)  # these run no code of the user's when they are asked for more
+    lent = not isinstance(pieces, list | tuple)  # these run no code of others when they are asked for more
     for piece in pieces:
         yield from _cut(plan, losses, signalled, dtype, piece, length, lent)
 

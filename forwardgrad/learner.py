@@ -69,8 +69,8 @@ class Learner:
 
     Whatever the policy, the learner is as the last good block left it.
 
-    Random layouts (`uoro`, `kronecker`) draw signs anew in every episode, numbered by `episodes`: how often all samples
-    have started afresh. So noise averages out over episodes, and two learners that are built alike learn alike.
+    Random layouts (`uoro`, `kronecker`) draw other signs in every episode, numbered by `episodes`: how often all
+    samples have started afresh. So noise averages out over episodes, and two learners that are built alike learn alike.
 
     Raises:
         DataError: if the parameters do not fit the program, the limit `clip` is not positive, or `on_nonfinite` is

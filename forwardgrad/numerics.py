@@ -70,7 +70,7 @@ def squares(arrays: Iterable[Array]) -> float:
 def norm(arrays: Iterable[Array], square: float) -> float:
     """The root of the sum of the squares of all entries, whose sum is known: infinite where squares overflow.
 
-    Where they are so small that squares underflow, they are added up anew, relative to the largest.
+    Where they are so small that squares underflow, they are added up again, relative to the largest.
 
     >>> tiny = [np.array([3e-30, 4e-30], np.float32)]
     >>> squares(tiny), norm(tiny, squares(tiny))

@@ -151,7 +151,7 @@ class Program:
                 program, so that noise averages out over sequences.
 
         Raises:
-            DataError: if the batch or the draw is no such number.
+            DataError: if the batch or the draw is not such a number.
             MemoryBudgetError: if they would take more, before anything is allocated.
         """
         number = _draw("start", draw)
@@ -341,7 +341,7 @@ class Program:
         return Result(total, grads)
 
     def _frozen(self, params: Any) -> dict[str, Array]:
-        """Parameters of our own: a stream is anybody's code, and may change those that it was called with."""
+        """Parameters of our own: the code of a stream may change those that it was called with."""
         return {name: array.copy() for name, array in read_params(self.plan.parameters, params, self.dtype).items()}
 
     def _passed(

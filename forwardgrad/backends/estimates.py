@@ -2,7 +2,7 @@
 
 Signs come from the rule's seed, the parameter's name, the number of the draw and the number of blocks in it. Every
 sequence has a draw of its own, or noise would be the same in all of them and never average out; who gives the number of
-the draw repeats a run to the bit.
+the draw repeats a run bit for bit.
 """
 
 from __future__ import annotations

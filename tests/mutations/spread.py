@@ -19,7 +19,7 @@ from mutations.comparison import Disagreement
 RULES = ("uoro", "kf-rtrl")
 DRAWS = 60
 WIDER = 1.3
-"""By how much the spread over so many draws may be larger than that by hand."""
+"""By how much the spread over these draws may be larger than that by hand."""
 
 
 def unscaled(patch: pytest.MonkeyPatch) -> None:
