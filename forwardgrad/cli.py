@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the interrupted run in FOLDER; it ends bit for bit as an uninterrupted one",
+        help="go on with the interrupted run in FOLDER, bit for bit",
     )
     again.add_argument(
         "--restart", action="store_true", help="start again, and give up the interrupted run that FOLDER holds"
