@@ -102,10 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     again = sub.add_mutually_exclusive_group()
     again.add_argument(
-        "--resume", action="store_true", help="go on with the interrupted run in FOLDER, to the same end to the bit"
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in FOLDER, bit for bit",
     )
     again.add_argument(
-        "--restart", action="store_true", help="begin anew, though FOLDER holds an interrupted run, which is given up"
+        "--restart", action="store_true", help="start again, and give up the interrupted run that FOLDER holds"
     )
     sub.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")

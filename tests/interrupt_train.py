@@ -7,11 +7,14 @@ with `--resume`; at its end it is compared with one that was never interrupted. 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import kill_train
@@ -19,6 +22,7 @@ import numpy as np
 from kill_train import SEEDS, job, results, run, told
 from threadpoolctl import threadpool_limits
 
+from forwardgrad import cli
 from forwardgrad.training import Signals
 
 WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -39,8 +43,10 @@ class Timer:
         self.armed = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _ring(self, *_: Any) -> None:
-        if not self.armed:
+    def _ring(self, _: int, frame: FrameType | None) -> None:
+        while frame is not None and frame.f_code is not cli.main.__code__:
+            frame = frame.f_back
+        if frame is None or not self.armed:  # within the command alone, and not between this script's own lines
             return
         self.armed = self.twice and not self.sent
         # Where nothing is in the folder yet, SIGTERM ends a process as it always does: this one would be gone.
@@ -54,7 +60,7 @@ def interrupted(timer: Timer, words: list[str], after: float, twice: bool) -> in
     """The exit code of a command that is interrupted after so much time, if it still runs then."""
     try:
         timer.start(after, twice)
-        return run(words)
+        return cli.main(words)
     except KeyboardInterrupt:  # before the command line has begun, or after it is done
         return 130
     finally:
@@ -62,7 +68,8 @@ def interrupted(timer: Timer, words: list[str], after: float, twice: bool) -> in
 
 
 def main(folder: Path, interrupts: int) -> dict[str, Any]:
-    """Interrupt so many times; then let the last run end."""
+    """Interrupt it that many times; then let the last run end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells let background jobs ignore
     kill_train.without_pictures()
     kill_train.prepare(folder)
     whole: dict[int, dict[str, str]] = {}
@@ -102,4 +109,10 @@ def main(folder: Path, interrupts: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     threadpool_limits(1, user_api="blas")
-    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # once: no interrupt can undo it
+        sys.stderr, said = nowhere, sys.stderr
+        try:
+            found = main(Path(sys.argv[1]), int(sys.argv[2]))
+        finally:
+            sys.stderr = said
+    print(json.dumps(found))

@@ -115,7 +115,7 @@ def killed(words: list[str], after: float) -> tuple[int | None, int]:
 
 
 def main(folder: Path, kills: int) -> dict[str, Any]:
-    """Kill so many; then let the last run end."""
+    """Kill that many; then let the last run end."""
     without_pictures()
     prepare(folder)
     whole: dict[int, dict[str, str]] = {}

@@ -21,7 +21,7 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True)
 class Every:
-    """How often a run is saved: after so many steps, or so many seconds, at the end of the block."""
+    """How often a run is saved: after a number of steps or of seconds, at the end of the block."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -53,7 +53,7 @@ class Keeper:
     Args:
         path: where to.
         every: how often; `None`: not on the way.
-        saved: how many steps of the run the file holds already, or `None` where there is no file.
+        saved: how many steps of the run the file holds already, or `None` without a file.
     """
 
     def __init__(self, path: Path, every: Every | None = None, saved: int | None = None) -> None:

@@ -140,7 +140,7 @@ def read_report(folder: Path) -> dict[str, Any]:
         _ = [found[name] for name in ("graph", "rule", "series", "settings", "nmse", "seconds", "files")]
         return found
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FileError(f"cannot read {str(path)!r}: it is no report of a training: {error}.") from error
+        raise FileError(f"cannot read {str(path)!r}: it is not the report of a training: {error}.") from error
 
 
 def _pictures(

@@ -28,7 +28,7 @@ def begin(
         folder: of the results.
         program, task, settings: what to train, on what, how.
         resume: go on with the interrupted run.
-        restart: begin anew, though there is an interrupted run.
+        restart: start again, though there is an interrupted run.
 
     Returns:
         The run; `None` where it is to be resumed, and is finished already.
@@ -43,7 +43,7 @@ def begin(
         if path.exists() and not restart:
             raise FileError(
                 f"folder {str(folder)!r} holds an interrupted run{_how_far(path)}.",
-                "Go on with it: --resume. Or begin anew, and give it up: --restart.",
+                "Go on with it: --resume. Or start again, and give it up: --restart.",
             )
         return run
     if path.exists():
@@ -90,7 +90,7 @@ def _numbers(found: Any) -> TypeGuard[list[float]]:
 def _same(run: Run, saved: Checkpoint, headline: str) -> None:
     """Raise `FileError`, naming all that differs, unless what was saved is of the run that is asked for."""
     if not _complete(saved.notes):
-        raise FileError(f"{headline} that no training of this version has written.", "Begin anew: --restart.")
+        raise FileError(f"{headline} that no training of this version has written.", "Start again: --restart.")
     ours, own = run.identity(), checkpoint.describe(run.learner.program)
     pairs: dict[str, tuple[Any, Any]] = {what: (saved.program[what], own[what]) for what in checkpoint.TEXTS}
     pairs |= {what: (saved.notes["settings"].get(what), value) for what, value in ours["settings"].items()}
@@ -100,7 +100,7 @@ def _same(run: Run, saved: Checkpoint, headline: str) -> None:
         raise FileError(
             f"{headline} of other settings or data; what differs: {', '.join(differing)}.",
             *(_difference(what, *pair) for what, pair in differing.items()),
-            "Give what it was begun with, or begin anew: --restart.",
+            "Give what it was begun with, or start again: --restart.",
         )
 
 

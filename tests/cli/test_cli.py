@@ -608,7 +608,7 @@ def test_the_bar_begins_where_the_run_is(place, run, monkeypatch):
 
 @no_reader
 def test_train_refuses_to_mix_runs(place, run, monkeypatch):
-    """If it failed, a run would be resumed with other data or settings, or lost to one that is begun anew."""
+    """If it failed, a run would be resumed with other data or settings, or lost to one that starts again."""
     none = run("train", "small.toml", *JOB, "--resume")
     assert none[0] == 2
     assert none[2][0] == "error: nothing to resume: there is no folder 'out'."
