@@ -49,11 +49,11 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     if not (SPLIT and SINGLE < rows * depth * columns <= LARGE):
         return np.matmul(a, b, out=out)
     if depth > DEPTH:
-        size = -(-depth // -(-depth // DEPTH))
-        whole = depth - depth % size
+        length = -(-depth // -(-depth // DEPTH))
+        whole = depth - depth % length
         parts = matmul(
-            a[..., :whole].reshape(*a.shape[:-1], -1, size).swapaxes(-2, -3),
-            b[..., :whole, :].reshape(*b.shape[:-2], -1, size, columns),
+            a[..., :whole].reshape(*a.shape[:-1], -1, length).swapaxes(-2, -3),
+            b[..., :whole, :].reshape(*b.shape[:-2], -1, length, columns),
         )
         total: Array = np.sum(parts, axis=-3, out=out)
         if whole < depth:
@@ -61,7 +61,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         return total
     if out is None:
         lead = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        out = np.empty((*lead, rows, columns), a.dtype)
+        out = np.empty((*lead, rows, columns), a.dtype, like=a)  # of what `a` is, which need not have contents
     most = SINGLE // depth
     if rows <= columns:
         high = part(rows, int(most**0.5))
