@@ -263,7 +263,9 @@ def test_masked_targets_are_told_how_to_pass_their_mask() -> None:
 @pytest.mark.parametrize("entrance", ENTRANCES)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(
-    "change", [Lazy, np.ndarray.tolist, lambda a: a.astype("f2").astype(">f8"), np.asfortranarray], ids=str
+    "change",
+    [Lazy, np.ndarray.tolist, lambda a: a.astype("f2").astype(">f8"), np.asfortranarray],
+    ids=["lazy", "list", "big-endian", "Fortran order"],
 )
 def test_what_means_the_same_numbers_is_taken_everywhere(change: Any, place: str, entrance: str) -> None:
     """If this fails, data must be made NumPy's own before it is of use."""
