@@ -300,7 +300,7 @@ HIDDEN = {"NaN": np.nan, "infinite": -np.inf, "too large to square": 1e200}
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
-@pytest.mark.parametrize("loss", ["mse", "bernoulli", LOG], ids=str)
+@pytest.mark.parametrize("loss", ["mse", "bernoulli", LOG], ids=["mse", "bernoulli", "log"])
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_what_has_no_weight_may_be_anything(hidden: str, loss: Any, entrance: str) -> None:
     """If this fails, a program, an oracle or a record refuses what another takes, or NaN gets through."""
