@@ -180,7 +180,7 @@ def feedback_inside_hidden_layers(patch: Patch) -> None:
     """Random feedback also stands for weights that lead into no output."""
     original = Rule.matrix
     patch.setattr(
-        Rule, "matrix", lambda self, edge, target: original(self, edge, replace(target, output_component=True))
+        Rule, "matrix", lambda self, edge, target: original(self, edge, replace(target, output_layer=True))
     )
 
 
