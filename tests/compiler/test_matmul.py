@@ -68,9 +68,9 @@ def test_large_products_are_left_to_blas(monkeypatch: pytest.MonkeyPatch) -> Non
     recorded = Recorded()
     monkeypatch.setattr(support, "np", recorded)
     monkeypatch.setattr(support, "SPLIT", True)
-    a = np.ones((8, 2**13), "float32")
-    support.matmul(a, np.ones((2**13, 2**12), "float32"))
-    assert recorded.pieces == [2**28]
+    a = np.ones((64, 2**13), "float32")
+    support.matmul(a, np.ones((2**13, 2**11), "float32"))
+    assert recorded.pieces == [2**30]
 
 
 def network(units: int = 96) -> Any:

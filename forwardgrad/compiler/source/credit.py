@@ -351,7 +351,8 @@ class Sweep:
         gates = [self.gate(arc) for arc in arcs if arc.delay and arc.target in inside]
         names = dict.fromkeys(self.out.ports[gate].name for gate in gates if gate in self.out.ports)
         with self.lines.indented(f"if t % {FLUSHED} == {FLUSHED - 1}:"):
-            self.lines.add(*(f"flush({name}[t])" for name in names))
+            flush = "flush" if self.words is None else "flush_jacobian"
+            self.lines.add(*(f"{flush}({name}[t])" for name in names))
 
     def _outside(self, place: int, inside: set[int]) -> str | None:
         """The array of what comes to a place of a cycle from outside the cycle, at all steps."""

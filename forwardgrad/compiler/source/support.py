@@ -21,8 +21,8 @@ CACHED = 2**14
 SINGLE = 2**18
 """Multiplications up to which OpenBLAS computes a product on one thread, whatever number is set."""
 
-LARGE = 2**27
-"""Multiplications up to which a product is split into such pieces: it takes a few milliseconds."""
+LARGE = 2**29
+"""Multiplications up to which a product is split into such pieces: it takes about ten milliseconds."""
 
 DEPTH = 256
 """The most that a piece sums over."""
@@ -162,6 +162,11 @@ def flush(a: Array) -> None:
     Nearly nothing is less than 64 times the smallest normal number. What is larger stays as it is, bit for bit.
     """
     a *= np.abs(a) >= (2.0**-120 if a.itemsize == 4 else 2.0**-1016)
+
+
+def flush_jacobian(a: Array) -> None:
+    """The same for the sweep of a Jacobian, which begins with ones: nearly nothing is 1e-28 (1e-155) beside them."""
+    a *= np.abs(a) >= (2.0**-93 if a.itemsize == 4 else 2.0**-515)
 
 
 # Gradients inside a block: adjoints of a port times what the parameter multiplies there.
