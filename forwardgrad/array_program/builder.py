@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import Argument, Number, Tree, places, renumbered
+from forwardgrad.array_program.inlining import VIEWS
 from forwardgrad.array_program.instructions import Elementwise, Instruction
 from forwardgrad.array_program.regions import Body, Statement
 from forwardgrad.array_program.values import UNNAMED, Dimensions, Value
@@ -67,6 +69,15 @@ class Builder:
         del self.statements[-1]
         del self._known[last.instruction]
         return self.add(last.instruction, name)
+
+    def kept(self, value: Value, name: str) -> Value:
+        """A value that has a name, whichever; it gets this one if it has none."""
+        return self.named(value, name) if value.unnamed else value
+
+    def own(self, value: Value, taken: Sequence[Value], name: str) -> Value:
+        """A value that is computed in this body and is none of those taken: itself, or a copy under a name."""
+        made = any(s.results == (value,) and not isinstance(s.instruction, VIEWS) for s in self.statements)
+        return value if made and value not in taken else self.elementwise(Argument(0), value, name=name)
 
     def body(self, *results: Value) -> Body:
         """What was built."""

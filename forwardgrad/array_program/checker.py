@@ -119,11 +119,10 @@ def _statement(statement: Statement, scope: _Scope) -> None:
     match instruction:
         case Read():
             _read(instruction, scope)
-        case Slice(operand=operand, axis=axis, start=start, size=size):
+        case Slice(operand=operand, axis=axis, start=start, size=size, or_zero=or_zero):
             room = axis_of(operand, axis) - start - size
-            expect(
-                all(map(scope.holds, (start, size, room))), f"its range leaves axis {axis} of {operand} {operand.type}"
-            )
+            inside = scope.holds(size) and (or_zero or (scope.holds(start) and scope.holds(room)))
+            expect(inside, f"its range leaves axis {axis} of {operand} {operand.type}")
         case Scan():
             _scan(instruction, statement.results, scope)
         case When():

@@ -62,6 +62,12 @@ class Affine:
             total += factor * bound
         return total
 
+    @property
+    def never_negative(self) -> bool:
+        """Whether it is 0 or more whatever a program is run with."""
+        least = self.least(SYMBOLS)
+        return least is not None and least >= 0
+
     def __str__(self) -> str:
         parts = [(factor, symbol if abs(factor) == 1 else f"{abs(factor)} * {symbol}") for symbol, factor in self.terms]
         parts.sort(key=lambda part: part[0] < 0)

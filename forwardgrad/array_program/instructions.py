@@ -124,6 +124,7 @@ class Slice(Instruction):
         axis: which.
         start, size: of the range.
         backward: whether the last entry comes first.
+        or_zero: whether there are zeros beyond the ends of the axis. The range must lie within them otherwise.
     """
 
     operand: Value
@@ -131,6 +132,7 @@ class Slice(Instruction):
     start: Affine
     size: Affine
     backward: bool = False
+    or_zero: bool = False
 
     @property
     def operands(self) -> tuple[Value, ...]:

@@ -159,4 +159,5 @@ def _range(instruction: Slice) -> str:
     start, size, whole = instruction.start, instruction.size, instruction.operand.dims[instruction.axis]
     first = "" if start == affine(0) else str(start)
     last = "" if start + size == whole else str(start + size)
-    return f"[{':, ' * instruction.axis}{first}:{last}]{' reversed' if instruction.backward else ''}"
+    zero, order = " | 0" if instruction.or_zero else "", " reversed" if instruction.backward else ""
+    return f"[{':, ' * instruction.axis}{first}:{last}{zero}]{order}"

@@ -113,8 +113,12 @@ class Evaluator:
                 index, length = at.at(symbols), len(arrays[0])
                 return np.zeros_like(arrays[0][0]) if or_zero and not 0 <= index < length else arrays[0][index]
             case Slice(axis=axis, start=start, size=size, backward=backward):
-                indices = np.arange(start.at(symbols), (start + size).at(symbols))
-                return np.take(arrays[0], indices[::-1] if backward else indices, axis)
+                indices, length = np.arange(start.at(symbols), (start + size).at(symbols)), arrays[0].shape[axis]
+                beyond = (indices < 0) | (indices >= length)
+                assert instruction.or_zero or not beyond.any()
+                made = np.take(arrays[0], np.where(beyond, 0, indices), axis)
+                np.moveaxis(made, axis, 0)[beyond] = 0
+                return np.flip(made, axis) if backward else made
             case Concat(axis=axis):
                 return np.concatenate(arrays, axis)
             case Broadcast(dims=dims, axes=axes):

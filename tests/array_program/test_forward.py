@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from array_program.lowered import BLOCKS, RULES, Lowered, close, named_problems
+from array_program.cases import BLOCKS, RULES, Case, close, named_problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,16 +16,16 @@ from forwardgrad.testing.strategies import path_rules, problems
 
 def assert_forward(problem: Problem, rule: Any) -> None:
     """Assert that values and ports of all nodes are the interpreter's, at all block lengths."""
-    lowered = Lowered(problem, rule)
-    network = lowered.plan.network
+    case = Case(problem, rule)
+    network = case.plan.network
     for length in BLOCKS:
-        for block in lowered.blocks(length):
+        for block in case.blocks(length):
             found, tape = block.run("forward"), block.tape
-            for name, series in lowered.context.nodes.items():
+            for name, series in case.context.nodes.items():
                 for delay in range(network.history(name) + 1):
                     first = series.first.constant - delay
                     close(found[series.value.name][first : first + tape.steps], tape.values(name, delay), name)
-            for (name, port), series in lowered.context.ports.items():
+            for (name, port), series in case.context.ports.items():
                 first, wanted = series.first.constant, tape._ports[name][network.nodes[name].ports.index(port)]
                 close(found[series.value.name][first : first + tape.steps], wanted, f"{name} {port}")
 

@@ -58,7 +58,7 @@ class Context:
 
     def __init__(self, plan: Plan, dtype: Any) -> None:
         self.plan, self.network, self.dtype = plan, plan.network, np.dtype(dtype)
-        self.names = Names()
+        self.names, self._places = Names(), Names()
         self.weights = Builder()
         self.made_weights: dict[Hashable, Value] = {}
         self.constants: dict[Value, Array] = {}
@@ -79,6 +79,12 @@ class Context:
     def port_name(self, node: str, port: str) -> str:
         """The name of a port's array."""
         return self.names.of(f"{node}_{port}", "port", node, port)
+
+    def place(self, place: int) -> str:
+        """How a place is named: by its node, and by its mode where there are several."""
+        found = self.plan.product.places[place]
+        several = sum(other.node == found.node for other in self.plan.product.places) > 1
+        return self._places.of(f"{found.node}_{found.label}" if several else found.node, place)
 
     def given(self, group: str, key: str, name: str, kind: Type) -> Value:
         """An array that comes from outside."""

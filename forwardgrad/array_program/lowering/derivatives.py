@@ -8,6 +8,7 @@ from forwardgrad.array_program.expressions import Tree, places
 from forwardgrad.array_program.formulas import formula
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.ops import Port
+from forwardgrad.structure import Structure
 
 PortName = tuple[str, str]
 """A node and its port."""
@@ -38,7 +39,8 @@ def derivatives(plan: Plan) -> dict[PortName, Derivative]:
         node = network.nodes[name]
         declared = node.op.port(port, node.ports)
         if declared.constant is None:
-            tree = formula(node, declared.derivative, len(node.ports) + 1)
+            alone = declared.structure is Structure.DIAGONAL  # the derivative of a unit reads that unit alone
+            tree = formula(node, declared.derivative, len(node.ports) + 1) if alone else None
             read = range(len(node.ports)) if tree is None else set(places(tree))
             ports = tuple(other for place, other in enumerate(node.ports) if place in read)
             found[name, port] = Derivative(declared, tree, ports)

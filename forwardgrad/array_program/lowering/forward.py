@@ -8,7 +8,7 @@ from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.expressions import total
 from forwardgrad.array_program.formulas import formula
-from forwardgrad.array_program.instructions import Call, Concat, Contract, Elementwise, Slice
+from forwardgrad.array_program.instructions import Concat, Slice
 from forwardgrad.array_program.lowering.context import STEP, Context, Series
 from forwardgrad.array_program.lowering.stages import Group, stages
 from forwardgrad.array_program.lowering.weights import parameter, product, weight
@@ -148,12 +148,12 @@ class _Stage:
                     name = context.port_name(node.name, port)
                     stacked = Value(name, floats("steps", "batch", node.size))
                     context.ports[node.name, port] = Series(stacked)
-                    value = _own(body, value, values, context.names.of(f"{name}_now", "now", node.name, port))
+                    value = body.own(value, values, context.names.of(f"{name}_now", "now", node.name, port))
                     comes_out(stacked, value, None)
                 ports.append(value)
             tree, kind = formula(node, node.op.value, len(ports)), floats("batch", node.size)
             value = context.evaluated(body, node, "", tree, ports, kind, "")
-            value = _own(body, value, values, context.names.of(f"{node.name}_now", "now", node.name))
+            value = body.own(value, values, context.names.of(f"{node.name}_now", "now", node.name))
             self.now[node.name] = value
             past = _before(context, self.builder, node.name) if self.network.history(node.name) else None
             comes_out(context.nodes[node.name].value, value, past)
@@ -196,11 +196,3 @@ def _source_of(context: Context, node: Node, port: str, edges: Sequence[Edge]) -
         return None
     source = context.nodes[edges[0].source]
     return Series(source.value, source.first - edges[0].delay)
-
-
-def _own(body: Builder, value: Value, taken: Sequence[Value], name: str) -> Value:
-    """A value that is made in this body, and does not come out of it yet; a copy, if need be."""
-    made = [s.instruction for s in body.statements if s.results == (value,)]
-    if made and isinstance(made[0], Elementwise | Contract | Call) and value not in taken:
-        return value
-    return body.named(value, name) if not made else body.elementwise(total(1), value, name=name)

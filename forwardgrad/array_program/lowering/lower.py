@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.lowering.forward import forward, stage_functions
+from forwardgrad.array_program.lowering.slopes import slopes
+from forwardgrad.array_program.lowering.sweep import Swept, credit, jacobian
 from forwardgrad.array_program.regions import ArrayProgram, Function
 from forwardgrad.compiler.plan import Plan
 
 
-def lower(plan: Plan, dtype: Any) -> tuple[ArrayProgram, Context]:
-    """The array program of a plan, and what its arrays stand for.
+@dataclass(frozen=True)
+class Lowered:
+    """A plan as an array program, and what its arrays stand for.
+
+    Args:
+        program: the functions.
+        context: the names of the arrays of the forward pass.
+        credit: what the sweep from the losses gives.
+        jacobians: what the sweep from each stored place gives.
+    """
+
+    program: ArrayProgram
+    context: Context
+    credit: Swept
+    jacobians: Mapping[int, Swept]
+
+
+def lower(plan: Plan, dtype: Any) -> Lowered:
+    """The array program of a plan.
 
     Args:
         plan: the derived algorithm.
@@ -20,9 +41,14 @@ def lower(plan: Plan, dtype: Any) -> tuple[ArrayProgram, Context]:
     """
     context = Context(plan, dtype)
     parts = stage_functions(context)
+    derived = slopes(context)
+    from_losses = credit(context)
+    from_places = {target: jacobian(context, target) for target in plan.stored}
     weights = _weights(context)
-    functions = (*weights, *parts, forward(context, weights, parts))
-    return check(ArrayProgram(context.dtype.name, functions, context.constants, context.bindings)), context
+    sweeps = [from_losses, *from_places.values()]
+    functions = [*weights, *parts, forward(context, weights, parts), derived, *(sweep.function for sweep in sweeps)]
+    program = ArrayProgram(context.dtype.name, tuple(functions), context.constants, context.bindings)
+    return Lowered(check(program), context, from_losses, from_places)
 
 
 def _weights(context: Context) -> list[Function]:

@@ -1,4 +1,4 @@
-"""What is an array program held against? Blocks of a problem, run by the interpreter, from which states come as well."""
+"""What is an array program held against? Blocks of a problem, run by the interpreter, which gives the states too."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Block:
     """A block of a problem, run by the interpreter.
 
     Args:
-        lowered: the plan and its array program.
+        case: the plan and its array program.
         state: what came before.
         arrays: the inputs of the array program that come from outside, by their names.
         tape: what the interpreter left.
         fresh: whether nothing came before.
     """
 
-    lowered: Lowered
+    case: Case
     state: Mapping[str, Array]
     arrays: Mapping[str, Array]
     tape: Tape
@@ -56,21 +56,22 @@ class Block:
         """What the symbols of the program stand for."""
         return {"steps": self.tape.steps, "batch": self.tape.batch, "fresh": int(self.fresh)}
 
-    def run(self, *functions: str, **more: Array) -> dict[str, Array]:
-        """What functions of the program leave, one after another."""
-        arrays = dict(self.arrays) | more
+    def run(self, *functions: str, given: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """What functions of the program leave, one after another, beside other arrays that are given."""
+        arrays = dict(self.arrays) | dict(given or {})
         for function in functions:
-            arrays |= self.lowered.evaluator.run(function, arrays, self.symbols)
+            arrays |= self.case.evaluator.run(function, arrays, self.symbols)
         return arrays
 
 
-class Lowered:
+class Case:
     """A problem's plan under a rule, and its array program."""
 
     def __init__(self, problem: Problem, rule: Any, **options: Any) -> None:
         self.problem, self.source = problem, compiled(problem, rule, **options)
         self.plan = self.source.plan
-        self.program, self.context = lower(self.plan, np.float64)
+        self.lowered = lower(self.plan, np.float64)
+        self.program, self.context = self.lowered.program, self.lowered.context
         self.engine = Interpreted(self.plan, np.float64)
 
     @cached_property
