@@ -88,12 +88,12 @@ class _Printer:
             case Scan() as scan:
                 head = _wrapped(self._scan_head(scan, statement.results), margin)
                 return [*head, *self.body(scan.body, f"{margin}  ")]
-            case When() as when:
-                lines = [f"{margin}when {when.form} >= 0: {names}"]
-                for word, part in (("", when.then), (f"{margin}otherwise", when.otherwise)):
-                    given = ", ".join(self.of(value).text for value in part.results)
-                    lines += [*([word] if word else []), *self.body(part, f"{margin}  "), f"{margin}  give {given}"]
-                return lines
+            case When(form=form, then=then, otherwise=otherwise):
+                test = "not fresh" if form == -affine("fresh") else f"{form} >= 0"
+                return [
+                    *(f"{margin}when {test}", *self._branch(then, statement.results, f"{margin}  ")),
+                    *(f"{margin}otherwise", *self._branch(otherwise, statement.results, f"{margin}  ")),
+                ]
             case Invoke() as invoke:
                 return _wrapped(f"{names} = {self.expression(invoke).text}", margin)
             case instruction:
@@ -102,6 +102,17 @@ class _Printer:
                     self.texts[statement.results[0]] = found
                     return []
                 return [_typed(f"{margin}{names} = {found.text}", statement.results[0])]
+
+    def _branch(self, body: Body, results: Sequence[Value], margin: str) -> list[str]:
+        """The lines of a body, what comes out of it under the names that it has outside."""
+        made = {value for statement in body.statements for value in statement.results}
+        passed: list[str] = []
+        for result, value in zip(results, body.results, strict=True):
+            if value in made and value not in self.texts:
+                self.texts[value] = Spelled(result.name)
+            else:
+                passed.append(_typed(f"{margin}{result} = {self.of(value).text}", result))
+        return [*self.body(body, margin), *passed]
 
     def _scan_head(self, scan: Scan, results: Sequence[Value]) -> str:
         parts: list[str] = []

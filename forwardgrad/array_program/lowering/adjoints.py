@@ -51,7 +51,7 @@ def through_op(builder: Builder, b: Adjoint, slope: Value | Number, word: Struct
         (Structure.DIAGONAL, Structure.FULL): ("s", "sj", "sj"),
         (Structure.FULL, Structure.FULL): ("si", "ij", "sj"),
     }.get((b.word, word), (LETTERS[b.word], LETTERS[word], LETTERS[found]))
-    return Adjoint(_times(builder, b.value, b.lead + ours, slope, b.lead + theirs, b.lead + result), found)
+    return Adjoint(times(builder, b.value, b.lead + ours, slope, b.lead + theirs, b.lead + result), found)
 
 
 def over_edge(builder: Builder, b: Adjoint, factor: Weight, word: Structure) -> Adjoint:
@@ -67,10 +67,10 @@ def over_edge(builder: Builder, b: Adjoint, factor: Weight, word: Structure) -> 
             Structure.DIAGONAL: ("s", "sj", "sj"),
             Structure.FULL: ("si", "ij", "sj"),
         }[b.word]
-    return Adjoint(_times(builder, b.value, b.lead + ours, factor, theirs, b.lead + result), found)
+    return Adjoint(times(builder, b.value, b.lead + ours, factor, theirs, b.lead + result), found)
 
 
-def _times(builder: Builder, left: Value, ours: str, right: Value, theirs: str, result: str) -> Value:
+def times(builder: Builder, left: Value, ours: str, right: Value, theirs: str, result: str) -> Value:
     """A product by axes: entry by entry where no axis is summed, and each array has the last axes of the result."""
     if result.endswith(ours) and result.endswith(theirs):
         return builder.elementwise(apply("*", Argument(0), Argument(1)), left, right)

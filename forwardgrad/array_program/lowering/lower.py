@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from forwardgrad.array_program.checker import check
+from forwardgrad.array_program.lowering.advance import advance, advance_place
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.lowering.forward import forward, stage_functions
+from forwardgrad.array_program.lowering.gradients import gradients
+from forwardgrad.array_program.lowering.influence import Influence
 from forwardgrad.array_program.lowering.slopes import slopes
 from forwardgrad.array_program.lowering.sweep import Swept, credit, jacobian
 from forwardgrad.array_program.regions import ArrayProgram, Function
@@ -45,8 +48,23 @@ def lower(plan: Plan, dtype: Any) -> Lowered:
     from_losses = credit(context)
     from_places = {target: jacobian(context, target) for target in plan.stored}
     weights = _weights(context)
-    sweeps = [from_losses, *from_places.values()]
-    functions = [*weights, *parts, forward(context, weights, parts), derived, *(sweep.function for sweep in sweeps)]
+    influences = {name: Influence(context, name) for name in plan.entries if plan.rules[name].layout == "lossless"}
+    advances = [
+        advance_place(context, target, swept, stored)
+        for target, swept in from_places.items()
+        if (stored := [influence for influence in influences.values() if target in influence.places])
+    ]
+    functions = [
+        *weights,
+        *parts,
+        forward(context, weights, parts),
+        derived,
+        from_losses.function,
+        gradients(context, influences, from_losses),
+        *(swept.function for swept in from_places.values()),
+        *advances,
+        advance(context, advances),
+    ]
     program = ArrayProgram(context.dtype.name, tuple(functions), context.constants, context.bindings)
     return Lowered(check(program), context, from_losses, from_places)
 
