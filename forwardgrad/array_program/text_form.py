@@ -50,9 +50,8 @@ def function_lines(function: Function) -> list[str]:
 
 
 def statement_text(statement: Statement) -> str:
-    """One statement on a line, as errors name it."""
-    printer = _Printer(frozenset())
-    return "; ".join(line.strip() for line in printer.statement(statement, ""))
+    """The first line of a statement, as errors quote it."""
+    return " ".join(_Printer(frozenset()).statement(statement, "")[0].split())
 
 
 def _typed(line: str, value: Value) -> str:
@@ -167,7 +166,8 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 def _range(instruction: Slice) -> str:
-    start, size, whole = instruction.start, instruction.size, instruction.operand.dims[instruction.axis]
+    start, size, dims = instruction.start, instruction.size, instruction.operand.dims
+    whole = dims[instruction.axis] if instruction.axis < len(dims) else None  # errors quote what is wrong
     first = "" if start == affine(0) else str(start)
     last = "" if start + size == whole else str(start + size)
     zero, order = " | 0" if instruction.or_zero else "", " reversed" if instruction.backward else ""

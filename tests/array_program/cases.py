@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
+import pytest
 from array_program.evaluator import Evaluator
 from checks import compiled
 from mutations.problems import PROBLEMS
 
 import forwardgrad as fg
+from forwardgrad import errors
 from forwardgrad.array_program.lowering.lower import lower
 from forwardgrad.backends.interpreted import Interpreted
 from forwardgrad.backends.tape import Tape
@@ -25,12 +27,25 @@ RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "immediate", "hops(2) & 
 BLOCKS = (1, 2, 7)
 
 
-def named_problems() -> dict[str, Problem]:
-    """The shipped graphs, and those on which faults are planted."""
-    shipped = {
-        name: Problem.of(fg.compile(fg.load(name), rule="rtrl"), seed=1, steps=7, batch=2) for name in library.names()
-    }
-    return shipped | {name: make() for name, make in PROBLEMS.items()}
+NAMES = (*library.names(), *PROBLEMS)
+"""The shipped graphs, and those on which faults are planted."""
+
+
+@cache
+def named(name: str) -> Problem:
+    """The problem of that name."""
+    if name in PROBLEMS:
+        return PROBLEMS[name]()
+    return Problem.of(fg.compile(fg.load(name), rule="rtrl"), seed=1, steps=7, batch=2)
+
+
+@cache
+def named_case(name: str, rule: str) -> Case:
+    """The problem of that name, lowered under a rule; skips the test where the rule cannot serve it."""
+    try:
+        return Case(named(name), rule)
+    except errors.RuleError as refused:
+        pytest.skip(str(refused))
 
 
 @dataclass(frozen=True)
