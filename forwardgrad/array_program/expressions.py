@@ -127,7 +127,7 @@ def spelled(tree: Tree, arguments: Sequence[Spelled], language: Language = PLAIN
     parts = [spelled(operand, arguments, language) for operand in tree.operands]
     if tree.word in INFIX:
         binding = INFIX[tree.word]
-        left, right = (binding + 1, binding) if tree.word == "**" else (binding, binding + 1)
+        left, right = (binding + 1, NEGATED) if tree.word == "**" else (binding, binding + 1)
         return Spelled(f"{parts[0].within(left)} {tree.word} {parts[1].within(right)}", binding)
     if tree.word == "negate":
         return Spelled(f"-{parts[0].within(NEGATED)}", NEGATED)

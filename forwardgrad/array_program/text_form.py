@@ -108,9 +108,9 @@ class _Printer:
         passed: list[str] = []
         for result, value in zip(results, body.results, strict=True):
             if value in made and value not in self.texts:
-                self.texts[value] = Spelled(result.name)
+                self.texts[value] = self.of(result)
             else:
-                passed.append(_typed(f"{margin}{result} = {self.of(value).text}", result))
+                passed.append(_typed(f"{margin}{self.of(result).text} = {self.of(value).text}", result))
         return [*self.body(body, margin), *passed]
 
     def _scan_head(self, scan: Scan, results: Sequence[Value]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from array_program.cases import BLOCKS, NAMES, RULES, Case, close, named_case
+from array_program.cases import BLOCKS, NAMES, RULES, Case, Run, close, named_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,8 +12,16 @@ from forwardgrad.testing import Problem
 from forwardgrad.testing.strategies import path_rules, problems
 
 
-def assert_blocks(case: Case) -> float:
-    """Assert that gradients and states are the interpreter's at all block lengths; the largest entry of a gradient."""
+def assert_blocks(case: Case, run: Run | None = None) -> float:
+    """Assert that gradients and states are the interpreter's at all block lengths.
+
+    Args:
+        case: the program.
+        run: what runs a function of it, given arrays and symbols; the evaluator by default.
+
+    Returns:
+        The largest entry of a gradient.
+    """
     random, largest = np.random.default_rng(0), 0.0
     sizes = {place.node: case.plan.size(index) for index, place in enumerate(case.plan.product.places)}
     for length in BLOCKS:
@@ -22,7 +30,7 @@ def assert_blocks(case: Case) -> float:
             signals = {node: random.standard_normal((tape.steps, tape.batch, size)) for node, size in sizes.items()}
             bindings = case.program.bindings
             given = {name: signals[key] for name, (group, key) in bindings.items() if group in ("losses", "signals")}
-            arrays = block.run("forward", "slopes", "credit", "gradients", "advance", given=given)
+            arrays = block.run("forward", "slopes", "credit", "gradients", "advance", given=given, run=run)
             grads = case.engine.gradients(tape, block.state, None, signals, signals, block.fresh)
             after = case.engine.advance(tape, block.state, block.fresh)
             for group, wanted in (("grads", grads), ("after", after)):

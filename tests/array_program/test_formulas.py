@@ -80,7 +80,7 @@ def test_affine_forms() -> None:
         "steps - 2",
         "1 - steps",
         "t + 1",
-        "-t - 1",
+        "-1 - t",
         "steps + t",
         "0",
         "-3",
