@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import Affine, affine
@@ -117,9 +118,20 @@ class _Sweep:
 
     def _gates(self, place: int) -> list[Gate]:
         """The gates of a place that are read: by injections, or over arcs from any place."""
-        read = [self._declared(arc) for source in self.places for arc in self.leaving[source] if arc.target == place]
-        read += [gate for gate in self.sites if gate[0] == place]
-        return list(dict.fromkeys(self._gate(*gate) for gate in sorted(read, key=str)))
+        return list(self._readers[place])
+
+    @cached_property
+    def _readers(self) -> Mapping[int, Mapping[Gate, list[Arc]]]:
+        """The gates of each place that are read, with the arcs over which; injections read over none."""
+        found: dict[int, dict[Gate, list[Arc]]] = {place: {} for place in self.places}
+        arcs = [(self._declared(arc), arc) for place in self.places for arc in self.leaving[place]]
+        for (place, port), arc in sorted(
+            [*((site, None) for site in self.sites), *arcs], key=lambda pair: str(pair[0])
+        ):
+            readers = found[place].setdefault(self._gate(place, port), [])
+            if arc is not None:
+                readers.append(arc)
+        return found
 
     def _word(self, place: int) -> Word:
         return None if self.words is None else self.words[place]
@@ -254,14 +266,8 @@ class _Sweep:
 
     def _outlives(self, gate: Gate, inside: Collection[int]) -> bool:
         """Whether the adjoint of a gate is read in other steps, or outside the cycle."""
-        readers = [
-            (place, arc)
-            for place in self.places
-            for arc in self.leaving[place]
-            if arc.target == gate[0] and self._gate(*self._declared(arc)) == gate
-        ]
-        injected = any(self._gate(*site) == gate for site in self.sites)
-        return injected or any(arc.delay or place not in inside for place, arc in readers)
+        injected = any(self._gate(*site) == gate for site in self.sites if site[0] == gate[0])
+        return injected or any(arc.delay or arc.source not in inside for arc in self._readers[gate[0]][gate])
 
     def _at_step(self, body: Builder, place: int, inside: Collection[int], outside: Value | None) -> Value:
         """The adjoint of a place at the step of the scan."""
