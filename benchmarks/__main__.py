@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: every case beside its peers; or `--growth`, `--compile`, `--parts`. Text, JSON and a plot."""
+"""`python -m benchmarks`: every case beside its peers, or what an option names. Text, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import threadpoolctl
 
-from benchmarks import compiling, growth, machine, parts, plot, report
+from benchmarks import busy, compiling, growth, machine, parts, plot, report
 from benchmarks.cases import CASES, Case
 from benchmarks.measure import Options, Result, measure
 
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--block", type=int, metavar="K", help="our steps per block, in place of the chosen ones")
     add("--blas-threads", type=int, metavar="N", help="threads of NumPy's matrix products")
     add("--quick", action="store_true", help=f"a first look: shorter sequences, {QUICK_ROUNDS} rounds")
+    add("--busy", action="store_true", help="instead: what a busy machine costs us and JAX, beside spinning processes")
     add("--growth", action="store_true", help="instead: how our time grows with size, length, batch, block and depth")
     add("--compile", action="store_true", help="instead: how long it takes to compile graphs")
     add("--parts", action="store_true", help="instead: where the time of our gradients goes, function by function")
@@ -53,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with limits or contextlib.nullcontext():
         about = machine.about()
         print(machine.described(about), end="\n\n", flush=True)
+        if given.busy:
+            cases = [_length(case, given.quick) for case in busy.chosen(lambda name: _fits(name, given.only))]
+            found = busy.measured(cases, given.rounds, about["processors"])
+            _write(given, "busy", about, [each.data() for each in found])
+            return 0
         if given.compile:
             return _compiling(given, about)
         if given.parts:

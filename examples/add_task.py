@@ -15,8 +15,7 @@ and be the immediate rule.
 All rules have one learning rate and one number of steps. These were chosen so that `rtrl` comes near the lowest rung in
 a short run; they are tuned for no other rule. So the table tells who learns fast here, not who would end lowest.
 
-It takes one to two minutes. A busy machine is faster with OPENBLAS_NUM_THREADS=1 before the command: the matrices are
-small. `--quick` is a first look.
+It takes one to two minutes. `--quick` is a first look.
 """
 
 from __future__ import annotations

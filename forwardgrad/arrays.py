@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,6 +13,12 @@ from forwardgrad.graph import Network, Parameter
 from forwardgrad.graph.schema import is_whole
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+
+UNMASKED = (
+    "Pass what counts as mask=, weights (time, batch) such as ~np.ma.getmaskarray(target).any(axis=-1), and the target "
+    "as target.filled(0)."
+)
+"""What to do with masked targets."""
 
 
 def check_names(what: str, given: Any, expected: Collection[str]) -> None:
@@ -27,28 +33,54 @@ def check_names(what: str, given: Any, expected: Collection[str]) -> None:
             raise DataError(f"{what}: {name!r} is missing.", f"Expected: {', '.join(map(repr, expected))}.")
 
 
-def _array(what: str, value: Any) -> Array:
+def array_of(what: str, value: Any, unmasked: str = "Give numbers for all entries, as array.filled(0) does.") -> Array:
+    """The value as an array of whatever type.
+
+    Args:
+        what: names it in errors.
+        value: an array, numbers in lists, or whatever has `__array__`.
+        unmasked: what to do with a masked array, whose mask would be lost.
+
+    Raises:
+        DataError: if it is masked, or is not an array.
+    """
     try:
-        return np.asarray(value)
-    except ValueError:
-        raise DataError(f"{what}: is not an array; its rows have unequal lengths.") from None
+        array = np.asanyarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # `__array__` is code of other libraries
+        if isinstance(error, ValueError) and isinstance(value, list | tuple):
+            raise DataError(f"{what}: is not an array; its rows have unequal lengths.") from None
+        raise DataError(f"{what}: {type(value).__name__} does not become an array: {error}") from error
+    if isinstance(array, np.ma.MaskedArray) or _holds_masked(value):
+        raise DataError(f"{what}: is a masked array, and its mask would be lost.", unmasked)
+    return np.asarray(array)
+
+
+def _holds_masked(value: Any) -> bool:
+    """Whether there is a masked array in nested lists, which NumPy makes plain without a word."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_masked, cast("list[Any]", value)))
+    return isinstance(value, np.ma.MaskedArray)
 
 
 def truths(what: str, value: Any, shape: tuple[int, ...]) -> Array:
     """The value as an array of truth values of this shape; raises `DataError`."""
-    array = _array(what, value)
+    array = array_of(what, value)
     if array.shape != shape or array.dtype != np.bool_:
         raise DataError(f"{what} must be {shape} truth values, got {array.dtype} of shape {array.shape}.")
     return array
 
 
-def numeric(what: str, value: Any, dtype: Any) -> Array:
-    """The value as an array of numbers of this dtype; raises `DataError`."""
+def numeric(what: str, value: Any, dtype: Any, *unmasked: str) -> Array:
+    """The value as an array of numbers of this dtype; arguments and errors as for `array_of`."""
     if type(value) is np.ndarray and value.dtype == dtype:  # most are; streams of single steps feel the rest
         return value
-    array = _array(what, value)
+    array = array_of(what, value, *unmasked)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"{what}: expected numbers, got dtype {array.dtype}.")
+        kind = "" if isinstance(value, np.ndarray | list | tuple) else f" of {type(value).__name__}"  # pyright: ignore[reportUnknownArgumentType]
+        hint = "Convert it first, as with array.astype(float)." if array.dtype == np.object_ else ""
+        raise DataError(f"{what}: expected numbers, got dtype {array.dtype}{kind}.", hint)
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is then refused
         return array.astype(dtype, copy=False)
 
@@ -99,7 +131,7 @@ def shape_without_inputs(targets: Any, losses: Mapping[str, Loss]) -> tuple[int,
     """Time and batch of a block of a graph without inputs, read off its targets; raises `DataError`."""
     check_names("targets", targets, losses)
     name = next(iter(losses))
-    shape = _array(f"target {name!r}", targets[name]).shape
+    shape = array_of(f"target {name!r}", targets[name], UNMASKED).shape
     if len(shape) < 2:
         raise DataError(f"target {name!r}: expected shape (time, batch, ...), got {shape}.")
     return shape[0], shape[1]
@@ -221,16 +253,16 @@ def _mask(what: str, given: Any, shape: tuple[int, int], dtype: Any) -> Array:
 
 def _values(name: str, given: Any, weight: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
     what = f"target {name!r}"
-    array = numeric(what, given, dtype)
+    array = numeric(what, given, dtype, UNMASKED)
     _check_shape(what, array, shape)
-    if weight is not None and not np.isfinite(array).all():
+    if weight is not None and not weight.all():  # also finite ones may be such that their loss is not
         array = np.where((weight == 0)[..., None], 0, array).astype(dtype, copy=False)
     return finite(what, array, "(time, batch, unit)")
 
 
 def _labels(name: str, given: Any, weight: Array | None, shape: tuple[int, int], classes: int) -> Array:
     what = f"target {name!r}"
-    array = _array(what, given)
+    array = array_of(what, given, UNMASKED)
     if array.dtype.kind not in "biu":
         raise DataError(
             f"{what}: labels are whole numbers, got dtype {array.dtype}.", "Did you mean one class index a step?"

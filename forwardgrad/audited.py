@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from forwardgrad import plotting
 from forwardgrad.compiler.derivation import table
-from forwardgrad.errors import DataError, MissingExtraError
+from forwardgrad.errors import DataError
 from forwardgrad.ops import Array
+from forwardgrad.plotting import literal
 
 ALL = "(all trained)"
 """What stands for all trained parameters together, where the name of a parameter would."""
@@ -182,7 +184,7 @@ def picture(audit: Audit, title: str = "") -> bytes:
     Raises:
         MissingExtraError: without the extra `plot`.
     """
-    make_figure, print_png = matplotlib()
+    make_figure, print_png = plotting.matplotlib("the picture of an audit")
     names = list(dict.fromkeys(line.parameter for line in audit.lines))
     height = 1.6 + len(names) * (0.2 + 0.15 * len(audit.rules))
     figure: Any = make_figure(figsize=(11, height), layout="constrained")
@@ -195,29 +197,13 @@ def picture(audit: Audit, title: str = "") -> bytes:
         panel.set_xlabel(label)
         for row in range(1, len(names)):
             panel.axhline(row - 0.5, color="0.85", linewidth=0.8)
-    panels[0].set_yticks(range(len(names)), names)
-    for name in panels[0].get_yticklabels():
-        name.set_parse_math(False)  # a dollar is one
+    panels[0].set_yticks(range(len(names)), [literal(name) for name in names])
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5), title=title or None)
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5), title=literal(title) or None)
     buffer = io.BytesIO()
     print_png(figure, buffer)
     return buffer.getvalue()
-
-
-def matplotlib() -> tuple[Any, Any]:
-    """What makes a figure, and what prints one as PNG to a buffer; raises `MissingExtraError` without the extra."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError('the picture of an audit needs matplotlib: pip install "forwardgrad[plot]"') from error
-
-    def print_png(figure: Any, buffer: io.BytesIO) -> None:
-        FigureCanvasAgg(figure).print_png(buffer)
-
-    return Figure, print_png
 
 
 def _points(panel: Any, audit: Audit, names: list[str], number: int, rule: str, label: str) -> None:
@@ -229,7 +215,14 @@ def _points(panel: Any, audit: Audit, names: list[str], number: int, rule: str, 
     sides = [[spread.mean - spread.least for _, spread in known], [spread.largest - spread.mean for _, spread in known]]
     marker = "osD^vP*X"[number % 8]
     panel.errorbar(
-        means, rows, xerr=np.maximum(sides, 0), fmt=marker, markersize=4, linewidth=1.2, color=f"C{number}", label=rule
+        means,
+        rows,
+        xerr=np.maximum(sides, 0),
+        fmt=marker,
+        markersize=4,
+        linewidth=1.2,
+        color=f"C{number}",
+        label=literal(rule),
     )
 
 

@@ -29,6 +29,7 @@ class Block:
         signals: `(time, batch, size)` by node on which the user gives the learning signal.
         steps: how many.
         batch: number of samples.
+        lent: whether the arrays are those of a piece that a stream may overwrite as soon as it is asked for more.
     """
 
     inputs: dict[str, Array]
@@ -37,6 +38,17 @@ class Block:
     signals: dict[str, Array]
     steps: int
     batch: int
+    lent: bool = False
+
+    def kept(self) -> Block:
+        """The block with arrays of its own, if these are lent."""
+        if not self.lent:
+            return self
+        inputs, targets, mask, signals = (
+            {name: array.copy() for name, array in group.items()}
+            for group in (self.inputs, self.targets, self.mask, self.signals)
+        )
+        return Block(inputs, targets, mask, signals, self.steps, self.batch)
 
 
 def cut(
@@ -55,7 +67,7 @@ def cut(
         signalled: the nodes on which the user gives learning signals.
         dtype: of the arrays.
         pieces: `(inputs, targets)`, `(inputs, targets, mask)` or `(inputs, targets, mask, signals)`, arrays as in
-            `Program.step`.
+            `Program.step`. Blocks are views of them: a piece must not change until the next one is asked for.
         length: steps per block; a piece longer than that is cut.
 
     Raises:
@@ -68,21 +80,32 @@ def cut(
             f"a stream is an iterable of (inputs, targets) or (inputs, targets, mask), got {type(pieces).__name__}.",
             "For one piece, write [(inputs, targets)].",
         )
+    lent = not isinstance(pieces, list | tuple)  # these run no code of others when they are asked for more
     for piece in pieces:
-        yield from _cut(plan, losses, signalled, dtype, piece, length)
+        yield from _cut(plan, losses, signalled, dtype, piece, length, lent)
 
 
-def marking_last(blocks: Iterable[Block]) -> Iterator[tuple[Block, bool]]:
-    """Each block, and whether it is the last one: that one needs no advance. Looks one block ahead."""
-    found = iter(blocks)
-    ahead = next(found, None)
+def marking_last(blocks: Iterator[Block]) -> Iterator[tuple[Block, bool]]:
+    """Each block, and whether it is the last one: that one needs no advance.
+
+    This looks one block ahead. The stream may write what comes next into the arrays of the block before it, so these
+    are copied first.
+    """
+    ahead = next(blocks, None)
     while ahead is not None:
-        block, ahead = ahead, next(found, None)
+        block = ahead.kept()
+        ahead = next(blocks, None)
         yield block, ahead is None
 
 
 def _cut(
-    plan: Plan, losses: Mapping[str, Loss], signalled: Collection[str], dtype: Any, piece: Any, length: Length
+    plan: Plan,
+    losses: Mapping[str, Loss],
+    signalled: Collection[str],
+    dtype: Any,
+    piece: Any,
+    length: Length,
+    lent: bool,
 ) -> Iterator[Block]:
     if not isinstance(piece, tuple | list) or len(cast("list[Any]", piece)) not in (2, 3, 4):
         raise DataError(
@@ -104,4 +127,5 @@ def _cut(
             {name: signal[now] for name, signal in given.items()},
             min(size, shape[0] - at),
             shape[1],
+            lent and at + size >= shape[0],
         )

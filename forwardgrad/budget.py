@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from forwardgrad.cost import Cost
 from forwardgrad.errors import DataError, ForwardgradError, MemoryBudgetError
+from forwardgrad.graph.schema import is_whole, show
+from forwardgrad.headroom import headroom
 
 SHARE = 0.8
 """The part of what is free that is taken as the budget where none is given."""
@@ -17,6 +17,11 @@ CHEAPER = ("rtrl", "eprop-deep", "ostl", "snap(1)", "eprop", "immediate")
 """The rules that are weighed in place of one that does not fit, those that keep the most first."""
 
 _BINARY = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_SIZE = r"\s*([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([a-z]*)\s*"
+
+MOST = 2**63 - 1
+"""The most bytes that can be meant: no machine counts further."""
+
 _UNITS = {**_BINARY, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
@@ -44,31 +49,25 @@ def size_of(given: int | str) -> int:
     >>> size_of("2 GiB")
     2147483648
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", given.lower()) if isinstance(given, str) else None
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given
-    if match is None or match[2] not in _UNITS or float(match[1]) <= 0:
-        raise DataError(f"max_memory must be a number of bytes or a text such as '2GiB', got {given!r}.")
-    return int(float(match[1]) * _UNITS[match[2]])
-
-
-def free() -> int | None:
-    """Bytes that are free on this machine, or `None` where nothing tells."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+    size = 0
+    if is_whole(given):
+        size = int(given)
+    elif isinstance(given, str) and (match := re.fullmatch(_SIZE, given.lower())):
+        size = int(float(match[1]) * _UNITS.get(match[2], 0))
+    if not 0 < size <= MOST:
+        raise DataError(
+            f"max_memory must be a number of bytes or a text such as '2GiB', got {show(given)}.",
+            "From 1 byte to 2^63 - 1 bytes." if size else "",
+        )
+    return size
 
 
 def usual() -> int | None:
-    """The budget where none is given: most of what is free, or none where nothing tells what is."""
-    found = free()
+    """The budget where none is given: most of what is free, or none where nothing tells what is.
+
+    Free is what machine, resource limits and control groups leave to this process, whichever leaves the least.
+    """
+    found = headroom()
     return None if found is None else int(SHARE * found)
 
 
@@ -79,17 +78,26 @@ def room(what: str, size: int) -> None:
         raise MemoryBudgetError(f"{what} would take {size_text(size)}, and {size_text(limit)} may be taken.")
 
 
-def hold(cost: Cost, limit: int, price: Callable[[str], Cost], rules: Mapping[str, str]) -> None:
+def hold(
+    what: str,
+    cost: Cost,
+    limit: int,
+    price: Callable[[str], Cost],
+    rules: Mapping[str, str],
+    shorter: Callable[[int], Cost],
+) -> None:
     """Refuse a program that costs more than the limit, before anything is allocated.
 
     Args:
+        what: the call that would run it.
         cost: of the program.
         limit: in bytes.
         price: the cost of the same graph under another rule.
         rules: the rule of each parameter, as text.
+        shorter: the cost of the same program in shorter blocks.
 
     Raises:
-        MemoryBudgetError: naming the dearest parameters, and the rules that would fit with their price.
+        MemoryBudgetError: naming the dearest parameters, and the rules and blocks that would fit with their price.
     """
     if cost.total <= limit:
         return
@@ -106,8 +114,16 @@ def hold(cost: Cost, limit: int, price: Callable[[str], Cost], rules: Mapping[st
         if other.total <= limit and rule not in rules.values():
             fitting.append((other.total, rule))
     out = ", ".join(f"{rule} {size_text(total)}" for total, rule in sorted(fitting))
+    blocks = ""
+    steps = cost.block
+    while steps > 1 and not blocks:
+        steps //= 2
+        total = shorter(steps).total
+        blocks = f"Blocks of {steps} steps take {size_text(total)}." if total <= limit else ""
+    block = f" for a block of {cost.block:,} steps" if cost.block > 1 else ""
     raise MemoryBudgetError(
-        f"start: batch {cost.batch} needs {size_text(cost.total)}, and {size_text(limit)} may be taken.",
+        f"{what}: batch {cost.batch} needs {size_text(cost.total)}{block}, and {size_text(limit)} may be taken.",
         f"The dearest influences: {named}." if named else "",
-        f"Rules that fit: {out}." if out else "No other rule fits; take a smaller batch or shorter blocks.",
+        blocks,
+        f"Rules that fit: {out}." if out else "" if blocks else "No other rule fits; take a smaller batch.",
     )

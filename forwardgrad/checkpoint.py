@@ -6,11 +6,10 @@ Nothing in the file is executed. It carries a digest of its own content, and the
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,12 +24,16 @@ from forwardgrad.graph import files
 from forwardgrad.graph.schema import DRAWING, is_whole
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer
+from forwardgrad.packing import packed
 from forwardgrad.program import Program
 
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of the file."""
 
-META = ("program", "optimizer", "clip", "on_nonfinite", "seen")
+READ = (2, FORMAT)
+"""The versions that are read. Format 2 does not know episodes, which matter to random layouts alone."""
+
+META = ("program", "optimizer", "clip", "on_nonfinite", "seen", "episodes", "notes")
 """What a checkpoint says beside its arrays."""
 
 TEXTS = {"graph": str, "losses": dict, "rules": dict, "dtype": str}
@@ -47,8 +50,10 @@ class Checkpoint:
         clip: largest norm of a block's gradients, or `None`.
         on_nonfinite: what to do with a block in which something is not finite.
         seen: steps learned from.
+        episodes: how often all samples have started afresh.
         params, optimizer_state: arrays by name.
         state: activations and influence, or `None` before the first block.
+        notes: what the writer adds, as plain data. A learner is read without them.
     """
 
     program: Mapping[str, Any]
@@ -56,9 +61,11 @@ class Checkpoint:
     clip: float | None
     on_nonfinite: str
     seen: int
+    episodes: int
     params: Mapping[str, Array]
     optimizer_state: Mapping[str, Array]
     state: Mapping[str, Array] | None
+    notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -210,9 +217,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     meta = {what: getattr(checkpoint, what) for what in META}
     content = _json({"meta": meta, "index": index})
     text = _json({"forwardgrad": FORMAT, "content": content, "digest": _digest(content, arrays)})
-    buffer = io.BytesIO()
-    np.savez(buffer, meta=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, packed({"meta": np.frombuffer(text.encode(), dtype=np.uint8), **arrays}))
 
 
 def _plain(name: str, array: Any) -> Array:
@@ -227,7 +232,7 @@ def _json(value: Any) -> str:
         return json.dumps(value)
     except (TypeError, ValueError) as error:
         raise FileError(
-            f"cannot write a checkpoint: the optimizer's config() holds more than JSON can: {error}."
+            f"cannot write a checkpoint: the optimizer's config(), or a note, holds more than JSON can: {error}."
         ) from error
 
 
@@ -253,20 +258,19 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     place = f"checkpoint {str(path)!r}"
     _check_path(path)
     try:
-        data = archive.read_bytes(Path(path))
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise FileError(f"{place}: {(error.strerror if isinstance(error, OSError) else None) or error}.") from error
-    try:
-        arrays = archive.arrays(data)
+        arrays = archive.arrays(archive.read_archive(Path(path)))
         document = json.loads(arrays.pop("meta").tobytes().decode())
         version = document["forwardgrad"]
-        if version != FORMAT:
-            raise FileError(f"{place}: is of format {version!r}, and this version reads format {FORMAT}.")
+        if version not in READ:
+            known = " and ".join(map(str, READ))
+            raise FileError(f"{place}: is of format {version!r}, and this version reads formats {known}.")
         if document["digest"] != _digest(document["content"], arrays):
             raise FileError(f"{place}: is damaged: its content is not what it was written with.")
         return _understand(json.loads(document["content"]), arrays)
     except FileError:
         raise
+    except OSError as error:
+        raise FileError(f"{place}: {error.strerror or error}.") from error
     except Exception as error:  # damaged or foreign files make their readers raise anything
         reason = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise FileError(f"{place}: is no checkpoint, or is damaged: {reason}.") from error
@@ -275,7 +279,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     """The checkpoint that a text and arrays make up; raises `KeyError` or `TypeError` where they do not."""
     meta, index = content["meta"], content["index"]
-    program, clip, seen = meta["program"], meta["clip"], meta["seen"]
+    program, clip, seen, episodes = meta["program"], meta["clip"], meta["seen"], meta.get("episodes", 0)
     for what, kind in {**TEXTS, "sha256": str, "backend": str, "complete": bool}.items():
         if not isinstance(program[what], kind):
             raise TypeError(f"{what!r} is {program[what]!r}")
@@ -284,8 +288,14 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     texts = (*program["losses"].values(), *program["rules"].values())
     if not isinstance(meta["optimizer"], dict) or not all(isinstance(text, str) for text in texts):
         raise TypeError("a name is not a text")
-    if not (clip is None or isinstance(clip, float)) or not is_whole(seen) or seen < 0:
-        raise TypeError(f"'clip' is {clip!r}, 'seen' is {seen!r}")
+    if not (clip is None or isinstance(clip, float)):
+        raise TypeError(f"'clip' is {clip!r}")
+    for what, counted in (("seen", seen), ("episodes", episodes)):
+        if not is_whole(counted) or counted < 0:
+            raise TypeError(f"{what!r} is {counted!r}")
+    notes = meta.get("notes", {})  # an older file has none
+    if not isinstance(notes, dict):
+        raise TypeError(f"'notes' is {notes!r}")
     groups = {
         group: None if index[group] is None else {name: arrays[key] for name, key in index[group].items()}
         for group in ("params", "optimizer_state", "state")
@@ -298,7 +308,9 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
         clip,
         meta["on_nonfinite"],
         seen,
+        episodes,
         groups["params"],
         groups["optimizer_state"],
         groups["state"],
+        cast("dict[str, Any]", notes),
     )

@@ -6,13 +6,9 @@ Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
 import re
 import shlex
-import sys
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -22,53 +18,31 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from forwardgrad import audited, budget, catalogue, checking, data, render, training
+from forwardgrad import audited, budget, catalogue, checking, plotting, render, terminal, train_command, training
 from forwardgrad.atomic import write_bytes
 from forwardgrad.audit import USUAL, over_seeds
 from forwardgrad.compiler.derivation import Derived, table
 from forwardgrad.compiler.notation import printable
 from forwardgrad.compiling import compile
-from forwardgrad.errors import FileError, ForwardgradError, GraphError, RenderError, RuleError, did_you_mean
+from forwardgrad.errors import FileError, GraphError, RenderError, RuleError, did_you_mean
 from forwardgrad.graph import library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.graph.schema import MOST
-from forwardgrad.learner import Update
 from forwardgrad.testing.examining import examine, summary, text
 from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may know fewer letters than a graph
+    return terminal.run(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str] | None) -> int:
     given = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = given.command
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            code = command(given)
-            sys.stdout.flush()
-            return code
-    except ForwardgradError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print("error: out of memory.\n  Take smaller nodes, shorter sequences or fewer samples.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # a reader such as head has seen enough; nothing more may be written when Python ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-
-
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    return command(given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,6 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument(
         "--report", action="store_true", help="write report.html, too: the trained network's traces, step by step"
+    )
+    sub.add_argument(
+        "--checkpoint-every",
+        metavar="N",
+        default="10m",
+        help="save the run every N steps, or in so much time: 5000, 30s, 10m, 1.5h (default %(default)s)",
+    )
+    again = sub.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the interrupted run in FOLDER, bit for bit",
+    )
+    again.add_argument(
+        "--restart", action="store_true", help="start again, and give up the interrupted run that FOLDER holds"
     )
     sub.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
@@ -248,43 +237,8 @@ def _rules(given: argparse.Namespace) -> int:
 
 def _train(given: argparse.Namespace) -> int:
     graph = load(given.graph)
-    program = compile(graph, loss=_losses(graph, given.loss), rule=given.rule, dtype=given.dtype)
-    training.ends(program)
-    settings = training.Settings(given.passes, given.block, given.learning_rate, given.clip, given.seed)
-    program.fits(1, settings.block, given.max_memory)
-    task = data.one_step(data.get(given.data), train=given.train_samples)
-    levels = training.baselines(task)
-    folder = Path(given.out or f"runs/{task.series.name}")
-    training.prepare(folder)
-    length = len(task.train_inputs)
-    # The matrices are small: BLAS threads wait for each other, which on a busy machine costs several times the time.
-    limits: Any = threadpool_limits(1, user_api="blas")
-    with limits, tqdm(total=settings.passes * length, unit=" steps", desc="learning", disable=None) as bar:
-
-        def progress(update: Update) -> None:
-            bar.update(update.steps)
-            if update.seen % 200 < update.steps:
-                bar.set_description(f"pass {1 + (update.seen - 1) // length} of {settings.passes}", refresh=False)
-                bar.set_postfix(loss=f"{update.loss:.4f}", refresh=False)
-
-        trained = training.train(program, task, settings, progress)
-    about = {"graph": given.graph, "rule": given.rule}
-    found = training.report(program, task, settings, trained, levels, about)
-    written, missing = training.write(folder, task, trained, found, given.report)
-    for line in missing:
-        print(f"note: {line}", file=sys.stderr)
-    if given.json:
-        _print_json({**found, "written": [str(folder / name) for name in written]})
-        return 0
-    passes = "1 pass" if settings.passes == 1 else f"{settings.passes} passes"
-    print(f"{given.graph} learned {task.series.name} under {given.rule}: {passes} over", end=" ")
-    print(f"{task.train:,} samples in {trained.seconds:.0f} s, blocks of {settings.block}.")
-    for name, value in found["nmse"].items():
-        if name != "test":
-            print(f"{name + ' NMSE:':<40} {value:.4f}")
-    print(f"wrote {', '.join(str(folder / name) for name in written)}")
-    print(f"test NMSE: {trained.test:.4f}")
-    return 0
+    defaults = vars(_parser().parse_args(["train", "--", given.graph]))
+    return train_command.run(given, defaults, graph, _losses(graph, given.loss))
 
 
 def _explain(given: argparse.Namespace) -> int:
@@ -404,7 +358,7 @@ def _png(output: str) -> Path:
     if path.suffix.lower() != ".png":
         raise RenderError(f"cannot draw {output!r}: the picture of an audit is a .png file.")
     _writable(path)
-    audited.matplotlib()
+    plotting.matplotlib("the picture of an audit")
     return path
 
 

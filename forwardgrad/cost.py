@@ -57,27 +57,28 @@ _rehearsed: dict[int, dict[tuple[Any, ...], list[int]]] = {}
 """The peaks that were found, by plan (its `id`, for as long as it lives)."""
 
 
-def _peaks(plan: Plan, batch: int, lengths: Sequence[int], dtype: Any) -> list[list[int]]:
+def _peaks(plan: Plan, batch: int, lengths: Sequence[int], dtype: Any, last: bool) -> list[list[int]]:
     """Per length of a block, the most bytes alive in each of its parts."""
     if id(plan) not in _rehearsed:
         _rehearsed[id(plan)] = {}
         weakref.finalize(plan, _rehearsed.pop, id(plan), None)  # None: two threads may both come here
     found, dtype = _rehearsed[id(plan)], np.dtype(dtype)
-    missing = [length for length in lengths if (batch, length, dtype) not in found]
+    missing = [length for length in lengths if (batch, length, dtype, last) not in found]
     if missing:
         rehearsal = Rehearsal(plan, dtype)
-        found |= {(batch, length, dtype): rehearsal.peaks(batch, length) for length in missing}
-    return [found[batch, length, dtype] for length in lengths]
+        found |= {(batch, length, dtype, last): rehearsal.peaks(batch, length, last) for length in missing}
+    return [found[batch, length, dtype, last] for length in lengths]
 
 
-def working_bytes(plan: Plan, batch: int, block: int, dtype: Any) -> int:
+def working_bytes(plan: Plan, batch: int, block: int, dtype: Any, last: bool = False) -> int:
     """The most bytes that a block takes beside the state it starts from: it is run on arrays without contents.
 
-    Beyond `LONG` steps, each part of a block takes the same more with every step.
+    Beyond `LONG` steps, each part of a block takes the same more with every step. The `last` block of a sequence takes
+    less where no advance is needed.
     """
     if block <= LONG:
-        return max(_peaks(plan, batch, [block], dtype)[0])
-    half, whole = _peaks(plan, batch, [LONG // 2, LONG], dtype)
+        return max(_peaks(plan, batch, [block], dtype, last)[0])
+    half, whole = _peaks(plan, batch, [LONG // 2, LONG], dtype, last)
     if len(half) != len(whole):  # longer blocks have more parts, one for each lag that lies inside
         half, whole = [max(half)], [max(whole)]
     more = block - LONG

@@ -7,8 +7,10 @@ network sees: fitted on the training part, they predict the test part from true 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import warnings
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,19 +250,19 @@ def read(path: str | os.PathLike[str]) -> Series:
     if reader is None:
         raise FileError(f"cannot read {str(path)!r}: unknown kind of file.", f"Known: {', '.join(_readers)}.")
     try:
-        array = reader(path)
+        found = reader(path)
     except FileError:
         raise
     except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
-        raise FileError(f"cannot read {str(path)!r}: {error or type(error).__name__}.") from error
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1 or not array.size or array.dtype.kind not in "biuf":
+        raise FileError(f"cannot read {str(path)!r}: {_reason(error)}.") from error
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim != 1 or not found.size or found.dtype.kind not in "biuf":
         raise FileError(
-            f"cannot read {str(path)!r}: it holds an array of shape {array.shape} and type {array.dtype}.",
+            f"cannot read {str(path)!r}: it holds an array of shape {found.shape} and type {found.dtype}.",
             "A series is one column of numbers, (T,) or (T, 1).",
         )
-    values = array.astype(np.float64)
+    values = found.astype(np.float64)
     if not np.isfinite(values).all():
         bad = int(np.flatnonzero(~np.isfinite(values))[0])
         raise FileError(
@@ -270,14 +272,34 @@ def read(path: str | os.PathLike[str]) -> Series:
     return Series(path.stem, values, str(path))
 
 
+LONGEST_LINE = 2**16
+"""Letters of a line that is read: a number has fewer, and a heading should."""
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
 def _read_npy(path: Path) -> NDArray[Any]:
-    return archive.array(archive.read_bytes(path))
+    with archive.opened(path) as (file, size):
+        return archive.array(file, size)
 
 
 def _read_text(path: Path) -> NDArray[Any]:
-    numbers: list[float] = []
+    with archive.opened(path) as (file, _), io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
+        return _parse(path, lines)
+
+
+def _parse(path: Path, lines: io.TextIOWrapper) -> NDArray[np.float64]:
+    """The numbers of a text, one a line, read line by line: a file without lines is refused at its first letters."""
+    numbers = array("d")
     heading = True
-    for place, line in enumerate(archive.read_bytes(path).decode("utf-8-sig").splitlines(), start=1):
+    for place, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), start=1):
+        if len(line) == LONGEST_LINE:
+            raise FileError(
+                f"cannot read {str(path)!r}: line {place} has {LONGEST_LINE:,} letters or more.",
+                "A series is one column: one number a line.",
+            )
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -290,7 +312,7 @@ def _read_text(path: Path) -> NDArray[Any]:
                     "A series is one column: one number a line.",
                 ) from None
         heading = False
-    return np.asarray(numbers, dtype=np.float64)
+    return np.frombuffer(numbers, dtype=np.float64) if numbers else np.empty(0)
 
 
 def _short(text: str) -> str:

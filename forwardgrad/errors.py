@@ -123,7 +123,7 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     "Did you mean 'tanh'? Known: relu, tanh."
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(word), names, n=1)
+    near = difflib.get_close_matches(str(word)[:100], names, n=1)
     question = f"Did you mean {near[0]!r}? " if near else ""
     listing = f"Known: {', '.join(names)}." if names and len(names) <= 30 else ""
     return (question + listing).strip()

@@ -14,7 +14,7 @@ def random_feedback(edge: str, shape: tuple[int, ...], seed: int) -> Array:
     Normal, of the variance that initial weights have by default: 2 / (in + out) for a dense weight, 1 otherwise.
 
     Args:
-        edge: name of the edge: every edge has a stream of its own.
+        edge: name of the edge: every edge has a stream of its own, apart from that of its initial weight.
         shape: of the weight's array.
         seed: of the rule.
 
@@ -22,4 +22,5 @@ def random_feedback(edge: str, shape: tuple[int, ...], seed: int) -> Array:
     (2, 3)
     """
     deviation = np.sqrt(2 / sum(shape)) if len(shape) == 2 else 1.0
-    return deviation * stream(seed, edge).standard_normal(shape)
+    # Not the stream of the edge's own weight, of which normal numbers of one seed would be a multiple.
+    return deviation * stream(seed, f"feedback of {edge}").standard_normal(shape)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from forwardgrad import checkpoint, numerics
 from forwardgrad.arrays import read_params
+from forwardgrad.backends.estimates import PERIOD
 from forwardgrad.blocks import Block
 from forwardgrad.checkpoint import Checkpoint
 from forwardgrad.errors import DataError, FileError, NonFiniteError, NonFiniteWarning
@@ -31,10 +32,12 @@ class Update:
     """What one block of learning gave.
 
     Args:
-        step: loss, gradients and outputs of the block, before the update.
+        step: loss, gradients and outputs of the block, and their norms: before clipping and before the update. The
+            gradients are sums over the block's steps. The optimiser gets these divided by `steps`, and `clip` limits
+            the norm of what it gets.
         steps: length of the block.
         seen: steps of the stream so far, this block included.
-        skipped: why nothing was learned from the block, whose loss is NaN then; or `None`.
+        skipped: why nothing was learned from the block, whose loss and norms are NaN then; or `None`.
     """
 
     step: Step
@@ -65,6 +68,9 @@ class Learner:
             all samples start afresh, since what has exploded does not come back by itself.
 
     Whatever the policy, the learner is as the last good block left it.
+
+    Random layouts (`uoro`, `kronecker`) draw other signs in every episode, numbered by `episodes`: how often all
+    samples have started afresh. So noise averages out over episodes, and two learners that are built alike learn alike.
 
     Raises:
         DataError: if the parameters do not fit the program, the limit `clip` is not positive, or `on_nonfinite` is
@@ -109,6 +115,8 @@ class Learner:
         self.optimizer_state: dict[str, Array] = optimizer.start(self._trained())
         self.state: State | None = None
         self.seen = 0
+        self.episodes = 0
+        self._longest = 1  # steps of a block that memory was found for
 
     def _trained(self) -> dict[str, Array]:
         return {name: self.params[name] for name in (*self.program.rules, *self.program.plan.followers)}
@@ -118,20 +126,24 @@ class Learner:
 
         Args:
             stream: pieces `(inputs, targets)` or `(inputs, targets, mask)`, arrays as in `Program.step`, all of one
-                batch size. They may be made as they are asked for, without end in sight.
+                batch size. They may be made as they are asked for, without end in sight. Their arrays may be filled
+                again once the next piece is asked for.
             block: steps per update; a longer piece is cut. `None`: a piece is a block.
             progress: called after every update.
 
         Returns:
-            The losses: an update without its arrays for every block, in order.
+            The losses and norms: an update without its arrays for every block, in order.
 
         Raises:
             DataError: if an array does not fit.
-            NonFiniteError: if something is not finite, and `on_nonfinite` is `"raise"`. In either case the learner
-                stays as the last good block left it.
+            MemoryBudgetError: if state and block would take more memory than is free, as in `Program.start`.
+            NonFiniteError: if something is not finite, and `on_nonfinite` is `"raise"`.
+
+        What the stream raises passes unchanged. In each of these cases the learner stays as the last good block left
+        it.
         """
         return [
-            Update(Step(update.step.loss, {}, {}), update.steps, update.seen, update.skipped)
+            replace(update, step=replace(update.step, grads={}, outputs={}))
             for update in self.updates(stream, block=block, progress=progress)
         ]
 
@@ -151,7 +163,11 @@ class Learner:
             yield update
 
     def _learned(self, piece: Block) -> Update:
-        before = self.program.start(piece.batch) if self.state is None else self.state
+        if piece.steps > self._longest:
+            self.program.fits(piece.batch, piece.steps, held=self.state, what="learner")
+        before = self.state
+        if before is None:
+            before = self.program.start(piece.batch, draw=self.episodes % PERIOD)
         last = self.seen + piece.steps - 1
         try:
             state, step = self.program.step(self.params, before, piece.inputs, piece.targets, piece.mask, piece.signals)
@@ -168,9 +184,15 @@ class Learner:
             _check_finite("parameter", params, last)
             if not math.isfinite(step.grad_norm):  # squares are what optimizers remember
                 _check_finite("memory of the optimizer", optimizer_state, last)
-        # Nothing has failed: now, and only now, the learner moves on.
-        self.params, self.optimizer_state, self.state = params, optimizer_state, state
-        self.seen += piece.steps
+        # Nothing has failed: now, and only now, the learner moves on; in one call, which no interrupt can part.
+        vars(self).update(
+            params=params,
+            optimizer_state=optimizer_state,
+            state=state,
+            seen=self.seen + piece.steps,
+            episodes=self.episodes + (self.state is None),
+            _longest=max(self._longest, piece.steps),
+        )
         return Update(step, piece.steps, self.seen)
 
     def _skipped(self, piece: Block, error: NonFiniteError) -> Update:
@@ -178,15 +200,22 @@ class Learner:
         self.seen += piece.steps
         if self.on_nonfinite == "reset":
             self.state = None
-        return Update(Step(float("nan"), {}, {}), piece.steps, self.seen, error)
+        return Update(Step(math.nan, {}, {}, math.nan, math.nan), piece.steps, self.seen, error)
 
     def reset(self, where: Any = None) -> None:
-        """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all."""
+        """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all.
+
+        Random layouts then draw other signs.
+        """
         if self.state is not None:
             self.state = None if where is None else self.program.reset(self.state, where)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: Any, notes: Mapping[str, Any] | None = None) -> None:
         """Write parameters, optimiser, activations and influence to one file, whole or not at all.
+
+        Args:
+            path: where to.
+            notes: what else the file shall hold, as plain data for JSON; `checkpoint.read(path).notes` gives it back.
 
         Raises:
             FileError: if it cannot be written. A path rule or loss of the user's own is stored by its name only: `load`
@@ -200,9 +229,11 @@ class Learner:
                 clip=self.clip,
                 on_nonfinite=self.on_nonfinite,
                 seen=self.seen,
+                episodes=self.episodes,
                 params=self.params,
                 optimizer_state=self.optimizer_state,
                 state=self.state,
+                notes=notes or {},
             ),
         )
 
@@ -225,7 +256,7 @@ class Learner:
         try:
             policy = cast(Policy, saved.on_nonfinite)
             learner = cls(program, saved.params, optimizer, clip=saved.clip, on_nonfinite=policy)
-            fresh = None if saved.state is None else program.start(_batch(saved.state))
+            fresh = None if saved.state is None else program.start(_batch(saved.state), draw=0)
         except DataError as error:
             raise FileError(f"checkpoint {str(path)!r}: {error}") from error
         checkpoint.check(path, "parameters", saved.params, learner.params)
@@ -234,7 +265,7 @@ class Learner:
         checkpoint.check(path, "state", saved.state or {}, fresh or {})
         learner.optimizer_state = dict(saved.optimizer_state)
         learner.state = None if saved.state is None else dict(saved.state)
-        learner.seen = saved.seen
+        learner.seen, learner.episodes = saved.seen, saved.episodes
         return learner
 
 

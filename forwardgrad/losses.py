@@ -100,8 +100,9 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
     """
     rows = y.reshape(-1, y.shape[-1])
     targets = target.reshape(len(rows), *target.shape[2:])
-    try:
-        value, gradient = np.asarray(loss.value(rows, targets)), np.asarray(loss.gradient(rows, targets), y.dtype)
+    try:  # with copies: a function may write into what it is given, and keep what it returns
+        value = np.array(loss.value(rows.copy(), targets.copy()))
+        gradient = np.array(loss.gradient(rows.copy(), targets.copy()), y.dtype)
     except (TypeError, ValueError) as error:
         raise OpError(f"loss {loss.name!r}: value or gradient fails.", f"{type(error).__name__}: {error}") from error
     if value.shape != rows.shape[:1] or gradient.shape != rows.shape:
@@ -110,7 +111,10 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
             f"For y of shape {rows.shape} they must be {rows.shape[:1]} and {rows.shape}.",
         )
     scale = np.full(y.shape[:2], 1 / y.shape[1], y.dtype) if weight is None else weight / y.shape[1]
-    return float((value * scale.ravel()).sum()), gradient.reshape(y.shape) * scale[..., None]
+    value, gradient = value.reshape(scale.shape), gradient.reshape(y.shape)
+    if weight is not None and not weight.all():  # what has no weight may also be NaN
+        value, gradient = np.where(weight == 0, 0, value), np.where((weight == 0)[..., None], 0, gradient)
+    return float((value * scale).sum()), gradient * scale[..., None]
 
 
 def names() -> list[str]:

@@ -13,6 +13,9 @@ from forwardgrad.compiler.keys import is_influence, meaning
 from forwardgrad.errors import NonFiniteError
 from forwardgrad.ops import Array
 
+PIECE = 2**13
+"""Entries of a scalar product up to which BLAS computes it on one thread; several would wait for each other."""
+
 
 @dataclass(frozen=True)
 class Passed:
@@ -56,8 +59,29 @@ def squares(arrays: Iterable[Array]) -> float:
     total = 0.0
     for array in arrays:
         flat = array.ravel()
+        if flat.size > PIECE:
+            whole = flat.size - flat.size % PIECE
+            pieces, flat = flat[:whole].reshape(-1, PIECE), flat[whole:]
+            total += float(np.matmul(pieces[:, None, :], pieces[:, :, None]).sum())
         total += float(flat.dot(flat))
     return total
+
+
+def norm(arrays: Iterable[Array], square: float) -> float:
+    """The root of the sum of the squares of all entries, whose sum is known: infinite where squares overflow.
+
+    Where they are so small that squares underflow, they are added up again, relative to the largest.
+
+    >>> tiny = [np.array([3e-30, 4e-30], np.float32)]
+    >>> squares(tiny), norm(tiny, squares(tiny))
+    (0.0, 5e-30)
+    """
+    found = list(arrays)
+    if not found or not square < max(float(np.finfo(array.dtype).tiny) / np.finfo(array.dtype).eps for array in found):
+        return math.sqrt(square)
+    largest = max((float(np.abs(array).max(initial=0)) for array in found), default=0.0)
+    scale = largest or 1.0
+    return largest * math.sqrt(sum(float(np.square(np.float64(array) / scale).sum()) for array in found))
 
 
 def finite(arrays: Iterable[Array]) -> bool:

@@ -1,6 +1,7 @@
 """What is the gradient, found without the compiler? Reverse accumulation over the unrolled graph; finite differences.
 
-The oracle is the reference that compiled programs are held against, so it shares no code with them and is kept plain:
+The oracle is the reference that compiled programs are held against, so it shares no code with them (but for what makes
+one argument an array of numbers, so that both take and refuse the same), and is kept plain:
 every weight is a dense matrix, every local Jacobian a dense matrix per sample, and the declared graph is unrolled over
 (node, mode, time).
 """
@@ -16,6 +17,7 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad import losses, rules
+from forwardgrad.arrays import UNMASKED, array_of, numeric
 from forwardgrad.errors import DataError, GraphError, OpError, RuleError, did_you_mean
 from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Network, validate
@@ -104,8 +106,7 @@ def reverse(
     problem = _problem(graph, params, inputs, targets, loss, mask)
     if block is not None and (isinstance(block, bool) or not isinstance(block, int) or block < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise DataError(f"block must be a whole number >= 1, got {block!r}.")
-    if signals is not None and not isinstance(signals, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise DataError(f"signals: needs a mapping from names to arrays, got {type(signals).__name__}.")
+    signals = _named("signals", {} if signals is None else signals, problem.network.nodes, whole=False)
     network, run = problem.network, _run(problem.network, problem.params, problem.inputs)
     seeds = _seeds(problem, run)
     jacobians = {(v, port): _jacobian(network, run, v, port) for v in network.nodes for port in run.ports[v]}
@@ -202,9 +203,11 @@ def directional_derivative(
         OpError, GraphError, DataError: as for `finite_difference`.
     """
     problem = _smooth_problem(graph, params, inputs, targets, loss, mask, epsilon)
+    given = _named("direction", direction, problem.params, whole=False)
+    along = {name: _numbers(f"direction of {name!r}", given[name], problem.params[name].shape) for name in given}
 
     def moved(by: float) -> float:
-        params = {name: p + by * np.asarray(direction.get(name, 0.0)) for name, p in problem.params.items()}
+        params = {name: p + by * along.get(name, 0.0) for name, p in problem.params.items()}
         return _total(problem, _run(problem.network, params, problem.inputs))
 
     return (moved(epsilon) - moved(-epsilon)) / (2 * epsilon)
@@ -336,16 +339,24 @@ def _labels(network: Network, outputs: Iterable[str]) -> _Labels:
         reach |= reach[:, [k]] & reach[[k], :]
     together = reach & reach.T
 
+    near_loss = _near_loss(network, place, together, outputs)
+
     def inside(edge: Edge) -> bool:
         return edge.role != "topdown" and bool(together[place[edge.source], place[edge.target]])
+
+    def layer(name: str) -> list[Edge]:
+        return [e for e in network.edges.values() if together[place[name], place[e.source]]]
 
     nodes = {
         name: NodeView(
             name,
             state=any(e.source == name and e.delay > 0 and inside(e) for e in network.edges.values()),
             output=name in outputs,
-            output_component=any(bool(together[place[name], place[output]]) for output in outputs),
-            recurrent=any(bool(together[place[name], place[e.source]]) and inside(e) for e in network.edges.values()),
+            output_layer=bool(near_loss[place[name]]),
+            recurrent=any(map(inside, layer(name))),
+            leaky_readout=any(map(inside, layer(name)))
+            and any(bool(together[place[name], place[output]]) for output in outputs)
+            and not any(inside(e) and _mixing(network, e) for e in layer(name)),
         )
         for name in network.nodes
     }
@@ -354,6 +365,22 @@ def _labels(network: Network, outputs: Iterable[str]) -> _Labels:
         for e in network.edges.values()
     }
     return _Labels(nodes, edges)
+
+
+def _near_loss(network: Network, place: Mapping[str, int], together: Array, outputs: Iterable[str]) -> Array:
+    """Which nodes lead to a loss by steps inside their layer, and by edges between layers that do not mix."""
+    near = np.zeros(len(place), dtype=bool)
+    near[[place[output] for output in outputs]] = True
+    links = [
+        (place[e.source], place[e.target])
+        for e in network.edges.values()
+        if not _mixing(network, e) and _structure(network, e.target, e.port) != Structure.ZERO
+    ]
+    for _ in place:  # a way to a loss crosses every layer at most once
+        near = together @ near
+        for u, v in links:
+            near[u] |= near[v]
+    return together @ near
 
 
 def _mixing(network: Network, edge: Edge) -> bool:
@@ -450,12 +477,16 @@ def _is_trained(network: Network, rule: Rule, name: str, labels: _Labels) -> boo
     return all(rule.paths.start(labels.nodes[v]) is not None for v in entered)
 
 
-def _signalled(run: _Run, rule: Rule, labels: _Labels, signals: Mapping[str, Any] | None) -> dict[str, Array]:
+def _signalled(run: _Run, rule: Rule, labels: _Labels, signals: Mapping[str, Any]) -> dict[str, Array]:
     """The learning signals that stand in place of the derivative of the loss; zero where none is given."""
     given = {v: np.zeros_like(value) for v, value in run.values.items()}
     for v in given:
         if rule.signals(labels.nodes[v]):
-            given[v] = _numbers(f"signal {v!r}", (signals or {}).get(v), given[v].shape)
+            if v not in signals:
+                raise DataError(
+                    f"signals: {v!r} is missing.", f"Rule '{rule}' takes the learning signal on it from you."
+                )
+            given[v] = _numbers(f"signal {v!r}", signals[v], given[v].shape)
     return given
 
 
@@ -551,7 +582,9 @@ def _total(problem: _Problem, run: _Run) -> float:
     for name, loss in problem.losses.items():
         y, target = _rows(run.values[name]), _rows(problem.targets[name])
         mask = problem.masks[name]
-        total += float(np.sum(mask * np.asarray(loss.value(y, target)).reshape(mask.shape))) / mask.shape[1]
+        with np.errstate(divide="ignore", invalid="ignore"):  # where the mask is zero
+            values = np.asarray(loss.value(y, target)).reshape(mask.shape)
+        total += float(np.sum(mask * np.where(mask == 0, 0, values))) / mask.shape[1]
     return total
 
 
@@ -561,13 +594,15 @@ def _seeds(problem: _Problem, run: _Run) -> dict[str, Array]:
     for name, loss in problem.losses.items():
         y, target = _rows(run.values[name]), _rows(problem.targets[name])
         mask = problem.masks[name][:, :, None]
-        seeds[name] = mask * np.asarray(loss.gradient(y, target)).reshape(seeds[name].shape) / mask.shape[1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slopes = np.asarray(loss.gradient(y, target)).reshape(seeds[name].shape)
+        seeds[name] = mask * np.where(mask == 0, 0, slopes) / mask.shape[1]
     return seeds
 
 
 def _rows(array: Array) -> Array:
-    """Time and batch as one axis, since losses and ops take rows of samples."""
-    return array.reshape(-1, *array.shape[2:])
+    """A copy with time and batch as one axis: losses take rows of samples, and may write into them."""
+    return array.reshape(-1, *array.shape[2:]).copy()
 
 
 def _assign(rule: Any, network: Network) -> list[tuple[Rule, list[str]]]:
@@ -612,6 +647,7 @@ def _problem(graph: nx.MultiDiGraph[str], params: Any, inputs: Any, targets: Any
     network = validate(graph)
     arrays, time, batch = _inputs(network, inputs)
     wanted = _losses(network, loss)
+    masks = _masks(wanted, mask, time, batch)
     given = _named("targets", targets, wanted)
     known = {f"{name}.feedback": edge for name, edge in network.edges.items() if edge.param}
     arrays_of = cast("dict[Any, Any]", dict(params)) if isinstance(params, Mapping) else params
@@ -620,9 +656,9 @@ def _problem(graph: nx.MultiDiGraph[str], params: Any, inputs: Any, targets: Any
         network,
         _parameters(network, arrays_of),
         arrays,
-        {name: _target(network, name, each, given[name], time, batch) for name, each in wanted.items()},
+        {name: _target(network, name, each, given[name], masks[name]) for name, each in wanted.items()},
         wanted,
-        _masks(wanted, mask, time, batch),
+        masks,
         {n: _numbers(f"parameter {n!r}", p, _shape_of(network, known[n])) for n, p in feedback.items()},
     )
 
@@ -665,12 +701,17 @@ def _inputs(network: Network, inputs: Any) -> tuple[dict[str, Array], int, int]:
     return arrays, time, batch
 
 
-def _target(network: Network, name: str, loss: Loss, given: Any, time: int, batch: int) -> Array:
+def _target(network: Network, name: str, loss: Loss, given: Any, mask: Array) -> Array:
+    """What a loss compares with; where the mask is zero it is zero, whatever was given."""
     size, what = network.nodes[name].size, f"target {name!r}"
     if not loss.labels:
-        return _numbers(what, given, (time, batch, size))
-    labels = _numbers(what, given, (time, batch))
-    if not np.isin(labels, np.arange(size)).all():
+        values = _shaped(what, given, (*mask.shape, size), UNMASKED)
+        values[mask == 0] = 0
+        return _finite(what, values)
+    labels = _shaped(what, given, mask.shape, UNMASKED)
+    labels[mask == 0] = 0
+    whole = array_of(what, given).dtype.kind in "biu"  # a program refuses 1.0
+    if not whole or not np.isin(labels, np.arange(size)).all():
         raise DataError(f"{what}: labels must be whole numbers from 0 to {size - 1}.", f"{name!r} has size {size}.")
     return labels.astype(np.intp)
 
@@ -690,8 +731,8 @@ def _masks(wanted: Iterable[str], mask: Any, time: int, batch: int) -> dict[str,
     return masks
 
 
-def _named(what: str, given: Any, wanted: Iterable[str]) -> Mapping[str, Any]:
-    """A mapping that has the wanted names and no others."""
+def _named(what: str, given: Any, wanted: Iterable[str], whole: bool = True) -> Mapping[str, Any]:
+    """A mapping that has the wanted names (all of them, if it is to be whole) and no others."""
     if not isinstance(given, Mapping):
         raise DataError(f"{what}: needs a mapping from names to arrays, got {type(given).__name__}.")
     mapping = cast("Mapping[str, Any]", given)
@@ -699,7 +740,7 @@ def _named(what: str, given: Any, wanted: Iterable[str]) -> Mapping[str, Any]:
     for name in mapping:
         if name not in names:
             raise DataError(f"{what}: unknown name {name!r}.", did_you_mean(name, names))
-    for name in wanted:
+    for name in wanted if whole else ():
         if name not in mapping:
             raise DataError(f"{what}: {name!r} is missing.", f"Needed: {', '.join(sorted(names))}.")
     return mapping
@@ -707,21 +748,23 @@ def _named(what: str, given: Any, wanted: Iterable[str]) -> Mapping[str, Any]:
 
 def _numbers(what: str, given: Any, shape: tuple[int, ...]) -> Array:
     """A finite float64 array of that shape."""
-    array = _array(what, given)
+    return _finite(what, _shaped(what, given, shape))
+
+
+def _shaped(what: str, given: Any, shape: tuple[int, ...], *unmasked: str) -> Array:
+    """A float64 array of that shape, and of its own."""
+    array = numeric(what, given, np.float64, *unmasked)
     if array.shape != shape:
         raise DataError(f"{what}: needs shape {shape}, got {array.shape}.")
-    return array
+    return array.copy()
 
 
 def _array(what: str, given: Any) -> Array:
     """A finite float64 array."""
-    try:
-        array = np.asarray(given)
-    except ValueError:
-        raise DataError(f"{what}: its rows have unequal lengths.") from None
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{what}: needs real numbers, got {type(given).__name__} of {array.dtype}.")
-    array = array.astype(np.float64)
+    return _finite(what, numeric(what, given, np.float64).copy())
+
+
+def _finite(what: str, array: Array) -> Array:
     if not np.isfinite(array).all():
         raise DataError(f"{what}: holds NaN or infinite values.")
     return array

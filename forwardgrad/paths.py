@@ -36,15 +36,18 @@ class NodeView:
         name: its name.
         state: whether it has an outgoing delayed edge inside its component.
         output: whether it has a loss.
-        output_component: whether its component holds a node that has a loss.
+        output_layer: whether its component holds a node that has a loss, or leads to one by edges that do not mix: no
+            weights between units lie between the layer and that loss.
         recurrent: whether an edge of its component joins nodes of it: the component is a recurrent layer.
+        leaky_readout: whether its component is recurrent, holds a node that has a loss, and has no edge that mixes.
     """
 
     name: str
     state: bool = False
     output: bool = False
-    output_component: bool = False
+    output_layer: bool = False
     recurrent: bool = False
+    leaky_readout: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,8 +219,9 @@ class EpropDeep(PathRule):
 class Synaptic(PathRule):
     """All delays stand before the first mixing edge, so that a trace is one number per synapse.
 
-    Behind it (mode `outside`) instantaneous edges are kept, and delayed ones inside a component that holds an output or
-    of role `readout`: the leak of a readout, which filters traces without widening what they must store.
+    After it (mode `outside`) instantaneous edges are kept, and delayed ones of role `readout` or inside a leaky
+    readout: such a leak filters traces without widening what they must store. Where the recurrence of an output's layer
+    mixes, the layer is one like any other, and an identity readout of it changes nothing.
     """
 
     def start(self, node: NodeView) -> Mode:
@@ -226,7 +230,7 @@ class Synaptic(PathRule):
     def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
         if mode == "own":
             return "outside" if self._leaves(edge) else "own"
-        kept = edge.delay == 0 or (edge.recurrent and target.output_component) or edge.role == "readout"
+        kept = edge.delay == 0 or (edge.recurrent and target.leaky_readout) or edge.role == "readout"
         return "outside" if kept else None
 
     def _leaves(self, edge: EdgeView) -> bool:
@@ -301,10 +305,10 @@ class Window(PathRule):
 
 @dataclass(frozen=True)
 class Readouts(PathRule):
-    """Trains what enters no recurrent layer, or one that holds an output; the rest stays as drawn: a reservoir."""
+    """Trains what enters no recurrent layer, or a leaky readout; other recurrent layers stay as drawn: a reservoir."""
 
     def start(self, node: NodeView) -> Mode | None:
-        return "readout" if node.output_component or not node.recurrent else None
+        return "readout" if node.leaky_readout or not node.recurrent else None
 
     def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
         return mode

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from operator import itemgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -30,14 +29,18 @@ from forwardgrad.arrays import (
     truths,
 )
 from forwardgrad.backends import BACKENDS, Engine, State
+from forwardgrad.backends.estimates import COUNT, DRAW, PERIOD
 from forwardgrad.blocks import Block, Length, cut, marking_last
 from forwardgrad.compiler import Decision, Plan, make_plan
 from forwardgrad.compiler.derivation import Derived, listing
+from forwardgrad.compiler.keys import influence_key
 from forwardgrad.compiler.operations import flops
 from forwardgrad.compiler.source import generate, standalone
 from forwardgrad.cost import Cost, working_bytes
 from forwardgrad.errors import DataError, GraphError, RuleError, did_you_mean
-from forwardgrad.graph import Network, draw
+from forwardgrad.graph import Network
+from forwardgrad.graph import draw as draw_parameter
+from forwardgrad.graph.schema import is_whole, show
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.recording import Record, Recorder
@@ -46,6 +49,9 @@ from forwardgrad.rules import rule as read_rule
 
 MOST_LAGS = 2**17
 """The most lags at which influence may be carried, over all parameters: a block goes through them one by one."""
+
+AMPLE = 4
+"""As many times the cost of blocks of one step are enough for each step of a block, with room to spare."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,12 @@ class Program:
         self.plan = plan
         self.backend = backend
         self._engine: Engine = BACKENDS[backend](plan, self.dtype)
+        self._numbers = tuple(
+            influence_key(plan, name, DRAW) for name, traces in self._engine.traces.items() if DRAW in traces.shapes()
+        )
+        counts = (influence_key(plan, name, COUNT) for name in self._engine.traces if self._numbers)
+        self._counters = frozenset((*self._numbers, *counts)) & self._engine.shapes(1).keys()
+        self._draws = itertools.count()
         self.chosen: Mapping[str, Rule] = MappingProxyType(dict(rules))
         self.rules: Mapping[str, Derived] = MappingProxyType({name: self._derived(name) for name in plan.entries})
         _check_lags({name: sum(derived.lags.values()) for name, derived in self.rules.items()})
@@ -124,35 +136,73 @@ class Program:
         """
         entries = sum(prod(parameter.shape) for parameter in self.plan.parameters.values())
         budget.room(f"init: {entries:,} parameters", 8 * entries)  # all are drawn in double precision
-        return {name: draw(p, seed).astype(self.dtype) for name, p in self.plan.parameters.items()}
+        return {name: draw_parameter(p, seed).astype(self.dtype) for name, p in self.plan.parameters.items()}
 
-    def start(self, batch: int = 1, max_memory: int | str | None = None) -> State:
+    def start(self, batch: int = 1, max_memory: int | str | None = None, *, draw: int | None = None) -> State:
         """The state before t = 0: initial values, and no influence.
 
         Args:
             batch: number of samples.
             max_memory: bytes that state and a block of one step may take, as a number or a text such as `"2GiB"`; by
-                default 80 % of what is free, where the machine tells.
+                default 80 % of what is free, where the machine tells: the least that memory, limits of resources and
+                control groups leave.
+            draw: for random layouts (`uoro`, `kronecker`): the number of the signs to draw, from 0 to 2^23 - 1. The
+                same number gives the same signs. By default each start takes the next one from a counter of the
+                program, so that noise averages out over sequences.
 
         Raises:
+            DataError: if the batch or the draw is not such a number.
             MemoryBudgetError: if they would take more, before anything is allocated.
         """
+        number = _draw("start", draw)
         self.fits(count("start: batch", batch), 1, max_memory)
-        return self._engine.start(batch)
+        return self._begun(batch, number)
 
-    def fits(self, batch: int, block: int, max_memory: int | str | None = None) -> None:
-        """Refuse what costs more memory than it may; arguments and errors as for `start`."""
+    def _begun(self, batch: int, draw: int | None) -> State:
+        """The state before t = 0, its signs numbered."""
+        state = self._engine.start(batch)
+        if self._numbers:
+            number = next(self._draws) % PERIOD if draw is None else draw  # one call of C: threads get one each
+            for key in self._numbers:
+                state[key][...] = number
+        return state
+
+    def fits(
+        self,
+        batch: int,
+        block: int,
+        max_memory: int | str | None = None,
+        *,
+        held: State | None = None,
+        last: bool = False,
+        what: str = "start",
+    ) -> None:
+        """Refuse a block that costs more memory than it may.
+
+        Args:
+            batch, max_memory: as for `start`.
+            block: steps of the block.
+            held: the state before it, where there is one already.
+            last: whether no block comes after it.
+            what: names the call in the error.
+
+        Raises:
+            MemoryBudgetError: as for `start`.
+        """
         limit = budget.usual() if max_memory is None else budget.size_of(max_memory)
         if limit is None:
             return
+        limit += sum(array.nbytes for array in (held or {}).values())
+        if block > 1 and AMPLE * block * self.cost(batch).total <= limit:
+            return  # no need to find out exactly
 
         def price(rule: str) -> Cost:
             rules = dict.fromkeys(self.chosen, read_rule(rule))
             plan = make_plan(self.network, tuple(self.losses), rules)
-            return Program(self.graph, plan, self.losses, rules, self.dtype, self.backend).cost(batch, block)
+            return Program(self.graph, plan, self.losses, rules, self.dtype, self.backend)._cost(batch, block, last)
 
         names = {name: str(rule) for name, rule in self.chosen.items()}
-        budget.hold(self.cost(batch, block), limit, price, names)
+        budget.hold(what, self._cost(batch, block, last), limit, price, names, lambda steps: self.cost(batch, steps))
 
     def step(
         self,
@@ -214,7 +264,15 @@ class Program:
             block = self._pass(given, state, shape, fresh, last)
             if not block.sound:
                 raise numerics.locate(self.network.order, block, shape[0], again).later(at)
-        return block.after, Step(block.loss, block.grads, block.outputs, math.sqrt(block.size), math.sqrt(block.slope))
+            norms = (
+                numerics.norm(self._measured(block.after).values(), block.size),
+                numerics.norm(block.grads.values(), block.slope),
+            )
+        return block.after, Step(block.loss, block.grads, block.outputs, *norms)
+
+    def _measured(self, state: State) -> State:
+        """A state without the counters of draws, which measure nothing."""
+        return {key: array for key, array in state.items() if key not in self._counters} if self._counters else state
 
     def _pass(self, given: Given, state: State, shape: tuple[int, int], fresh: bool, last: bool) -> numerics.Passed:
         tape = self._engine.forward(given.params, state, given.inputs, shape)
@@ -222,7 +280,7 @@ class Program:
         loss, seeds = self._losses(outputs, given.targets)
         after = self._engine.advance(tape, state, fresh) if not last or self._engine.lossy else None
         grads = self._engine.gradients(tape, state, after, seeds, given.signals, fresh)
-        size, slope = (numerics.squares(arrays.values()) for arrays in (after or {}, grads))
+        size, slope = (numerics.squares(arrays.values()) for arrays in (self._measured(after or {}), grads))
         return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, size, slope)
 
     def _losses(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
@@ -240,6 +298,8 @@ class Program:
         block: Length = "auto",
         mask: Any = None,
         signals: Mapping[str, Any] | None = None,
+        *,
+        draw: int | None = None,
     ) -> Result:
         """The gradient over a sequence from the start state, weights frozen, in blocks; memory does not grow with time.
 
@@ -251,13 +311,15 @@ class Program:
             block: number of steps per block; a piece longer than that is cut into blocks. `"auto"` chooses it from the
                 program, the batch and memory, never from the length of the sequence.
             mask, signals: as in `step`.
+            draw: as in `start`: by default each call draws signs of its own.
 
         Returns:
             The loss and the gradients, summed over the sequence.
 
         Raises:
             DataError: if an array does not fit, or the iterable is empty.
-            NonFiniteError: as in `step`.
+            MemoryBudgetError: if state and block would take more memory than is free, as in `start`.
+            NonFiniteError: as in `step`. What the iterable raises passes unchanged.
 
         >>> import forwardgrad as fg, networkx as nx, numpy as np
         >>> g = nx.MultiDiGraph()
@@ -272,13 +334,26 @@ class Program:
         (6.3125, array([[12.625]]))
         """
         total, grads = 0.0, dict[str, Array]()
-        for step in map(itemgetter(-1), self._passed("gradient", params, inputs, targets, mask, signals, block)):
+        weights = self._frozen(params)
+        for *_, step in self._passed("gradient", weights, inputs, targets, mask, signals, block, draw):
             total += step.loss
             grads = {name: step.grads[name] + grads[name] if grads else step.grads[name] for name in step.grads}
         return Result(total, grads)
 
+    def _frozen(self, params: Any) -> dict[str, Array]:
+        """Parameters of our own: the code of a stream may change those that it was called with."""
+        return {name: array.copy() for name, array in read_params(self.plan.parameters, params, self.dtype).items()}
+
     def _passed(
-        self, what: str, params: Any, inputs: Any, targets: Any, mask: Any, signals: Any, block: Length
+        self,
+        what: str,
+        params: Mapping[str, Array],
+        inputs: Any,
+        targets: Any,
+        mask: Any,
+        signals: Any,
+        block: Length,
+        draw: int | None,
     ) -> Iterator[tuple[State, State, Block, Step]]:
         """The blocks of a sequence from the start state, weights frozen: states before and after, block, and step."""
         pieces = inputs
@@ -286,9 +361,12 @@ class Program:
             pieces = [(inputs, targets, mask, signals)]  # pyright: ignore[reportUnknownVariableType]
         elif targets is not None or mask is not None or signals is not None:
             raise DataError(f"{what}: targets, mask and signals come with the pieces of an iterable.")
-        state, passed = None, 0
+        state, passed, longest, number = None, 0, 0, _draw(what, draw)
         for piece, last in marking_last(self.blocks(pieces, block)):
-            before = self.start(piece.batch) if state is None else state
+            if piece.steps > longest:
+                self.fits(piece.batch, piece.steps, held=state, last=last, what=what)
+                longest = piece.steps
+            before = self._begun(piece.batch, number) if state is None else state
             after, step = self._step(
                 params,
                 before,
@@ -315,18 +393,20 @@ class Program:
         signals: Mapping[str, Any] | None = None,
         only: Iterable[str] | None = None,
         keep: bool = False,
+        *,
+        draw: int | None = None,
     ) -> Record:
         """Run a sequence as `gradient` does, and collect what flows: traces, learning signals and their products.
 
         Influence is followed at every place, step by step, which takes much longer than the gradient alone.
 
         Args:
-            params, inputs, targets, block, mask, signals: as in `gradient`.
+            params, inputs, targets, block, mask, signals, draw: as in `gradient`.
             only: the parameters to follow; by default all that are trained.
             keep: whether to keep the gradient of each step's loss: an array like the parameter per step.
 
         Returns:
-            Sizes per parameter, node, mode and step; and the gradient, the same as without recording.
+            Sizes per parameter, node, mode and step; and the gradient, the same as without recording (of one draw).
 
         Raises:
             DataError: if an array does not fit, or a parameter is not trained.
@@ -350,9 +430,9 @@ class Program:
             if name not in self.plan.entries:
                 raise DataError(f"record: {name!r} is no trained parameter.", did_you_mean(name, self.plan.entries))
         recorder = Recorder(self.plan, self._engine, self.losses, chosen, self.dtype, keep)
-        for before, after, piece, step in self._passed("record", params, inputs, targets, mask, signals, block):
-            weights = read_params(self.plan.parameters, params, self.dtype)
-            with np.errstate(over="ignore"):  # squares in the sizes of large numbers
+        weights = self._frozen(params)
+        for before, after, piece, step in self._passed("record", weights, inputs, targets, mask, signals, block, draw):
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # sizes of large numbers; masked losses
                 recorder.add(weights, before, after, piece, step.grads)
         return recorder.record()
 
@@ -376,6 +456,8 @@ class Program:
     def reset(self, state: Mapping[str, Any], where: Any) -> State:
         """The state with some samples started afresh: activations and influence.
 
+        Random layouts go on counting what they have drawn, for these samples too.
+
         Args:
             state: a state; it is not changed.
             where: `(batch,)` truth values: the samples to start afresh.
@@ -388,7 +470,8 @@ class Program:
         if batch is None:
             return {}
         chosen = truths("reset: where", where, (batch,))
-        fresh = self.start(batch)
+        self.fits(batch, 1, held=state, what="reset")
+        fresh = self._engine.start(batch) | {key: state[key] for key in self._counters}
         return {
             key: np.where(chosen.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
             for key, array in state.items()
@@ -434,13 +517,15 @@ class Program:
 
     def cost(self, batch: int = 1, block: int = 1) -> Cost:
         """What the program stores and computes, known before it runs; raises `DataError` for what is no number."""
-        batch, block = count("cost: batch", batch), count("cost: block", block)
+        return self._cost(count("cost: batch", batch), count("cost: block", block), last=False)
+
+    def _cost(self, batch: int, block: int, last: bool) -> Cost:
         influence = {name: batch * derived.bytes for name, derived in self.rules.items()}
         nodes = self.network.nodes
         values = (
             sum(self.network.history(name) * node.size for name, node in nodes.items()) * batch * self.dtype.itemsize
         )
-        working = working_bytes(self.plan, batch, block, self.dtype)
+        working = working_bytes(self.plan, batch, block, self.dtype, last)
         operations = {name: batch * derived.flops for name, derived in self.rules.items()}
         return Cost(batch, block, influence, operations, values, working)
 
@@ -534,6 +619,15 @@ def _check_lags(lags: Mapping[str, int]) -> None:
             f"at {lags[name]:,} of parameter {name!r}.",
             "Shorten the longest delay inside a recurrent layer, or take a rule that drops its credit.",
         )
+
+
+def _draw(what: str, given: Any) -> int | None:
+    """The number of a draw, if one is given; raises `DataError`."""
+    if given is None:
+        return None
+    if not is_whole(given) or not 0 <= given < PERIOD:
+        raise DataError(f"{what}: draw must be a whole number from 0 to {PERIOD - 1:,}, got {show(given)}.")
+    return int(given)
 
 
 def _check_shape(key: str, array: Array, expected: tuple[int, ...]) -> None:

@@ -32,8 +32,8 @@ class Rule:
         layout: `lossless` (derived, nothing is lost), or a lossy compression at the ends of blocks: `snap(n)`, `uoro`,
             `kronecker`.
         feedback: `exact` adjoints; `random` or `adaptive` matrices in place of the transposed weights that lead into
-            outputs, or of the edges named as `{pattern: word}`; `signal`: learning signals that the user gives for the
-            outputs in place of the losses' gradients, or for the nodes named as `{node: "signal"}`.
+            output layers from outside, or of the edges named as `{pattern: word}`; `signal`: learning signals that the
+            user gives for the outputs in place of the losses' gradients, or for the nodes named as `{node: "signal"}`.
         operator: `{pattern or label: number or numbers}`: a constant, or one a unit, in place of the whole Jacobian of
             these edges. What comes out is no longer a part of the gradient.
         carry: `False` drops the influence at the ends of blocks: truncated BPTT.
@@ -109,7 +109,7 @@ class Rule:
         for pattern, word in self.feedback:
             if word == "signal":
                 continue
-            into_output = edge.mixing and target.output_component and not edge.recurrent
+            into_output = edge.mixing and target.output_layer and not edge.recurrent
             if into_output if pattern == "*" else fnmatchcase(edge.name, pattern):
                 return word
         return "exact"

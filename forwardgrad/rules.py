@@ -78,7 +78,7 @@ RULES: Mapping[str, Row] = MappingProxyType(
         ),
         "reservoir": Row(
             lambda: Rule(paths.Readouts()),
-            "exact for what is no recurrent layer or holds an output; recurrent layers stay as drawn",
+            "exact for parameters outside recurrent layers and in leaky readouts; other recurrent layers stay as drawn",
             "Jaeger 2001 (GMD report 148)",
             "parameters of recurrent layers are frozen, absent from grads",
         ),
@@ -90,7 +90,7 @@ RULES: Mapping[str, Row] = MappingProxyType(
         ),
         "eprop-random": Row(
             lambda: Rule(_eprop(), feedback="random"),
-            "the paths of eprop; fixed random matrices bring credit back from outputs",
+            "the paths of eprop; fixed random matrices in place of the weights into output layers bring credit back",
             _BELLEC,
             "as eprop; learning signals need not align with the loss",
         ),
@@ -115,7 +115,7 @@ RULES: Mapping[str, Row] = MappingProxyType(
         ),
         "ostl": Row(
             lambda: Rule(paths.Near()),
-            "the exact trace of the own layer, then credit of the same step (OSTL with H)",
+            "the exact trace of the own layer, then credit of the same step and readout leaks (OSTL with H)",
             "Bohnstingl et al. 2020, arXiv 2007.12723",
             "full influence in every recurrent layer; drops the memory of layers above",
         ),
@@ -139,7 +139,7 @@ RULES: Mapping[str, Row] = MappingProxyType(
         ),
         "snap": Row(
             _snap,
-            "influence on the units reached within n - 1 transitions of a parameter's own",
+            "influence on the units that a parameter's own reaches in n - 1 moves to other units in time",
             "Menick et al. 2021, arXiv 2006.07232",
             "biased; a compression at the ends of blocks, so that block length 1 is the published rule",
             "(n)",
@@ -177,8 +177,14 @@ RULES: Mapping[str, Row] = MappingProxyType(
 AUTOMATA: Mapping[str, Row] = MappingProxyType(
     {
         "all": Row(paths.All, "every path", "the automaton of rtrl"),
-        "synaptic": Row(paths.Synaptic, "all delays before the first mixing edge", "a factor of eprop"),
-        "near": Row(paths.Near, "all delays before the first mixing edge between layers", "the automaton of ostl"),
+        "synaptic": Row(
+            paths.Synaptic, "all delays before the first mixing edge, but for leaky readouts", "a factor of eprop"
+        ),
+        "near": Row(
+            paths.Near,
+            "all delays before the first mixing edge between layers, but for leaky readouts",
+            "the automaton of ostl",
+        ),
         "local": Row(paths.Near, "another name of near", "the automaton of ostl"),
         "cut": Row(paths.cut, "every path without the named edges", "stop_gradient", "", "(['u->v', ...])"),
     }

@@ -29,15 +29,20 @@ def compiled(problem: Any, rule: Any, **options: Any) -> fg.Program:
         return fg.compile(problem.graph, loss=problem.loss, rule=rule, dead="warn", **options)
 
 
-def assert_like_oracle(problem: Any, rule: Any, blocks: tuple[int, ...] = (1, 3)) -> fg.Program:
+def assert_like_oracle(
+    problem: Any, rule: Any, blocks: tuple[int, ...] = (1, 3), signals: Mapping[str, Array] | None = None
+) -> fg.Program:
     """Assert that loss and gradients equal the oracle's at these block lengths, and with one block for all.
 
     The generated source climbs the whole ladder; the interpreter is held against the oracle at the last of the lengths.
+    Of the learning signals, a program is given those that it asks for.
     """
     program, interpreted = compiled(problem, rule), compiled(problem, rule, backend="interpreter")
-    wanted = oracle.reverse(**problem.arguments, rule=rule)
+    wanted = oracle.reverse(**problem.arguments, rule=rule, signals=signals)
+    asked = {name: (signals or {})[name] for name in program.signalled} or None
+    data = {"inputs": problem.inputs, "targets": problem.targets, "mask": problem.mask, "signals": asked}
     for engine, block in [(interpreted, blocks[-1]), *((program, block) for block in (*blocks, problem.steps))]:
-        found = engine.gradient(problem.params, problem.inputs, problem.targets, block=block, mask=problem.mask)
+        found = engine.gradient(problem.params, **data, block=block)
         assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss)), f"{engine.backend}, {block}"
         assert error(found.grads, wanted.grads) <= TOLERANCE, f"{engine.backend}, block {block}"
     return program

@@ -54,6 +54,7 @@ def assert_equal(one: Learner, two: Learner) -> None:
         assert (array.dtype, array.shape) == (second[name].dtype, second[name].shape), name
         assert array.tobytes() == second[name].tobytes(), name
     assert (one.seen, one.clip, one.state is None) == (two.seen, two.clip, two.state is None)
+    assert one.episodes == two.episodes
     assert one.optimizer.config() == two.optimizer.config()
     assert checkpoint.describe(one.program) == checkpoint.describe(two.program)
 
@@ -472,11 +473,46 @@ def test_places_that_cannot_be_read(tmp_path):
 def test_a_newer_format_is_named(good, tmp_path, monkeypatch):
     """If it failed, a file of a later version would be misread, or called damaged."""
     ours = good[1]
-    monkeypatch.setattr(checkpoint, "FORMAT", 3)
+    monkeypatch.setattr(checkpoint, "FORMAT", 4)
     ours.save(tmp_path / "later.npz")
     monkeypatch.undo()
-    with pytest.raises(FileError, match="is of format 3, and this version reads format 2"):
+    with pytest.raises(FileError, match="is of format 4, and this version reads formats 2 and 3"):
         Learner.load(tmp_path / "later.npz")
+
+
+def as_format_2(path: Path) -> None:
+    """Make a checkpoint what the version before would have written."""
+    arrays = archives.arrays(path.read_bytes())
+    content = json.loads(json.loads(arrays.pop("meta").tobytes())["content"])
+    del content["meta"]["episodes"]
+    for key in [key for key in content["index"]["state"] if key.endswith('"draw"]')]:
+        arrays.pop(content["index"]["state"].pop(key))
+    text = json.dumps(content)
+    document = {"forwardgrad": 2, "content": text, "digest": checkpoint._digest(text, arrays)}
+    with path.open("wb") as file:
+        np.savez(file, meta=np.frombuffer(json.dumps(document).encode(), np.uint8), **arrays)
+
+
+def test_a_file_of_the_format_before_goes_on(tmp_path: Path) -> None:
+    """If it failed, who updates in the middle of a run could not go on with it."""
+    ours = learned(rule="eprop")
+    ours.save(tmp_path / "old.npz")
+    as_format_2(tmp_path / "old.npz")
+    copy = Learner.load(tmp_path / "old.npz")
+    copy.episodes = ours.episodes  # which the old file does not know
+    assert_equal(ours, copy)
+    for each in (ours, copy):
+        each.fit([data(7, seed=3)], block=2)
+    assert_equal(ours, copy)
+
+
+def test_a_file_of_the_format_before_is_refused_where_it_draws_signs(tmp_path: Path) -> None:
+    """If it failed, a run would go on with signs whose number nobody knows."""
+    ours = learned(rule="uoro")
+    ours.save(tmp_path / "old.npz")
+    as_format_2(tmp_path / "old.npz")
+    with pytest.raises(FileError, match=r"state: array 'influence.*\"draw\"\]' should be float64 .*, got none"):
+        Learner.load(tmp_path / "old.npz")
 
 
 def forged(content: bytes, change: Any) -> bytes:

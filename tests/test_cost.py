@@ -176,6 +176,6 @@ def test_a_budget_that_is_no_size_is_refused(given: Any) -> None:
 
 def test_without_a_word_on_free_memory_there_is_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, programs do not start on machines that do not say what is free."""
-    monkeypatch.setattr(budget, "free", lambda: None)
+    monkeypatch.setattr(budget, "headroom", lambda: None)
     assert budget.usual() is None
     assert fg.compile(vanilla(3), {"y": "mse"}, "rtrl").start(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import sys
 import time
 import tracemalloc
@@ -21,6 +22,7 @@ import forwardgrad as fg
 from forwardgrad import Learner, archive, cells, data, render
 from forwardgrad.compiler import reach
 from forwardgrad.errors import FileError, GraphError, MemoryBudgetError, RenderError, RuleError
+from forwardgrad.packing import packed
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
 
@@ -134,8 +136,13 @@ def with_arrays(folder: Path) -> Path:
     graph = wide(9)
     graph.edges["x", "h", 0]["init"] = np.random.default_rng(0).normal(size=(9, 9))
     fg.save(graph, folder / "net.toml")
-    assert (folder / "net.npz").exists()
     return folder / "net.toml"
+
+
+def side_of(path: Path) -> Path:
+    """The one file of arrays beside a graph file."""
+    (found,) = path.parent.glob(f"{path.name}.*.npz")
+    return found
 
 
 @posix
@@ -144,10 +151,11 @@ def test_arrays_are_not_read_through_a_link_out_of_the_folder(kind: str, tmp_pat
     """If this fails, a graph from elsewhere makes its reader open a file of its choice."""
     (tmp_path / "in").mkdir()
     path, outside = with_arrays(tmp_path / "in"), tmp_path / "outside.npz"
-    (tmp_path / "in" / "net.npz").replace(outside)
+    side = side_of(path)
+    side.replace(outside)
     target = {"absolute": outside, "relative": Path("..", "outside.npz"), "of a link": Path("other")}[kind]
     (tmp_path / "in" / "other").symlink_to(Path("..", "outside.npz"))
-    (tmp_path / "in" / "net.npz").symlink_to(target)
+    side.symlink_to(target)
     with pytest.raises(FileError, match="are a link out of the folder"):
         fg.load(path)
 
@@ -157,8 +165,9 @@ def test_links_inside_a_folder_are_followed(tmp_path: Path) -> None:
     """If this fails, graphs that share their arrays, or lie in a linked folder, are refused."""
     (tmp_path / "in").mkdir()
     path = with_arrays(tmp_path / "in")
-    (tmp_path / "in" / "net.npz").replace(tmp_path / "in" / "shared.npz")
-    (tmp_path / "in" / "net.npz").symlink_to("shared.npz")
+    side = side_of(path)
+    side.replace(tmp_path / "in" / "shared.npz")
+    side.symlink_to("shared.npz")
     (tmp_path / "link").symlink_to(tmp_path / "in")
     assert len(fg.load(path)) == len(fg.load(tmp_path / "link" / "net.toml")) == 3
 
@@ -167,10 +176,11 @@ def test_links_inside_a_folder_are_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["net.toml", "net.json", "net.npz", "saved.npz", "wave.csv", "wave.npy"])
 def test_pipes_are_not_waited_for(name: str, tmp_path: Path) -> None:
     """If this fails, a pipe or device in the place of a file blocks its reader, or never ends."""
+    place = tmp_path / name
     if name == "net.npz":
-        with_arrays(tmp_path)
-        (tmp_path / name).unlink()
-    os.mkfifo(tmp_path / name)
+        place = side_of(with_arrays(tmp_path))
+        place.unlink()
+    os.mkfifo(place)
     read = {"saved.npz": Learner.load, "wave.csv": data.read, "wave.npy": data.read}.get(name, fg.load)
     with pytest.raises(FileError, match="Is a pipe or a device, and no file"):
         read(tmp_path / ("net.toml" if name == "net.npz" else name))
@@ -182,6 +192,84 @@ def test_texts_are_bounded(tmp_path: Path) -> None:
         file.truncate(2**34)  # without contents, it takes no room
     with pytest.raises(FileError, match=r"Has 17,179,869,184 bytes, and at most 16,777,216 are read"):
         fg.load(tmp_path / "net.toml")
+
+
+@posix
+@pytest.mark.parametrize("name", ["net.npz", "saved.npz", "wave.csv", "wave.npy"])
+@pytest.mark.parametrize("size", [2**33, 2**41])
+def test_files_without_contents_are_not_read(name: str, size: int, tmp_path: Path) -> None:
+    """If this fails, a file that takes no room on the disk takes all memory, or minutes, of its reader."""
+    place = side_of(with_arrays(tmp_path)) if name == "net.npz" else tmp_path / name
+    with place.open("wb") as file:
+        file.truncate(size)
+    read = {"saved.npz": Learner.load, "wave.csv": data.read, "wave.npy": data.read}.get(name, fg.load)
+    began = time.perf_counter()
+    with pytest.raises(FileError):
+        read(tmp_path / ("net.toml" if name == "net.npz" else name))
+    assert time.perf_counter() - began < 2
+
+
+def claiming(directory: int, entries: int = 1, hole: int = 2**33) -> tuple[bytes, int, bytes]:
+    """The beginning of a file, how much of nothing comes then, and its end: an archive that makes claims of itself."""
+    wide = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, entries, entries, directory, hole + 4 - directory)
+    wide += struct.pack("<4sIQI", b"PK\6\7", 0, hole + 4, 1)
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 2**16 - 1, 2**16 - 1, 2**32 - 1, 2**32 - 1, 0)
+    return b"PK\3\4", hole, wide + end
+
+
+CLAIMS = {
+    "a directory of gigabytes": claiming(2**32),
+    "no directory": claiming(0, 0),
+    "a header of gigabytes": (b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little"), 2**33, b""),
+    "a line of gigabytes": (b"1\n2", 2**33, b""),
+}
+
+
+@posix
+@pytest.mark.parametrize("what", CLAIMS)
+def test_files_that_claim_much_are_not_read(what: str, tmp_path: Path) -> None:
+    """If this fails, a crafted file of a few bytes and a hole takes all memory, or minutes, of its reader."""
+    begin, hole, end = CLAIMS[what]
+    for name, read in (("saved.npz", Learner.load), ("wave.npy", data.read), ("wave.csv", data.read)):
+        with (tmp_path / name).open("wb") as file:
+            file.write(begin)
+            file.seek(len(begin) + hole)
+            file.write(end)
+            file.truncate(max(file.tell(), len(begin) + hole))
+        tracemalloc.start()
+        with pytest.raises(FileError):
+            read(tmp_path / name)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2 * archive.LARGEST_DIRECTORY
+
+
+def test_archives_of_many_entries_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, an archive of empty arrays takes its reader minutes."""
+    monkeypatch.setattr(archive, "MOST_ENTRIES", 2)
+    with pytest.raises(TypeError, match="it has 3 entries, and at most 2 are read"):
+        archive.arrays(packed({name: np.empty(0) for name in "abc"}))
+
+
+@posix
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If this fails, whoever can replace a file between two looks at it can make its reader wait for ever."""
+    path, looks = tmp_path / "wave.csv", [0]
+    path.write_text("1")
+    check = archive._check
+
+    def late(about: os.stat_result) -> None:
+        check(about)
+        looks[0] += 1
+        if looks[0] == 1:
+            path.unlink()
+            os.mkfifo(path)
+
+    monkeypatch.setattr(archive, "_check", late)
+    with pytest.raises(FileError, match="Is a pipe or a device, and no file"):
+        data.read(path)
 
 
 def zipped(compression: int, **members: bytes) -> bytes:
@@ -211,11 +299,13 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_archives_are_believed_nothing(what: str, tmp_path: Path) -> None:
     """If this fails, a small file makes its reader take memory of the file's choice, or unpickle."""
-    path, side = with_arrays(tmp_path), tmp_path / "net.npz"
-    old = hashlib.sha256(side.read_bytes()).hexdigest()
+    path = with_arrays(tmp_path)
+    old, new = (hashlib.sha256(data).hexdigest() for data in (side_of(path).read_bytes(), BAD[what]))
+    side_of(path).unlink()
+    path.write_text(path.read_text().replace(old, new))
+    side = tmp_path / f"net.toml.{new[:16]}.npz"
     side.write_bytes(BAD[what])
-    path.write_text(path.read_text().replace(old, hashlib.sha256(BAD[what]).hexdigest()))
-    with pytest.raises(FileError, match=r"net\.npz' are not readable as \.npz"):
+    with pytest.raises(FileError, match=r"\.npz' are not readable as \.npz"):
         fg.load(path)
     with pytest.raises(FileError, match="is no checkpoint, or is damaged"):
         Learner.load(side)

@@ -354,8 +354,6 @@ def labels_of(network: Network, outputs: Mapping[str, Any]) -> tuple[dict[str, N
         e.name: e.role != "topdown" and component[e.source] == component[e.target] for e in network.edges.values()
     }
     states = {e.source for e in network.edges.values() if e.delay and inside[e.name]}
-    heard = {component[name] for name in outputs}
-    nodes = {name: NodeView(name, name in states, name in outputs, component[name] in heard) for name in network.nodes}
     edges = {
         e.name: EdgeView(
             e.source,
@@ -367,6 +365,25 @@ def labels_of(network: Network, outputs: Mapping[str, Any]) -> tuple[dict[str, N
             e.role,
         )
         for e in network.edges.values()
+    }
+    layers = {name: [e for e in edges.values() if component[e.source] == component[name]] for name in network.nodes}
+    ways = nx.DiGraph(  # inside a layer, and out of it by what does not mix
+        (e.source, e.target)
+        for e in edges.values()
+        if e.recurrent or (not e.mixing and network.nodes[e.target].op.name != "stop")
+    )
+    ways.add_nodes_from(network.nodes)
+    nodes = {
+        name: NodeView(
+            name,
+            state=name in states,
+            output=name in outputs,
+            output_layer=any(nx.has_path(ways, name, output) for output in outputs),
+            recurrent=any(e.recurrent for e in layers[name]),
+            leaky_readout=any(component[name] == component[output] for output in outputs)
+            and {e.mixing for e in layers[name] if e.recurrent} == {False},
+        )
+        for name in network.nodes
     }
     return nodes, edges
 
@@ -525,7 +542,7 @@ def stack() -> tuple[nx.MultiDiGraph[str], Any]:
         "h": NodeView("h", state=True),
         "g": NodeView("g", state=True),
         "z": NodeView("z", state=True),
-        "y": NodeView("y", state=True, output=True, output_component=True),
+        "y": NodeView("y", state=True, output=True, output_layer=True, recurrent=True, leaky_readout=True),
     }
     edges = {
         "x->h": EdgeView("x", "h", mixing=True),
@@ -596,7 +613,7 @@ def test_ops_without_a_true_derivative_are_refused_by_finite_differences() -> No
         ({"inputs": {"x": np.zeros((6, 2, 3))}}, DataError, "input 'x': needs shape"),
         ({"inputs": {"x": np.zeros((0, 2, 2))}}, DataError, "each at least 1"),
         ({"inputs": {"x": [[[1.0]], [1.0]]}}, DataError, "unequal lengths"),
-        ({"inputs": {"x": np.full((6, 2, 2), "a")}}, DataError, "needs real numbers"),
+        ({"inputs": {"x": np.full((6, 2, 2), "a")}}, DataError, "expected numbers, got dtype <U1"),
         ({"inputs": {"x": np.full((6, 2, 2), np.nan)}}, DataError, "NaN or infinite"),
         ({"targets": {"h": np.zeros((6, 2, 3))}}, DataError, "targets: unknown name 'h'"),
         ({"targets": {"y": np.zeros((5, 2, 2))}}, DataError, "target 'y': needs shape"),

@@ -41,12 +41,12 @@ def given(seed: int, steps: int = 9, batch: int = 3) -> tuple[dict[str, Any], di
 
 
 def gradient(of: fg.Program, seed: int) -> Any:
-    found = of.gradient(of.init(seed), *given(seed), block=2)
+    found = of.gradient(of.init(seed), *given(seed), block=2, draw=seed)
     return found.loss, found.grads
 
 
 def steps(of: fg.Program, seed: int) -> Any:
-    params, state, found = of.init(seed), of.start(3), []
+    params, state, found = of.init(seed), of.start(3, draw=seed), []
     for at in range(4):
         state, step = of.step(params, state, *given(seed + 100 * at, steps=3))
         found.append((step.loss, step.grads, step.outputs))
@@ -58,7 +58,7 @@ def run(of: fg.Program, seed: int) -> Any:
 
 
 def record(of: fg.Program, seed: int) -> Any:
-    found = of.record(of.init(seed), *given(seed), block=4)
+    found = of.record(of.init(seed), *given(seed), block=4, draw=seed)
     return dict(found.traces), dict(found.signals)
 
 
@@ -112,6 +112,15 @@ def test_many_threads_in_one_call(call: Any) -> None:
     found = together([lambda seed=seed: call(shared, seed) for seed in range(THREADS)])
     assert [rounds[0] for rounds in found] == wanted
     assert all(one == rounds[0] for rounds in found for one in rounds)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_threads_draw_signs_of_their_own(backend: str) -> None:
+    """If this fails, two threads get the same noise, or a number is passed over: noise does not average out."""
+    alone, shared = program("uoro", backend), program("uoro", backend)
+    wanted = [bits(alone.gradient(alone.init(), *given(0), block=2)) for _ in range(THREADS * ROUNDS)]
+    found = together([lambda: shared.gradient(shared.init(), *given(0), block=2)] * THREADS)
+    assert sorted(map(repr, (one for rounds in found for one in rounds))) == sorted(map(repr, wanted))
 
 
 def test_compiling_in_threads() -> None:

@@ -17,7 +17,7 @@ from forwardgrad.data import OneStep, Series
 from forwardgrad.errors import DataError, FileError, GraphError
 from forwardgrad.graph import library
 from forwardgrad.optimizers import Adam
-from forwardgrad.training import Settings, Trained
+from forwardgrad.training import Settings, Trained, curve, folder
 
 TRAIN = 60
 
@@ -231,9 +231,9 @@ def test_a_folder_is_prepared_or_refused(tmp_path):
     training.prepare(tmp_path / "a" / "b")
     assert not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(FileError, match="cannot write to folder"):
-            training.prepare(folder)
+            training.prepare(path)
     (tmp_path / "a" / "curve.png").mkdir()
     with pytest.raises(FileError, match=r"curve\.png.*is a folder"):
         training.prepare(tmp_path / "a")
@@ -245,7 +245,7 @@ def test_a_folder_without_permission(tmp_path, monkeypatch):
     def refuse(**_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(training.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(folder.tempfile, "TemporaryFile", refuse)
     with pytest.raises(FileError, match="Permission denied"):
         training.prepare(tmp_path)
 
@@ -276,7 +276,7 @@ def test_the_report_is_complete_and_plain():
 )
 def test_the_curve_has_an_axis_that_can_be_read(scores, levels):
     """If it failed, a perfect baseline would squeeze the curve flat, or an axis would bear no number."""
-    low, high = training._limits(scores, levels)
+    low, high = curve._limits(scores, levels)
     assert low < min(max(score, 1e-12) for score in scores)
     assert high > max(scores)
     assert high / low >= 4 * (1 - 1e-12)

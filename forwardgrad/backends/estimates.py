@@ -1,10 +1,13 @@
 """How is influence kept in a random estimate without bias? As a product of two small arrays, drawn anew at block ends.
 
-Signs come from the rule's seed, the parameter's name and the number of blocks so far, so that a run can be repeated.
+Signs come from the rule's seed, the parameter's name, the number of the draw and the number of blocks in it. Every
+sequence has a draw of its own, or noise would be the same in all of them and never average out; who gives the number of
+the draw repeats a run bit for bit.
 """
 
 from __future__ import annotations
 
+import itertools
 from math import prod
 from typing import Any
 
@@ -13,21 +16,26 @@ import numpy as np
 from forwardgrad.backends.influence import Single, Synapses
 from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces, nothing
 from forwardgrad.compiler import Plan
+from forwardgrad.compiler.source.support import matmul
 from forwardgrad.errors import RuleError
 from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 
+DRAW = "draw"
+"""Part that holds the number of the draw, for each sample."""
+
 COUNT = "blocks"
 """Part that counts the blocks of each sample."""
 
 PERIOD = 2**23
-"""Blocks after which signs repeat; single precision counts no further than twice that."""
+"""How far both of them count before they begin again; single precision counts no further than twice that."""
 
 
-def signs(seed: int, name: str, count: int, shape: tuple[int, ...]) -> Array:
-    """Independent signs, -1 or 1 with equal odds, of a block."""
-    return stream(seed, name, count).integers(0, 2, shape) * 2.0 - 1.0
+def signs(seed: int, name: str, draw: int, block: int, shape: tuple[int, ...]) -> Array:
+    """Independent signs, -1 or 1 with equal odds, of a block of a draw."""
+    # Not the stream of the initial value of the parameter, which the first draw would be a part of.
+    return stream(seed, f"signs of {name}", draw, block).integers(0, 2, shape) * 2.0 - 1.0
 
 
 class Estimate(Traces):
@@ -40,8 +48,8 @@ class Estimate(Traces):
 
     def drawn(self, stored: Stored, shape: tuple[int, ...]) -> Array:
         """The signs of this block."""
-        count = int(stored[COUNT].max())
-        return signs(self.plan.rules[self.name].seed, self.name, count, shape).astype(self.dtype)
+        draw, block = (int(stored[part].max()) % PERIOD for part in (DRAW, COUNT))
+        return signs(self.plan.rules[self.name].seed, self.name, draw, block, shape).astype(self.dtype)
 
     def carried(self, place: int) -> int:
         return prod(self.shapes()[place][1:])
@@ -66,6 +74,7 @@ class Estimate(Traces):
             place: np.stack([moved[place, lag] for lag in range(1, self.plan.depth[place] + 1)])
             for place in self.places
         }
+        after[DRAW] = stored[DRAW].copy()
         after[COUNT] = (stored[COUNT] + 1) % PERIOD
         return after
 
@@ -81,7 +90,7 @@ class RankOneTraces(Estimate):
     def shapes(self) -> dict[Part, tuple[int, ...]]:
         shapes: dict[Part, tuple[int, ...]] = {p: (self.plan.depth[p], self.size(p)) for p in self.places}
         if self.places:
-            shapes |= {"parameter": (1, *self.plan.network.parameters[self.name].shape), COUNT: (1,)}
+            shapes |= {"parameter": (1, *self.plan.network.parameters[self.name].shape), DRAW: (1,), COUNT: (1,)}
         return shapes
 
     def held(self, place: int, lag: int, stored: Stored) -> Array:
@@ -93,7 +102,8 @@ class RankOneTraces(Estimate):
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 along = (adjoint[:, 0] * stored[place][lag - 1]).sum(axis=1)
-                total = total + np.tensordot(along, stored["parameter"][0], 1)
+                b = stored["parameter"][0]
+                total = total + matmul(along[None], b.reshape(len(b), -1)).reshape(b.shape[1:])
         return total
 
     def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:
@@ -103,8 +113,8 @@ class RankOneTraces(Estimate):
         fresh = [(place, lag) for place, lag in self.entries() if lag <= block.tape.steps]
         sizes = [self.size(place) for place, _ in fresh]
         drawn = self.drawn(stored, (block.tape.batch, sum(sizes)))
-        parts = np.split(drawn, np.cumsum(sizes)[:-1], axis=1)
-        noise = dict(zip(fresh, parts, strict=True))
+        ends = itertools.accumulate(sizes)
+        noise = {entry: drawn[:, end - size : end] for entry, size, end in zip(fresh, sizes, ends, strict=True)}
         b = stored["parameter"][0]
         injected = self._injected(block, noise, b)
         carried = _ratio(_norm([b]), _norm(list(moved.values())))
@@ -164,7 +174,7 @@ class KroneckerTraces(Estimate):
             return {}
         units, source = self.plan.network.parameters[self.name].shape
         shapes: dict[Part, tuple[int, ...]] = {p: (self.plan.depth[p], self.size(p), units) for p in self.places}
-        return shapes | {"input": (1, source), COUNT: (1,)}
+        return shapes | {"input": (1, source), DRAW: (1,), COUNT: (1,)}
 
     def held(self, place: int, lag: int, stored: Stored) -> Array:
         return stored[place][lag - 1][..., None] * stored["input"][0][:, None, None]
@@ -173,7 +183,8 @@ class KroneckerTraces(Estimate):
         total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
-                total = total + (adjoint @ stored[place][lag - 1])[:, 0].T @ stored["input"][0]
+                kicks = matmul(adjoint, stored[place][lag - 1])
+                total = total + matmul(kicks[:, 0].T, stored["input"][0])
         return total
 
     def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import count
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -45,6 +46,10 @@ class Block:
         """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
         series = self.source.build.value(name, delay)
         return self.arrays[series.name][series.first : series.first + self.steps]
+
+
+class _Shown:
+    """What the generated functions hold on to: tracebacks show their lines as long as any of them is there."""
 
 
 class Generated:
@@ -87,6 +92,8 @@ class Generated:
         names |= {name: self._op(node, port) for name, (node, port) in self.source.calls.items()}
         text = self.source.text
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        names["<shown>"] = _Shown()
+        finalize(names["<shown>"], linecache.cache.pop, filename, None)
         exec(compile(text, filename, "exec"), names)
         return names
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from forwardgrad.compiler.source.support import matmul
 from forwardgrad.graph import Network, Parameter
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
@@ -58,7 +59,7 @@ class Synapses:
     def gradient(self, b: Array, x: Array) -> Array:
         """Sum over time and batch of adjoint `(time, batch, size)` times presynaptic value `(time, batch, source)`."""
         if self.kind == "dense":
-            return b.reshape(-1, b.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+            return matmul(b.reshape(-1, b.shape[-1]).T, x.reshape(-1, x.shape[-1]))
         return (self.by_row(b) * self.by_column(x)).sum(axis=(0, 1)).reshape(self.shape)
 
     def inject(self, word: Structure, j: Array, x: Array) -> Array:
@@ -77,7 +78,7 @@ class Synapses:
             return (c.reshape(c.shape + (1,) * (x.ndim - 2)) * x).sum(axis=0)
         if self.kind == "dense":
             steps, batch, seeds, size = j.shape
-            flat = j.reshape(steps, batch, seeds * size).transpose(1, 2, 0) @ x.transpose(1, 0, 2)
+            flat = matmul(j.reshape(steps, batch, seeds * size).transpose(1, 2, 0), x.transpose(1, 0, 2))
             return flat.reshape(batch, *((seeds,) if word is Structure.FULL else ()), size, x.shape[-1])
         if word is Structure.DIAGONAL:
             return (self.by_row(j[:, :, 0]) * self.by_column(x)).sum(axis=0)
@@ -95,7 +96,7 @@ class Synapses:
         """J times an influence in layout `word`; the result is in layout `compose(j_word, word)`."""
         if word is Structure.FULL:
             if j_word is Structure.FULL:
-                flat = j @ s.reshape(*s.shape[:2], -1)
+                flat = matmul(j, s.reshape(*s.shape[:2], -1))
                 return flat.reshape(*flat.shape[:2], *self.shape)
             return j[:, 0].reshape(*j[:, 0].shape, *(1,) * len(self.shape)) * s
         if compose(j_word, word) is Structure.SCALAR:
@@ -108,9 +109,9 @@ class Synapses:
     def contract(self, adjoint: Array, word: Structure, s: Array) -> Array:
         """Sum over the batch of adjoint `(batch, target)` times influence: a gradient."""
         if word is Structure.FULL:
-            return np.tensordot(adjoint, s, ((0, 1), (0, 1)))
+            return matmul(adjoint.reshape(1, -1), s.reshape(adjoint.size, -1)).reshape(s.shape[2:])
         if self.kind == "dense" and word is Structure.SCALAR:
-            return adjoint.T @ s
+            return matmul(adjoint.T, s)
         return (self.by_row(adjoint) * self.widen(s, word, Structure.DIAGONAL)).sum(axis=0)
 
 
@@ -125,7 +126,7 @@ class Single:
     def inject(self, word: Structure, j: Array, x: Array) -> Array:
         """The sum over time of J times presynaptic value, `(batch, target)`."""
         if word is Structure.FULL:
-            return (j @ x[..., None])[..., 0].sum(axis=0)
+            return matmul(j, x[..., None])[..., 0].sum(axis=0)
         return (j[:, :, 0] * x).sum(axis=0)
 
     def widen(self, s: Array, word: Structure, to: Structure) -> Array:
@@ -134,7 +135,7 @@ class Single:
 
     def carry(self, j_word: Structure, j: Array, word: Structure, s: Array) -> Array:
         """J times an influence."""
-        return (j @ s[..., None])[..., 0] if j_word is Structure.FULL else j[:, 0] * s
+        return matmul(j, s[..., None])[..., 0] if j_word is Structure.FULL else j[:, 0] * s
 
     def contract(self, adjoint: Array, word: Structure, s: Array) -> Array:
         """Sum over batch and units of adjoint times influence: a gradient."""

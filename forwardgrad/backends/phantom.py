@@ -479,6 +479,10 @@ class Numpy:
             return np.array(value, dtype, **named)
         return value.astype(value.dtype if dtype is None else dtype)
 
+    def broadcast_to(self, value: Any, shape: Any) -> Any:
+        known = isinstance(value, Phantom)
+        return np.broadcast_to(value if known else self._ledger.given(value.shape, value.dtype), shape)
+
     def ascontiguousarray(self, value: Any, dtype: Any = None) -> Any:
         if not isinstance(value, Phantom):
             return np.ascontiguousarray(value, dtype)

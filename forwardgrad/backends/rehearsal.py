@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+
+from forwardgrad.backends.estimates import Estimate
 from forwardgrad.backends.generated import Generated
 from forwardgrad.backends.phantom import Ledger, Numpy, Phantom
 from forwardgrad.compiler import Plan
@@ -25,10 +29,20 @@ class Rehearsal(Generated):
         self.ledger = Ledger()
         self._numpy = Numpy(self.ledger)
         super().__init__(plan, dtype)
+        for traces in self.traces.values():
+            if isinstance(traces, Estimate):
+                traces.drawn = self._signs
+
+    def _signs(self, stored: Any, shape: tuple[int, ...]) -> Any:
+        """Signs are drawn as whole numbers, scaled and converted."""
+        drawn = self._numpy.empty(shape, np.int64)
+        return (drawn * 2.0 - 1.0).astype(self.dtype)
 
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         names: dict[str, Any] = super()._compiled()
-        shared = {**vars(support), "np": self._numpy}
+        # What these functions loop over are samples, which take the same memory, one after the other.
+        few: dict[str, Any] = {"range": _first_range, "enumerate": _first_pairs}
+        shared = {**vars(support), "np": self._numpy, **few}
         for name, value in vars(support).items():
             if isinstance(value, FunctionType):
                 shared[name] = names[name] = _within(value, shared)
@@ -50,12 +64,13 @@ class Rehearsal(Generated):
         return marked
 
     def _op(self, node: str, port: str) -> Callable[..., Any]:
-        """An op that is no formula is any Python: priced as what it makes, and once more as much while it makes it."""
+        """An op that is called is any Python: priced as copies of what it gets, and twice what it makes."""
         declared = self.plan.network.nodes[node]
         word = declared.op.port(port, declared.ports).structure if port else Structure.DIAGONAL
 
         def made(*ports: Phantom) -> Phantom:
-            shape = ports[0].shape
+            copies = [port.copy() for port in ports]
+            shape = copies[0].shape
             tail = {Structure.FULL: (shape[-1],) * 2, Structure.DIAGONAL: shape[-1:]}.get(word, (1,))
             return self._numpy.empty((*shape[:-1], *tail), self.dtype).copy()
 
@@ -70,12 +85,13 @@ class Rehearsal(Generated):
     def _with_phantoms(self, method: Any) -> Callable[..., Any]:
         return _within(method, {**method.__globals__, "np": self._numpy})
 
-    def peaks(self, batch: int, steps: int) -> list[int]:
+    def peaks(self, batch: int, steps: int, last: bool = False) -> list[int]:
         """The most bytes alive in each part of a block, beside what it is given.
 
         Args:
             batch: number of samples.
             steps: of the block.
+            last: whether it is the last block of a sequence, which is not advanced unless its gradient needs that.
         """
         ledger, plan = self.ledger, self.plan
 
@@ -91,11 +107,19 @@ class Rehearsal(Generated):
         tape = self.forward(params, state, series(*plan.network.inputs), (steps, batch))
         outputs: Any = {name: tape.values(name).copy() for name in plan.outputs}
         losses: Any = {name: _evaluated(y) for name, y in outputs.items()}
-        after = self.advance(tape, state, fresh=False)
+        after = self.advance(tape, state, fresh=False) if not last or self.lossy else None
         grads = self.gradients(tape, state, after, losses, series(*signals), fresh=False)
         ledger.mark()
         del grads, after
         return ledger.peaks.copy()
+
+
+def _first_range(*ends: int) -> range:
+    return range(*ends)[:2]
+
+
+def _first_pairs(found: Iterable[Any]) -> Iterable[tuple[int, Any]]:
+    return enumerate(islice(found, 2))
 
 
 def _within(function: Any, names: dict[str, Any]) -> Any:
@@ -106,6 +130,6 @@ def _within(function: Any, names: dict[str, Any]) -> Any:
 
 
 def _evaluated(y: Phantom) -> Phantom:
-    """A loss, which is any Python, makes about three arrays of the outputs' size, and leaves one."""
-    rows = [y.copy() for _ in range(3)]
+    """A loss, which is any Python, gets copies, makes about three arrays of the outputs' size, and leaves one."""
+    rows = [y.copy() for _ in range(5)]
     return rows[-1]

@@ -6,7 +6,6 @@ in the pool is free again as soon as no array refers to it, whoever held it.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from math import prod
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from forwardgrad.forking import in_child
 from forwardgrad.ops import Array
 
 LEAST = 2**20
@@ -86,8 +86,7 @@ def _counts_references() -> bool:
 
 
 _POOL = Pool()
-if hasattr(os, "register_at_fork"):  # a child has no thread that would release the lock
-    os.register_at_fork(after_in_child=_POOL.forget)
+in_child(_POOL.forget)
 
 empty: Callable[[tuple[int, ...], Any], Array] = _POOL.empty if _counts_references() else np.empty
 """An array of any contents, from the pool of this process if it is large."""

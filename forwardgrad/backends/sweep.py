@@ -14,6 +14,7 @@ import numpy as np
 from forwardgrad.backends.route import Stop
 from forwardgrad.backends.tape import Tape
 from forwardgrad.backends.weights import pull
+from forwardgrad.compiler.source.support import matmul
 from forwardgrad.ops import Array
 
 Ports = dict[tuple[int, str | None], dict[int, Array]]
@@ -90,7 +91,7 @@ def _through_op(tape: Tape, ports: Ports, stop: Stop, t: int, adjoint: Array) ->
         b = _wide(adjoint, stop.size) if gate.widen else adjoint
         if gate.port is not None:
             jacobian = tape.jacobian(stop.node, gate.port)[t]
-            b = b @ jacobian if gate.mixes else b * jacobian[:, None]
+            b = matmul(b, jacobian) if gate.mixes else b * jacobian[:, None]
         ports.setdefault((stop.place, gate.port), {})[t] = b
 
 

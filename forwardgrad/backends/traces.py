@@ -82,7 +82,7 @@ class Traces:
     def __init__(self, plan: Plan, name: str, dtype: Any) -> None:
         self.plan, self.name, self.dtype = plan, name, dtype
         self.kind = influence_of(plan.network, plan.network.parameters[name])
-        self.sites = [injection for injection in plan.product.injections if injection.parameter == name]
+        self.sites = plan.product.sites.get(name, [])
         self.places = plan.entries[name]
 
     def size(self, place: int) -> int:
@@ -148,7 +148,7 @@ class Traces:
     def presynaptic(self, tape: Pass, site: Injection) -> Array:
         """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
         if site.edge is None:
-            return np.ones((tape.steps, tape.batch), self.dtype)
+            return np.ones((tape.steps, tape.batch), self.dtype, like=tape.values(self.plan.outputs[0]))
         edge = self.plan.network.edges[site.edge]
         return tape.values(edge.source, edge.delay)
 
@@ -196,10 +196,11 @@ class MaskedTraces(Traces):
         super().__init__(plan, name, dtype)
         order = plan.rules[name].snap
         assert order is not None
-        units = self.size(self.sites[0].place) if self.sites else 0
-        reached = reached_units(plan.network, plan.product, plan.order, self.sites, units, order)
+        parameter = plan.network.parameters[name]
+        reached = reached_units(plan.network, plan.product, plan.order, parameter, self.sites, order)
+        rows = next(iter(reached.values())).shape[1] if reached else 0
         self.masks = {
-            place: self._mask(place, reached.get(place, np.zeros((self.size(place), units), bool)))
+            place: self._mask(place, reached.get(place, np.zeros((self.size(place), rows), bool)))
             for place in self.places
         }
         self.kept = {place: count_true(mask) for place, mask in self.masks.items()}
@@ -208,7 +209,7 @@ class MaskedTraces(Traces):
         """Which entries of the influence on a place are kept, shaped like it."""
         word, shape = self.plan.layouts[self.name, place], self.full_shape(place)
         if isinstance(self.kind, Single):
-            return np.asarray(reached.any(axis=1))
+            return reached[:, 0]
         if word is Structure.FULL:
             return np.broadcast_to(self.kind.by_row(reached), shape)
         own = np.diagonal(reached)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
+from forwardgrad.compiler.source.support import matmul
 from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Network
 from forwardgrad.ops import Array
@@ -20,14 +21,14 @@ def apply(edge: Edge, weight: Any, x: Array) -> Array:
     """An edge's weight times values `(..., source)`: `(..., target)`."""
     if edge.kind == "identity":
         return x
-    return weight * x if edge.kind in ELEMENTWISE else x @ weight.T
+    return weight * x if edge.kind in ELEMENTWISE else matmul(x, weight.T)
 
 
 def pull(elementwise: bool, factor: Any, b: Array) -> Array:
     """A factor's transpose times adjoints `(..., target)`: `(..., source)`; `None` is the identity."""
     if factor is None:
         return b
-    return b * factor if elementwise else b @ factor
+    return b * factor if elementwise else matmul(b, factor)
 
 
 def is_elementwise(edge: Edge, factor: Factor) -> bool:

@@ -23,12 +23,13 @@ def dropped_edges(network: Network, product: Product, outputs: Collection[str]) 
     """
     reaching = reaching_nodes(network, outputs)
     losses = [cut for cut in product.dropped if network.edges[cut.edge].target in reaching]
-    dropped: dict[str, tuple[str, ...]] = {}
-    for parameter in dict.fromkeys(injection.parameter for injection in product.injections):
-        reached = set(product.reach([i.place for i in product.injections if i.parameter == parameter]))
-        edges = {cut.edge for cut in losses if cut.source in reached}
-        dropped[parameter] = tuple(name for name in network.edges if name in edges)
-    return dropped
+    cut_edges = {cut.edge for cut in losses}
+    names = [name for name in network.edges if name in cut_edges]
+    number = {name: index for index, name in enumerate(names)}
+    marks: dict[int, int] = {}
+    for cut in losses:
+        marks[cut.source] = marks.get(cut.source, 0) | 1 << number[cut.edge]
+    return {name: tuple(names[edge] for edge in edges) for name, edges in product.reached_marks(marks).items()}
 
 
 def substitutions(product: Product, rules: Mapping[str, Rule]) -> dict[str, tuple[str, ...]]:
@@ -39,12 +40,15 @@ def substitutions(product: Product, rules: Mapping[str, Rule]) -> dict[str, tupl
         rules: the rule of each parameter.
     """
     found: dict[str, tuple[str, ...]] = {}
+    inexact = [arc for arc in product.arcs if not arc.factor.exact]
+    marks: dict[int, int] = {}
+    for number, arc in enumerate(inexact):
+        marks[arc.source] = marks.get(arc.source, 0) | 1 << number
+    reached = product.reached_marks(marks)
+    texts = [f"{arc.factor} on {arc.edge}" for arc in inexact]
     for name, rule in rules.items():
-        starts = [i.place for i in product.injections if i.parameter == name]
-        reached = set(product.reach(starts))
-        reasons = dict.fromkeys(
-            f"{arc.factor} on {arc.edge}" for arc in product.arcs if arc.source in reached and not arc.factor.exact
-        )
+        starts = product.sites.get(name, [])
+        reasons = dict.fromkeys(texts[number] for number in reached.get(name, []))
         if rule.signalled and starts:
             reasons["learning signal of the user's"] = None
         if rule.layout != "lossless" and starts:

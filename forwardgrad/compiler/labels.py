@@ -77,35 +77,65 @@ def label(network: Network, outputs: Collection[str]) -> Labels:
         outputs: the nodes that have a loss.
     """
     components = _components(network)
+    edges = _edge_views(network, components)
+    nodes = _node_views(network, components, edges.values(), outputs)
+    links = [(edge.source, edge.target) for edge in edges.values() if edge.recurrent and not edge.mixing]
+    return Labels(nodes, edges, components, _populations(network, links))
+
+
+def _edge_views(network: Network, components: Mapping[str, int]) -> dict[str, EdgeView]:
     # A topdown edge is never recurrent, also where both its ends lie in one component without it: else a relay on it,
     # which lies outside, would change what it is.
-    recurrent = {
-        edge.name: edge.role != "topdown" and components[edge.source] == components[edge.target]
-        for edge in network.edges.values()
-    }
-    states = {edge.source for edge in network.edges.values() if edge.delay and recurrent[edge.name]}
-    with_output = {components[name] for name in outputs}
-    layers = {components[edge.source] for edge in network.edges.values() if recurrent[edge.name]}
-    nodes = {
-        name: NodeView(
-            name, name in states, name in outputs, components[name] in with_output, components[name] in layers
-        )
-        for name in network.nodes
-    }
-    edges = {
+    return {
         edge.name: EdgeView(
             source=edge.source,
             target=edge.target,
             key=edge.key,
             delay=edge.delay,
             mixing=edge_mixes(network, edge),
-            recurrent=recurrent[edge.name],
+            recurrent=edge.role != "topdown" and components[edge.source] == components[edge.target],
             role=edge.role,
         )
         for edge in network.edges.values()
     }
-    links = [(edge.source, edge.target) for edge in edges.values() if edge.recurrent and not edge.mixing]
-    return Labels(nodes, edges, components, _populations(network, links))
+
+
+def _node_views(
+    network: Network, components: Mapping[str, int], edges: Collection[EdgeView], outputs: Collection[str]
+) -> dict[str, NodeView]:
+    states = {edge.source for edge in edges if edge.delay and edge.recurrent}
+    recurrent = {components[edge.source] for edge in edges if edge.recurrent}
+    mixing = {components[edge.source] for edge in edges if edge.explicit}
+    leaky_readouts = ({components[name] for name in outputs} & recurrent) - mixing
+    output_layers = _output_layers(network, components, outputs)
+    return {
+        name: NodeView(
+            name,
+            state=name in states,
+            output=name in outputs,
+            output_layer=components[name] in output_layers,
+            recurrent=components[name] in recurrent,
+            leaky_readout=components[name] in leaky_readouts,
+        )
+        for name in network.nodes
+    }
+
+
+def _output_layers(network: Network, components: Mapping[str, int], outputs: Collection[str]) -> set[int]:
+    """The components that hold an output, or lead to one by edges that do not mix.
+
+    A loss on a layer and one on an identity copy of it are the same loss, so both make it an output layer.
+    """
+    loss = -1  # no component's number
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    graph.add_node(loss)
+    graph.add_edges_from((components[name], loss) for name in outputs)
+    graph.add_edges_from(
+        (components[edge.source], components[edge.target])
+        for edge in network.edges.values()
+        if Structure.ZERO < edge_structure(network, edge) < Structure.FULL
+    )
+    return nx.ancestors(graph, loss)
 
 
 def _populations(network: Network, links: list[tuple[str, str]]) -> dict[str, int]:

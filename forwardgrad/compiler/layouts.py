@@ -47,11 +47,10 @@ def entries(product: Product, depth: Sequence[int], carried: Collection[str]) ->
         depth: how many past steps of each place are read.
         carried: the parameters whose influence is carried over the ends of blocks; the others store nothing.
     """
-    stored: dict[str, tuple[int, ...]] = {}
-    for name in dict.fromkeys(i.parameter for i in product.injections if i.parameter in carried):
-        reached = product.reach([i.place for i in product.injections if i.parameter == name])
-        stored[name] = tuple(index for index in reached if depth[index])
-    return stored
+    held = set(carried)
+    read = [index for index, steps in enumerate(depth) if steps]
+    reached = product.reached_marks({index: 1 << number for number, index in enumerate(read)})
+    return {name: tuple(read[number] for number in numbers) for name, numbers in reached.items() if name in held}
 
 
 def stored_shape(network: Network, parameter: Parameter, word: Structure, target: int) -> tuple[int, ...]:
@@ -90,7 +89,7 @@ def layouts(
     """
     found: dict[tuple[str, int], Structure] = {}
     for name, places in stored.items():
-        sites = [injection for injection in product.injections if injection.parameter == name]
+        sites = product.sites[name]
         for place in places:
             found[name, place] = join(
                 *(

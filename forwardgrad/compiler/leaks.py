@@ -44,12 +44,8 @@ def filter_sources(
     least: tuple[int, int] | None = None
     for node in dict.fromkeys(place.node for place in product.places):
         found = product
-        for index, place in enumerate(product.places):
-            leak = (
-                _leak(network, found, index)
-                if place.node == node and place.filtered is None and not place.lossy
-                else None
-            )
+        for index in _holding(product, node):
+            leak = _leak(network, found, index)
             if leak is not None:
                 found = _split(network, found, index, leak)
         if found is product:
@@ -62,10 +58,19 @@ def filter_sources(
     return product, filtered
 
 
+def _holding(product: Product, node: str) -> list[int]:
+    """The places of a node that may be split."""
+    return [
+        index
+        for index in product.places_of.get(node, [])
+        if product.places[index].filtered is None and not product.places[index].lossy
+    ]
+
+
 def _leak(network: Network, product: Product, place: int) -> Arc | None:
     """The one arc by which a place keeps itself, if it is a fixed number; `None` where there is nothing to split."""
-    loops = [arc for arc in product.arcs if arc.source == arc.target == place]
-    mixing = [arc for arc in product.arcs if _mixes_into(network, arc, place)]
+    loops = [arc for arc in product.leaving[place] if arc.target == place]
+    mixing = [arc for arc in product.entering[place] if _mixes_into(network, arc, place)]
     if len(loops) != 1 or not mixing or loops[0].factor != WEIGHT:
         return None
     edge = network.edges[loops[0].edge]

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from forwardgrad.compiler.factors import WEIGHT, Factor, readings
 from forwardgrad.compiler.labels import Labels, port_structure
+from forwardgrad.compiler.marks import elements, reachable
 from forwardgrad.errors import RuleError, did_you_mean
 from forwardgrad.graph import Edge, Network
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
@@ -106,6 +107,41 @@ class Product:
         for arc in self.arcs:
             entering[arc.target].append(arc)
         return entering
+
+    @cached_property
+    def places_of(self) -> dict[str, list[int]]:
+        """The places of each node."""
+        places: dict[str, list[int]] = {}
+        for index, place in enumerate(self.places):
+            places.setdefault(place.node, []).append(index)
+        return places
+
+    @cached_property
+    def sites(self) -> dict[str, list[Injection]]:
+        """Where each parameter enters, by its name."""
+        sites: dict[str, list[Injection]] = {}
+        for injection in self.injections:
+            sites.setdefault(injection.parameter, []).append(injection)
+        return sites
+
+    def reached_marks(self, marks: Mapping[int, int]) -> dict[str, list[int]]:
+        """The marks that each parameter's credit reaches, in increasing order.
+
+        Args:
+            marks: of some places: sets of whole numbers, as bits.
+        """
+        own = [marks.get(index, 0) for index in range(len(self.places))]
+        found = reachable([[arc.target for arc in arcs] for arcs in self.leaving], own)
+        known: dict[int, list[int]] = {}
+        reached: dict[str, list[int]] = {}
+        for name, sites in self.sites.items():
+            bits = 0
+            for site in sites:
+                bits |= found[site.place]
+            if bits not in known:
+                known[bits] = elements(bits)
+            reached[name] = known[bits]
+        return reached
 
     def reach(self, starts: Sequence[int]) -> list[int]:
         """The places that can be reached from these, themselves included, in increasing order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from forwardgrad.compiler.factors import WEIGHT, Factor
@@ -49,20 +49,60 @@ def merge(product: Product) -> Product:
     on the merged place is then the sum of theirs, since every adjoint is the same. (Partition refinement; this is the
     minimisation of a deterministic automaton, node by node, and also joins what different rules have in common.)
     """
-    leaving = product.leaving
-    group = _numbered((place.node, place.signal, place.lossy) for place in product.places)
-    while True:
-        refined = _numbered(
-            (group[index], tuple(sorted((arc.edge, group[arc.target], arc.factor.order) for arc in leaving[index])))
-            for index in range(len(product.places))
-        )
-        if max(refined, default=0) == max(group, default=0):
-            break
-        group = refined
     members: defaultdict[int, list[int]] = defaultdict(list)
-    for index, number in enumerate(group):
+    for index, number in enumerate(_refined(product)):
         members[number].append(index)
     return _quotient(product, list(members.values()))
+
+
+def _refined(product: Product) -> list[int]:
+    """The group of each place, that of all places of its future.
+
+    A place is looked at again where an arc leads from it to one that changed its group. Of a group that falls apart the
+    largest part keeps the number, so that no place changes its group more than log n times (Hopcroft 1971).
+    """
+    leaving, entering = product.leaving, product.entering
+    group = _numbered((place.node, place.signal, place.lossy) for place in product.places)
+    members: list[set[int]] = [set() for _ in range(max(group, default=-1) + 1)]
+    for index, number in enumerate(group):
+        members[number].add(index)
+
+    def key(index: int) -> object:
+        return tuple(sorted((arc.edge, group[arc.target], arc.factor.order) for arc in leaving[index]))
+
+    changed: Iterable[int] = range(len(group))
+    while changed:
+        seen: defaultdict[int, set[int]] = defaultdict(set)
+        for index in changed:
+            if len(members[group[index]]) > 1:
+                seen[group[index]].add(index)
+        parts = {number: _parts(members[number], some, key) for number, some in seen.items()}
+        moved: list[int] = []
+        for number, found in parts.items():
+            for part in found:
+                members[number] -= part
+                for index in part:
+                    group[index] = len(members)
+                members.append(part)
+                moved += part
+        changed = {arc.source for index in moved for arc in entering[index]}
+    return group
+
+
+def _parts(members: set[int], seen: set[int], key: Callable[[int], object]) -> list[set[int]]:
+    """The parts of a group by key, but for the largest one; those of its members that are not seen have one key."""
+    parts: defaultdict[object, set[int]] = defaultdict(set)
+    for index in seen:
+        parts[key(index)].add(index)
+    others = len(members) - len(seen)
+    theirs = key(next(index for index in members if index not in seen)) if others else None
+    sizes = {word: len(part) + (others if others and word == theirs else 0) for word, part in parts.items()}
+    if others and theirs not in parts:
+        sizes[theirs] = others
+    largest = max(sizes, key=lambda word: sizes[word])
+    if others and theirs != largest:
+        parts[theirs] |= members - seen
+    return [part for word, part in parts.items() if word != largest]
 
 
 def _numbered(keys: Iterable[object]) -> list[int]:

@@ -1,11 +1,17 @@
 """Which units does a parameter's influence reach within n - 1 transitions? The pattern that the layout `snap(n)` keeps.
 
-A transition is one step of the recurrent core: one kept delayed edge, whatever its delay, then instantaneous edges.
-(SnAp: Menick et al. 2021, arXiv 2006.07232.) The pattern is found unit by unit, and not on labels.
+A transition moves credit to other units in time: it crosses a delay, or several, and then the first edge that mixes.
+Edges that do not mix lead to other quantities of the same unit, and are free; so is all that happens in the step in
+which the parameter enters, or in which a transition ends. So a delay counts the same however it is spelled: split, or
+with an identity relay after it. Where the state of a unit is renewed at every step, as in vanilla, gated and LSTM
+layers, transitions are steps of the recurrent core (SnAp: Menick et al. 2021, arXiv 2006.07232).
+
+The pattern is found unit by unit, and not on labels.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +22,7 @@ from forwardgrad.compiler.factors import arc_structure
 from forwardgrad.compiler.labels import port_structure
 from forwardgrad.compiler.product import Arc, Injection, Product
 from forwardgrad.errors import RuleError
-from forwardgrad.graph import Network
+from forwardgrad.graph import Network, Parameter
 from forwardgrad.structure import Structure
 
 Pattern = NDArray[np.bool_]
@@ -26,43 +32,52 @@ LARGEST = 2**26
 
 
 def reached_units(
-    network: Network, product: Product, order: Sequence[int], sites: Sequence[Injection], units: int, within: int
+    network: Network,
+    product: Product,
+    order: Sequence[int],
+    parameter: Parameter,
+    sites: Sequence[Injection],
+    within: int,
 ) -> dict[int, Pattern]:
-    """For every place that is reached, which of its units each unit of the parameter's own node reaches.
+    """For every place that is reached, which of its units each row of a parameter reaches.
 
     Args:
         network: the validated graph.
         product: the pruned product.
         order: its places in the order of a sweep.
-        sites: where the parameter enters.
-        units: number of units of the node that it enters.
-        within: n: the parameter's own units are reached within 1.
+        parameter: whose influence. It has a row per unit of the node it enters; a scalar is one row that enters at all
+            units, of nodes of any size.
+        sites: where it enters.
+        within: n: the units at which a row enters are reached within 1.
 
     Returns:
-        Per place, `(size of its node, units)`.
+        Per place, `(size of its node, rows)`.
 
     Raises:
         RuleError: if there are too many units to go through one by one.
     """
-    largest = max([units, *(network.nodes[place.node].size for place in product.places)])
-    if units * largest > LARGEST:
+    sizes = {site.place: network.nodes[product.places[site.place].node].size for site in sites}
+    rows = 1 if parameter.kind == "scalar" else max(sizes.values(), default=0)
+    largest = max([rows, *(network.nodes[place.node].size for place in product.places)])
+    if rows * largest > LARGEST:
         raise RuleError(
-            f"layout 'snap({within})': a pattern of {largest:,} times {units:,} units is too large to be found.",
+            f"layout 'snap({within})': a pattern of {largest:,} times {rows:,} units is too large to be found.",
             "Make the nodes smaller, or take another rule.",
         )
     seeds: dict[int, Pattern] = {}
     for site in sites:
         full = port_structure(network, product.places[site.place].node, site.port) is Structure.FULL
-        own = np.ones((units, units), bool) if full else np.eye(units, dtype=bool)
+        all_ = full or parameter.kind == "scalar"
+        own = np.ones((sizes[site.place], rows), bool) if all_ else np.eye(rows, dtype=bool)
         seeds[site.place] = seeds.get(site.place, np.zeros_like(own)) | own
-    found = _spread(network, product, order, seeds)
+    fresh = _spread(network, product, order, seeds)
     for _ in range(within - 1):
-        moved = _transition(network, product, found)
-        after = _joined([found, _spread(network, product, order, moved)])
-        if all(place in found and np.array_equal(pattern, found[place]) for place, pattern in after.items()):
+        moved = _transition(network, product, fresh, _held(network, product, fresh))
+        after = _spread(network, product, order, _joined([fresh, moved]))
+        if all(place in fresh and np.array_equal(pattern, fresh[place]) for place, pattern in after.items()):
             break
-        found = after
-    return found
+        fresh = after
+    return _joined([fresh, _held(network, product, fresh)])
 
 
 def _spread(
@@ -79,13 +94,32 @@ def _spread(
     return found
 
 
-def _transition(network: Network, product: Product, found: Mapping[int, Pattern]) -> dict[int, Pattern]:
-    """What is reached over one delayed arc."""
+def _held(network: Network, product: Product, fresh: Mapping[int, Pattern]) -> dict[int, Pattern]:
+    """What a unit holds of itself: what is reached over delays from fresh places, along arcs that do not mix."""
+    found: dict[int, Pattern] = {}
+    queue = deque((arc, fresh[arc.source]) for arc in product.arcs if arc.delay and arc.source in fresh)
+    while queue:
+        arc, pattern = queue.popleft()
+        if _mixes(network, arc):
+            continue
+        before = found.get(arc.target)
+        after = pattern if before is None else before | pattern
+        if before is None or not np.array_equal(before, after):
+            found[arc.target] = after
+            queue += [(onward, after) for onward in product.leaving[arc.target]]
+    return found
+
+
+def _transition(
+    network: Network, product: Product, fresh: Mapping[int, Pattern], held: Mapping[int, Pattern]
+) -> dict[int, Pattern]:
+    """What is reached over one arc that mixes, and is delayed itself or comes after a delay."""
     return _joined(
         [
-            {arc.target: _through(network, arc, found[arc.source])}
+            {arc.target: _through(network, arc, patterns[arc.source])}
             for arc in product.arcs
-            if arc.delay and arc.source in found
+            for patterns in ((fresh, held) if arc.delay else (held,))
+            if arc.source in patterns and _mixes(network, arc)
         ]
     )
 
@@ -101,7 +135,7 @@ def _joined(parts: Sequence[Mapping[int, Pattern]]) -> dict[int, Pattern]:
 def _through(network: Network, arc: Arc, pattern: Pattern) -> Pattern:
     """What one arc reaches from a pattern."""
     edge = network.edges[arc.edge]
-    if arc_structure(network, edge, arc.factor) is not Structure.FULL:
+    if not _mixes(network, arc):
         return pattern
     size = network.nodes[edge.target].size
     port_mixes = port_structure(network, edge.target, edge.port) is Structure.FULL
@@ -112,3 +146,7 @@ def _through(network: Network, arc: Arc, pattern: Pattern) -> Pattern:
     if arc.factor.kind == "rest":
         matrix[np.diag_indices(size)] = False
     return (matrix.astype(np.int64) @ pattern.astype(np.int64)) > 0
+
+
+def _mixes(network: Network, arc: Arc) -> bool:
+    return arc_structure(network, network.edges[arc.edge], arc.factor) is Structure.FULL

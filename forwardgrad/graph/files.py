@@ -1,16 +1,13 @@
-"""How is a declared graph read from a file and written to one? As TOML, or as networkx node-link JSON.
+"""Reads a declared graph from a file, and writes one: as TOML, or as networkx node-link JSON.
 
-Nothing in a file is executed. Arrays of more than 64 entries lie in a `.npz` beside the file, which records its digest,
-so that a pair that does not belong together is refused.
+Nothing in a file is executed. Arrays of more than 64 entries lie in a `.npz` beside the file. The file records the
+digest of the `.npz`, so that a pair that does not belong together is refused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import io
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,13 +16,13 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad import archive, cells, losses
-from forwardgrad.atomic import write_bytes
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, OpError, did_you_mean
-from forwardgrad.graph import library
+from forwardgrad.graph import library, pairs
 from forwardgrad.graph.formats import FORMAT, FORMATS, MARK, Document
 from forwardgrad.graph.schema import is_whole, numbers, show, where
 from forwardgrad.graph.validate import validate
 from forwardgrad.ops import Array
+from forwardgrad.packing import packed
 
 LARGEST_INLINE = 64
 """Arrays of more entries go to the `.npz`."""
@@ -58,7 +55,8 @@ def load(name_or_path: str | os.PathLike[str]) -> nx.MultiDiGraph[str]:
         path = library.path(name_or_path)
     try:
         from_text, _ = _format_of(path)
-        graph = _build(from_text(_read(path)), path.with_suffix(".npz"))
+        document, arrays = _document(from_text, path)
+        graph = _build(document, arrays)
         validate(graph)
         _check_loss(graph)
     except ForwardgradError as error:
@@ -71,8 +69,10 @@ def load(name_or_path: str | os.PathLike[str]) -> nx.MultiDiGraph[str]:
 def save(graph: nx.MultiDiGraph[str], path: str | os.PathLike[str]) -> None:
     """Write a declared graph to a file, whole or not at all; `load` reads the same graph back.
 
-    Arrays of more than 64 entries go to a `.npz` of the same stem beside it, which is written first. Where anything
-    fails, the old files stay. (Two graphs of one stem in one folder would share that `.npz`: give them two stems.)
+    Arrays of more than 64 entries go to a `.npz` beside it. It is called after the file and the digest of the arrays,
+    such as `net.toml.3f0c91d5a2b47e68.npz`. It is written first. Whenever the process is stopped, the file and the
+    arrays that it was written with can be read. To copy or rename a graph, copy or rename both. A symbolic link is
+    written through: both files lie where it leads.
 
     Args:
         graph: the graph; it is validated first.
@@ -96,15 +96,12 @@ def save(graph: nx.MultiDiGraph[str], path: str | os.PathLike[str]) -> None:
     plain, arrays = _plain_graph(graph)
     side = _archive(arrays)
     if side:
-        plain.graph[MARK]["arrays_sha256"] = hashlib.sha256(side).hexdigest()
+        plain.graph[MARK]["arrays_sha256"] = pairs.digest(side)
     try:
         text = to_text(plain).encode("utf-8")
     except UnicodeEncodeError as error:
         raise GraphError(f"the text {error.object!r} cannot be written as UTF-8.") from error
-    if side:
-        _write_pair(path, text, side)
-    else:
-        write_bytes(path, text)
+    pairs.write(path, text, side)
 
 
 def dumps(graph: nx.MultiDiGraph[str]) -> str:
@@ -174,8 +171,20 @@ def _read(path: Path) -> str:
         raise FileError(f"line {line}: is not text in UTF-8.", "Is it a graph file at all?") from error
 
 
-def _build(document: Document, side: Path | None) -> nx.MultiDiGraph[str]:
-    arrays = None if side is None else _arrays(document.digest, side)
+def _document(from_text: Callable[[str], Document], path: Path) -> tuple[Document, dict[str, Array] | None]:
+    """What a file says, and the arrays beside it, `None` where it has none."""
+    document = from_text(_read(path))
+    while document.digest is not None:
+        try:
+            return document, pairs.read(path, document.digest)
+        except pairs.ReplacedError:
+            before, document = document.digest, from_text(_read(path))
+            if document.digest == before:
+                raise
+    return document, None
+
+
+def _build(document: Document, arrays: Mapping[str, Array] | None) -> nx.MultiDiGraph[str]:
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     graph.graph.update(_graph_attributes(document.attributes))
     for name, attributes in document.nodes:
@@ -217,25 +226,6 @@ def _check_loss(graph: nx.MultiDiGraph[str]) -> None:
             losses.get(name)
         except OpError as error:
             raise GraphError(f"graph attribute 'loss': node {node!r}: {error}") from None
-
-
-def _arrays(digest: Any, side: Path) -> dict[str, Array] | None:
-    """The arrays beside the file, `None` where it has none; read only if they are those it was written with."""
-    if digest is None:
-        return None
-    try:
-        data = archive.read_bytes(archive.beside(side))
-    except OSError as error:
-        raise FileError(f"its arrays {str(side)!r} cannot be read: {error.strerror or error}.") from error
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise FileError(
-            f"its arrays {str(side)!r} are not those it was written with: their sha256 is not 'arrays_sha256'.",
-            "One of the two files was replaced or is damaged; write the pair anew.",
-        )
-    try:
-        return archive.arrays(data)
-    except Exception as error:  # a crafted archive makes its readers raise anything
-        raise FileError(f"its arrays {str(side)!r} are not readable as .npz: {error}.") from error
 
 
 def _resolve(place: str, attributes: Mapping[str, Any], arrays: Mapping[str, Array] | None) -> dict[str, Any]:
@@ -349,46 +339,5 @@ def _plain(place: str, value: Any, arrays: dict[str, Array], largest_inline: int
 
 def _archive(arrays: Mapping[str, Array]) -> bytes:
     """The content of the `.npz`, empty where there are no arrays."""
-    if not arrays:
-        return b""
-    buffer = io.BytesIO()
-    # The entry MARK tells our files from others, which are never overwritten.
-    entries: dict[str, Any] = {MARK: np.array(FORMAT), **arrays}
-    np.savez(buffer, **entries)
-    return buffer.getvalue()
-
-
-def _write_pair(path: Path, text: bytes, data: bytes) -> None:
-    """Write the arrays, then the file that records their digest; where the second fails, undo the first."""
-    side = path.with_suffix(".npz")
-    old = _old_arrays(side)
-    write_bytes(side, data)
-    try:
-        write_bytes(path, text)
-    except BaseException:
-        if old is None:
-            side.unlink()
-        else:
-            write_bytes(side, old)
-        raise
-
-
-def _old_arrays(side: Path) -> bytes | None:
-    """The `.npz` that is about to be replaced, or `None`; refuses one that no graph was saved to."""
-    try:
-        data = side.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise FileError(f"cannot replace {str(side)!r}: {error.strerror or error}.") from error
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as old:
-            ours = f"{MARK}.npy" in old.namelist()
-    except zipfile.BadZipFile:
-        ours = False
-    if not ours:
-        raise FileError(
-            f"the large arrays of the graph would replace {str(side)!r}, which holds something else.",
-            "Save the graph under another name.",
-        )
-    return data
+    # The entry MARK tells our files from others.
+    return packed({MARK: np.array(FORMAT), **arrays}) if arrays else b""

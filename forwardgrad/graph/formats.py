@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -42,6 +44,7 @@ class Document:
 
 def from_toml(text: str) -> Document:
     """Read `[graph]`, `[nodes.NAME]`, `[[edges]]` and `[[cells]]`; raises `FileError`."""
+    _bound_keys(text)
     try:
         data = tomllib.loads(text)
     except ValueError as error:  # also from an integer of thousands of digits
@@ -58,10 +61,28 @@ def from_toml(text: str) -> Document:
     return Document(attributes, nodes, edges, found, about.get("arrays_sha256"))
 
 
+MOST_PARTS = 64
+"""Parts of a dotted key in TOML; `nodes.h.op` has three. The parser takes time in the square of their number."""
+
+_QUOTED = re.compile(r'''"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'|#[^\n]*+''', re.DOTALL)
+_MANY_PARTS = re.compile(rf"(?<![\w\"-])(?:[\w\"-]++[ \t]*+\.[ \t]*+){{{MOST_PARTS}}}")
+
+
+def _bound_keys(text: str) -> None:
+    """Refuse keys of many parts, before a parser sees them."""
+    bare = _QUOTED.sub(lambda found: "" if found[0][0] == "#" else '""' + "\n" * found[0].count("\n"), text)
+    found = _MANY_PARTS.search(bare)
+    if found is not None:
+        line = bare.count("\n", 0, found.start()) + 1
+        raise FileError(f"line {line}: a key has more than {MOST_PARTS} parts, and those of a graph have three.")
+
+
 def from_json(text: str) -> Document:
     """Read node-link data, as `networkx.node_link_data(graph, edges="edges")` gives it; raises `FileError`."""
     try:
         data = json.loads(text, object_pairs_hook=_once)
+    except FileError:
+        raise
     except json.JSONDecodeError as error:
         raise FileError(f"line {error.lineno}, column {error.colno}: is not valid JSON: {error.msg}.") from error
     except ValueError as error:  # an integer of thousands of digits
@@ -90,9 +111,9 @@ def from_json(text: str) -> Document:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise FileError(f"one object has the key {twice!r} twice.")
+        numbers = Counter(name for name, _ in pairs)
+        twice = next(name for name, number in numbers.items() if number > 1)
+        raise FileError(f"one object has the key {show(twice)} twice.")
     return table
 
 

@@ -155,4 +155,11 @@ class Network:
 
     def history(self, name: str) -> int:
         """How many past values of a node delayed edges read: the longest delay among its out-edges."""
-        return max((edge.delay for edge in self.edges.values() if edge.source == name), default=0)
+        return self._histories.get(name, 0)
+
+    @cached_property
+    def _histories(self) -> Mapping[str, int]:
+        longest: dict[str, int] = {}
+        for edge in self.edges.values():
+            longest[edge.source] = max(longest.get(edge.source, 0), edge.delay)
+        return longest

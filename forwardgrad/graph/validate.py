@@ -183,20 +183,31 @@ def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) 
 
 def _node(name: str, attributes: Mapping[str, Any], op: Op, size: int, into: list[Edge]) -> Node:
     biased = has_bias(attributes)
-    bias_port = attributes.get("bias_port") or "in"
     if attributes.get("bias_port") is not None and not biased:
         raise GraphError(f"node {name!r}: 'bias_port' is given without a bias.", "Add bias=True.")
+    bias_port = _bias_port(name, op, attributes, into) if biased else None
     return Node(
         name=name,
         op=op,
         size=size,
-        ports=_ports(name, op, into, bias_port if biased else None),
+        ports=_ports(name, op, into, bias_port),
         options=MappingProxyType(_options(name, op, attributes, size)),
         initial=_vector(f"node {name!r}", "initial", attributes.get("initial", 0.0), size),
         bias=f"{name}.bias" if biased else None,
-        bias_port=bias_port,
+        bias_port=bias_port or "in",
         layer=attributes.get("layer"),
     )
+
+
+def _bias_port(name: str, op: Op, attributes: Mapping[str, Any], into: list[Edge]) -> str:
+    """The port of a node's bias: one of the op's; any name that is given, where the user names the ports."""
+    given = attributes.get("bias_port")
+    port = str(given or "in")
+    known = list(dict.fromkeys(edge.port for edge in into)) if op.each_port else [each.name for each in op.ports]
+    if op.name == "input" or port in known or (op.each_port and (given or not into)):
+        return port
+    hint = did_you_mean(port, known) if given else f"Name a 'bias_port': {', '.join(known)}."
+    raise GraphError(f"node {name!r}: op {op.name!r} has no port {port!r} for the bias.", hint)
 
 
 def has_bias(attributes: Mapping[str, Any]) -> bool:
@@ -237,10 +248,6 @@ def _ports(name: str, op: Op, into: list[Edge], bias_port: str | None) -> tuple[
     if not fed:
         raise GraphError(f"{place}: has no in-edge and no bias.", "Connect it, or give it bias=True.")
     if op.each_port is not None:
-        if bias_port == "in" and into and all(edge.port != "in" for edge in into):
-            raise GraphError(
-                f"{place}: op {op.name!r} has no port 'in' for the bias.", f"Name a 'bias_port': {', '.join(fed[:-1])}."
-            )
         if len(fed) < op.least_ports:
             raise GraphError(
                 f"{place}: op {op.name!r} needs at least {op.least_ports} ports, got {', '.join(map(repr, fed))}.",
@@ -254,10 +261,6 @@ def _ports(name: str, op: Op, into: list[Edge], bias_port: str | None) -> tuple[
                 f"{where(edge.source, edge.target, edge.key)}: op {op.name!r} of {name!r} has no port {edge.port!r}.",
                 did_you_mean(edge.port, known),
             )
-    if bias_port is not None and bias_port not in known:
-        raise GraphError(
-            f"{place}: op {op.name!r} has no port {bias_port!r} for the bias.", did_you_mean(bias_port, known)
-        )
     for port in known:
         if port not in fed:
             raise GraphError(f"{place}: nothing is connected to port {port!r} of op {op.name!r}.")

@@ -83,18 +83,21 @@ class Op:
         return next(port for port in self.ports if port.name == name)
 
     def evaluate(self, ports: Sequence[Array], options: Mapping[str, Any]) -> Array:
-        """The value for port arrays `(rows, size)`: an array `(rows, size)` of their dtype.
+        """The value for port arrays `(rows, size)`: a new array `(rows, size)` of their dtype.
+
+        The function gets copies, so that it may write into them, and its result is copied, so that it may keep it.
 
         Raises:
-            OpError: if the op returns another shape.
+            OpError: if the function fails, or returns another shape.
         """
-        y = np.asarray(self.value(*ports, **options), dtype=ports[0].dtype)
-        if y.shape != ports[0].shape:
+        shape = ports[0].shape
+        y = self._result("value", self.value, ports, options)
+        if y.ndim not in (0, len(shape)) or not _fits(y.shape, shape):
             raise OpError(
-                f"op {self.name!r}: value returned shape {y.shape} for ports of shape {ports[0].shape}.",
+                f"op {self.name!r}: value returned shape {y.shape} for ports of shape {shape}.",
                 "An op returns one array (rows, size), like its ports.",
             )
-        return y
+        return y if y.shape == shape else np.broadcast_to(y, shape).copy()
 
     def jacobian(
         self, name: str, names: Sequence[str], ports: Sequence[Array], y: Array, options: Mapping[str, Any]
@@ -102,21 +105,33 @@ class Op:
         """The derivative by one port: `(rows, 1)`, `(rows, size)` or `(rows, size, size)` by its structure word.
 
         Raises:
-            OpError: if the registered derivative returns an array that does not fit its structure word.
+            OpError: if the registered derivative fails, or returns an array that does not fit its structure word.
         """
         port = self.port(name, names)
         rows, size = y.shape
-        d = np.asarray(port.derivative(*ports, y, **options), dtype=y.dtype)
+        d = self._result(f"the derivative by port {name!r}", port.derivative, [*ports, y], options)
         shape = {
             Structure.ZERO: (rows, 1),
             Structure.SCALAR: (rows, 1),
             Structure.DIAGONAL: (rows, size),
             Structure.FULL: (rows, size, size),
         }[port.structure]
-        try:
-            return np.broadcast_to(d, shape)
-        except ValueError:
+        if not _fits(d.shape, shape):
             raise OpError(
                 f"op {self.name!r}: the derivative by port {name!r} has shape {d.shape}.",
                 f"Its structure word {str(port.structure)!r} needs {shape}, (rows, size) being {y.shape}.",
-            ) from None
+            )
+        return np.broadcast_to(d, shape)
+
+    def _result(self, what: str, function: Any, given: Sequence[Array], options: Mapping[str, Any]) -> Array:
+        """What a function returns, as a new array of the dtype of what it is given."""
+        try:
+            return np.array(function(*(np.array(array) for array in given), **options), given[0].dtype)
+        except (TypeError, ValueError) as error:
+            raise OpError(f"op {self.name!r}: {what} fails.", f"{type(error).__name__}: {error}") from error
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether an array can be repeated along axes until it has the wanted shape."""
+    pairs = zip(reversed(shape), reversed(wanted), strict=False)
+    return len(shape) <= len(wanted) and all(n in (1, m) for n, m in pairs)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from forwardgrad.errors import OpError, did_you_mean
 from forwardgrad.ops.op import Op
+from forwardgrad.ops.validity import check
 
 _table: dict[str, Op] = {}
 
@@ -18,11 +22,31 @@ def add(op: Op, *, replace: bool = False) -> Op:
         raise OpError(f"op {op.name!r}: a name is letters, digits and underscores.")
     if op.name in _table and not replace:
         raise OpError(f"op {op.name!r} is registered already.", "Pass replace=True to put another in its place.")
-    names = [port.name for port in op.ports]
-    if len(set(names)) != len(names):
-        raise OpError(f"op {op.name!r}: two ports have one name: {', '.join(names)}.")
+    check(op)
     _table[op.name] = op
     return op
+
+
+@contextmanager
+def registered(*found: Op) -> Generator[None]:
+    """Ops that are in the table for the time of a `with` block only; errors as for `add`.
+
+    >>> from forwardgrad.ops import Formula, Port
+    >>> halve = Op("halve", Formula("0.5 * a", "a"), (Port("in", Formula("0.5", "a, y")),))
+    >>> with registered(halve):
+    ...     get("halve").name
+    'halve'
+    >>> "halve" in names()
+    False
+    """
+    entered: list[str] = []
+    try:
+        for op in found:
+            entered.append(add(op).name)
+        yield
+    finally:
+        for name in entered:
+            _table.pop(name, None)
 
 
 def get(name: object) -> Op:

@@ -22,8 +22,8 @@ from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
 
-MASKS = ("none", "time", "batch", "each")
-"""No mask; one `(time,)`; one `(time, batch)`; or one of these for each output, in turn."""
+MASKS = ("none", "time", "batch", "sample", "each")
+"""No mask; one `(time,)`; one `(time, batch)`; one that leaves out a sample; or one for each output, in turn."""
 
 NUMBERS = ("init", "tame")
 """Parameters as the graph draws them, a little moved; or none near zero, with gains of about one into each port."""
@@ -273,10 +273,12 @@ def _masks(outputs: tuple[str, ...], origin: Origin) -> Any:
 
 
 def _mask(origin: Origin, kind: str, name: str) -> Array | None:
-    """No mask, or weights of which about a third are zero; never all of them."""
+    """No mask, or weights of which about a third are zero; never all of them, but perhaps all of one sample."""
     if kind == "none":
         return None
     shape = (origin.steps,) if kind == "time" else (origin.steps, origin.batch)
     mask = np.maximum(0, stream(origin.seed, f"mask {name}").uniform(-0.5, 1, shape))
     mask[-1] = 1.0
+    if kind == "sample" and origin.batch > 1:
+        mask[:, -1] = 0.0
     return mask

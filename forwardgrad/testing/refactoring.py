@@ -78,15 +78,15 @@ def assert_refactoring_invariant(
     Raises:
         CheckError: if it is not; the message names the edge, the parameter and the entry.
         VacuousError: if no delay can be spelled otherwise, or nothing would have been compared.
-        RuleError: if a rule has a lossy layout or constants in place of Jacobians: these belong to nodes and edges as
-            they are spelled.
+        RuleError: if a rule has the layout `uoro`, which draws a sign per stored number, or constants in place of
+            Jacobians: these belong to nodes and edges as they are spelled.
 
     >>> import forwardgrad as fg
     >>> assert_refactoring_invariant(fg.compile(fg.load("elman"), rule="eprop-deep"))
     """
     given = Problem.of(program) if problem is None else problem
     for rule in program.chosen.values():
-        if rule.layout != "lossless" or rule.operator:
+        if rule.layout == "uoro" or rule.operator:
             raise RuleError(f"rule '{rule}': its layout or operator belongs to nodes and edges as they are spelled.")
     lengths = tuple(blocks) or checking.usual_blocks(given.steps)[:2]
     edges = free_edges(program)

@@ -30,7 +30,9 @@ def test_components_states_and_outputs_of_a_stack() -> None:
     assert together(found) == {frozenset(c) for c in (["x"], ["a1", "h1"], ["a2", "h2"], ["y"])}
     assert {name for name, node in found.nodes.items() if node.state} == {"h1", "h2"}
     assert {name for name, node in found.nodes.items() if node.output} == {"y"}
-    assert {name for name, node in found.nodes.items() if node.output_component} == {"y"}
+    assert {name for name, node in found.nodes.items() if node.output_layer} == {"y"}
+    assert {name for name, node in found.nodes.items() if node.recurrent} == {"a1", "h1", "a2", "h2"}
+    assert not any(node.leaky_readout for node in found.nodes.values())
     assert {name for name, edge in found.edges.items() if edge.recurrent} == {
         *("h1->a1", "h1->h1", "a1->h1", "h2->a2", "h2->h2", "a2->h2")
     }
@@ -39,10 +41,74 @@ def test_components_states_and_outputs_of_a_stack() -> None:
 
 
 def test_a_loss_inside_a_layer_marks_its_whole_component() -> None:
-    """If this fails, rules that keep the memory of an output's own layer do not see it."""
+    """If this fails, feedback matrices replace other weights than those that lead into an output's layer."""
     found = labels(stack(), "a1")
     assert {name for name, node in found.nodes.items() if node.output} == {"a1"}
-    assert {name for name, node in found.nodes.items() if node.output_component} == {"a1", "h1"}
+    assert {name for name, node in found.nodes.items() if node.output_layer} == {"a1", "h1"}
+
+
+# What a loss says of the layers behind it.
+
+
+def readouts(**leak: Any) -> Any:
+    """A stack with a second layer of the same units above it, and a readout with a leak."""
+    graph = stack()
+    graph.add_edge("y", "y", **(leak or {"value": 0.5}), delay=1)
+    graph.add_node("copy", op="linear")
+    graph.add_edge("h2", "copy")
+    graph.add_node("late", op="tanh")
+    graph.add_edge("copy", "late", weight="diagonal", delay=2)
+    graph.add_node("chosen", op="softmax")
+    graph.add_edge("h2", "chosen")
+    graph.add_node("still", op="stop")
+    graph.add_edge("h2", "still")
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("output", "layers"),
+    [
+        ("h2", {"a2", "h2"}),
+        ("copy", {"a2", "h2", "copy"}),
+        ("late", {"a2", "h2", "copy", "late"}),
+        ("chosen", {"chosen"}),  # a softmax mixes
+        ("still", {"still"}),  # and no credit passes through a stop
+        ("y", {"y"}),
+    ],
+)
+def test_a_layer_of_an_output_is_one_that_no_mixing_edge_parts_from_a_loss(output: str, layers: set[str]) -> None:
+    """If this fails, feedback in place of the weights into an output depends on whether the output is copied."""
+    graph = readouts()
+    graph.nodes[output].setdefault("size", 3)
+    found = labels(graph, output)
+    assert {name for name, node in found.nodes.items() if node.output_layer} == layers
+
+
+@pytest.mark.parametrize(
+    ("leak", "leaky"),
+    [
+        ({"value": 0.5}, {"y"}),
+        ({"weight": "scalar"}, {"y"}),
+        ({"weight": "diagonal"}, {"y"}),
+        ({"weight": "dense"}, set()),
+        ({"value": 0.5, "role": "topdown"}, set()),  # belongs to no layer
+    ],
+)
+def test_a_leaky_readout_holds_a_loss_and_remembers_without_mixing(leak: dict[str, Any], leaky: set[str]) -> None:
+    """If this fails, the recurrence of an output's layer passes for the leak of a readout, or such a leak is lost."""
+    found = labels(readouts(**leak), "y", "a1")
+    assert {name for name, node in found.nodes.items() if node.leaky_readout} == leaky
+
+
+def test_one_mixing_edge_without_delay_makes_an_outputs_layer_like_any_other() -> None:
+    """If this fails, only delayed edges count, and credit goes through other units of an output's layer in time."""
+    graph = readouts()
+    assert labels(graph, "h1", "y").nodes["y"].leaky_readout
+    graph.add_node("again", op="linear", size=2)
+    graph.add_edge("y", "again", weight="dense")
+    graph.add_edge("again", "y", weight="scalar", delay=1)
+    assert not labels(graph, "h1", "y").nodes["y"].leaky_readout
+    assert labels(graph, "h1", "y").nodes["y"].output_layer
 
 
 def test_feedback_makes_one_component_unless_its_role_is_topdown() -> None:
@@ -149,7 +215,7 @@ def test_eprop_deep_starts_fresh_or_at_a_state_and_cuts_two_roles() -> None:
 @pytest.mark.parametrize(("rule", "leaves"), [(Synaptic(), True), (Near(), False)])
 def test_synaptic_and_near_leave_their_own_side_at_a_mixing_edge(rule: PathRule, leaves: bool) -> None:
     """If this fails, a trace of one number a synapse is taken behind a mixing edge, or near is not OSTL with H."""
-    here, out = NodeView("v"), NodeView("v", output_component=True)
+    here, out = NodeView("v"), NodeView("v", leaky_readout=True)
     assert rule.start(here) == rule.start(out) == "own"
     for name in ("instant", "implicit", "across", "across delayed"):
         assert rule.step("own", EDGES[name], here) == "own"
@@ -162,7 +228,7 @@ def test_synaptic_and_near_leave_their_own_side_at_a_mixing_edge(rule: PathRule,
 @pytest.mark.parametrize("rule", [Synaptic(), Near()])
 def test_outside_delays_count_only_at_an_output_or_as_a_readout(rule: PathRule) -> None:
     """If this fails, the filter of a leaky readout is lost, or memory of upper layers is kept."""
-    here, out = NodeView("v"), NodeView("v", output_component=True)
+    here, out = NodeView("v"), NodeView("v", leaky_readout=True)
     for name in ("instant", "explicit", "across", "across mixing"):
         assert rule.step("outside", EDGES[name], here) == "outside"
     for name in ("implicit", "explicit delayed"):

@@ -20,7 +20,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 import forwardgrad as fg
-from forwardgrad import cli
+from forwardgrad import cli, terminal
 from forwardgrad.errors import ForwardgradError
 from forwardgrad.rules import rule
 from fuzz.inputs import TRAP, commands, graph_texts, rule_texts
@@ -108,6 +108,7 @@ def command_line(arguments: list[str]) -> str:
         (folder / "small.toml").write_text(SMALL)
         (folder / "wave.csv").write_text("\n".join(map(str, np.sin(0.4 * np.arange(80)))))
         try:
+            os.environ[terminal.TRACEBACK] = "1"  # an error that nobody foresaw is not to be one line
             code = cli.main(arguments)
         except SystemExit as error:  # argparse says what is wrong, and leaves
             code = error.code

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from forwardgrad import cells
 from forwardgrad.errors import FileError, ForwardgradError, GraphError
-from forwardgrad.graph import files, library, validate
+from forwardgrad.graph import files, library, pairs, validate
 from forwardgrad.graph.files import load, save
 from forwardgrad.graph.schema import numbers
 from forwardgrad.ops import Op
@@ -76,6 +76,12 @@ def rich(entries: int = 8) -> nx.MultiDiGraph[str]:
     return graph
 
 
+def side_of(path: Path) -> Path:
+    """The one file of arrays beside a graph file."""
+    (found,) = path.parent.glob(f"{path.name}.*.npz")
+    return found
+
+
 # Round trips.
 
 
@@ -101,7 +107,8 @@ def test_round_trip_of_every_attribute(suffix: str, entries: int, tmp_path: Path
     assert back.nodes["x"]["label"] == "ĥ\n\"'\\"
     assert "color" not in back.nodes["x"]
     assert [type(key) for *_, key in back.edges(keys=True)] == [int, str, int, int, int, str]
-    assert sorted(os.listdir(tmp_path)) == ([f"net{suffix}"] if entries == 8 else sorted([f"net{suffix}", "net.npz"]))
+    beside = [] if entries == 8 else [side_of(path)]
+    assert sorted(tmp_path.iterdir()) == sorted([path, *beside])
     first = [file.read_bytes() for file in sorted(tmp_path.iterdir())]
     save(back, path)
     assert [file.read_bytes() for file in sorted(tmp_path.iterdir())] == first
@@ -393,12 +400,20 @@ def saved(folder: Path, suffix: str = ".toml") -> Path:
     return folder / f"net{suffix}"
 
 
+def replace_arrays(path: Path, data: bytes) -> None:
+    """Put other arrays beside a file, which says that they are its own."""
+    old = hashlib.sha256(side_of(path).read_bytes()).hexdigest()
+    side_of(path).unlink()
+    path.write_text(path.read_text().replace(old, pairs.digest(data)))
+    pairs.side_of(path, pairs.digest(data)).write_bytes(data)
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_missing_arrays_are_refused(suffix: str, tmp_path: Path) -> None:
     """If this fails, a file that was copied without its arrays ends in a bare Python error."""
     path = saved(tmp_path, suffix)
-    (tmp_path / "net.npz").unlink()
-    with pytest.raises(FileError, match=r"net\.npz' cannot be read: No such file"):
+    side_of(path).unlink()
+    with pytest.raises(FileError, match=rf"net\{suffix}\.\w{{16}}\.npz' cannot be read: No such file"):
         load(path)
 
 
@@ -406,7 +421,8 @@ def test_missing_arrays_are_refused(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "flipped", "of another graph"])
 def test_arrays_that_do_not_belong_to_the_file_are_refused(suffix: str, damage: str, tmp_path: Path) -> None:
     """If this fails, a graph is read with the weights of another."""
-    path, side = saved(tmp_path, suffix), tmp_path / "net.npz"
+    path = saved(tmp_path, suffix)
+    side = side_of(path)
     data = bytearray(side.read_bytes())
     if damage == "cut":
         side.write_bytes(data[:-1])
@@ -416,8 +432,9 @@ def test_arrays_that_do_not_belong_to_the_file_are_refused(suffix: str, damage: 
     else:
         (tmp_path / "other").mkdir()
         save(rich(12), tmp_path / "other" / "net.toml")
-        (tmp_path / "other" / "net.npz").replace(side)
-    with pytest.raises(FileError, match="are not those it was written with: their sha256"):
+        side_of(tmp_path / "other" / "net.toml").replace(side)
+    words = "are not readable as" if damage == "cut" else "are not those it was written with: their sha256"
+    with pytest.raises(FileError, match=f"{words}(.|\n)*write the pair anew"):
         load(path)
 
 
@@ -459,11 +476,9 @@ def forged(kind: str) -> bytes:
 )
 def test_forged_arrays_are_refused_and_run_nothing(kind: str, tmp_path: Path) -> None:
     """If this fails, opening a graph file can run a stranger's code."""
-    path, side = saved(tmp_path), tmp_path / "net.npz"
-    old = hashlib.sha256(side.read_bytes()).hexdigest()
-    side.write_bytes(forged(kind))
-    path.write_text(path.read_text().replace(old, hashlib.sha256(side.read_bytes()).hexdigest()))
-    with pytest.raises(FileError, match=r"net\.npz' are not readable as \.npz"):
+    path = saved(tmp_path)
+    replace_arrays(path, forged(kind))
+    with pytest.raises(FileError, match=r"\.npz' are not readable as \.npz"):
         load(path)
     assert not Trap.sprung
 
@@ -515,19 +530,108 @@ def test_failed_first_save_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["net.toml"]
 
 
-@pytest.mark.parametrize("content", [b"not an archive", None])
-def test_arrays_of_somebody_else_are_not_overwritten(content: bytes | None, tmp_path: Path) -> None:
-    """If this fails, saving a graph as model.toml destroys the trained weights in model.npz."""
-    side = tmp_path / "model.npz"
-    if content is None:
-        np.savez(side, weights=np.ones(3))
-    else:
-        side.write_bytes(content)
-    before = side.read_bytes()
-    with pytest.raises(FileError, match=r"would replace .*model\.npz', which holds something else"):
-        save(rich(10), tmp_path / "model.toml")
-    assert side.read_bytes() == before
-    assert os.listdir(tmp_path) == ["model.npz"]
+def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
+    """If this fails, saving a graph as model.toml destroys the trained weights in model.npz, or those of another."""
+    save(rich(10), tmp_path / "model.json")
+    others = ["model.npz", "model.toml.npz", "model.toml.0123456789abcdeg.npz", "model.toml.0123456789abcdef.npz.old"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"weights")
+    kept = {*others, "model.json", side_of(tmp_path / "model.json").name, "model.toml"}
+    for size in (10, 12, 8):  # with arrays, with others, without any
+        save(rich(size), tmp_path / "model.toml")
+        ours = list(tmp_path.glob("model.toml.*[0-9a-f].npz"))
+        assert len(ours) == (size != 8)
+        assert set(os.listdir(tmp_path)) == kept | {side.name for side in ours}
+    assert all((tmp_path / name).read_bytes() == b"weights" for name in others)
+
+
+def test_a_file_without_the_digest_in_the_name_is_read(tmp_path: Path) -> None:
+    """If this fails, graphs that were saved before are refused."""
+    path = saved(tmp_path)
+    side_of(path).replace(tmp_path / "net.npz")
+    assert ordered(validate(load(path))) == ordered(validate(rich(10)))
+    save(load(path), path)
+    assert side_of(path).exists()
+    assert len(load(path)) == 3
+
+
+def test_a_copy_without_its_arrays_is_told_where_they_are(tmp_path: Path) -> None:
+    """If this fails, whoever copies a graph does not know which two files to copy."""
+    path = saved(tmp_path)
+    copy = tmp_path / "copy.toml"
+    copy.write_bytes(path.read_bytes())
+    side, wanted = side_of(path), tmp_path / side_of(path).name.replace("net.", "copy.")
+    with pytest.raises(FileError) as error:
+        load(copy)
+    assert f"copy {side.name!r} to {wanted.name!r}, too" in str(error.value)
+    wanted.write_bytes(side.read_bytes())
+    save(rich(12), path)
+    assert ordered(validate(load(copy))) == ordered(validate(rich(10)))
+
+
+@pytest.mark.parametrize("digest", [3, "", "../../../etc/passwd", "A" * 64, "0" * 63 + "\n"])
+def test_a_digest_that_is_none_is_refused(digest: Any, tmp_path: Path) -> None:
+    """If this fails, a file chooses which other files its reader opens."""
+    path = saved(tmp_path, ".json")
+    document = json.loads(path.read_text())
+    document["graph"]["forwardgrad"]["arrays_sha256"] = digest
+    path.write_text(json.dumps(document))
+    with pytest.raises(FileError, match="'arrays_sha256' must be the sha256 of a"):
+        load(path)
+
+
+def test_both_files_lie_where_a_link_leads(tmp_path: Path) -> None:
+    """If this fails, saving over a link cuts it, or parts a graph from its arrays."""
+    (tmp_path / "real").mkdir()
+    path, link = saved(tmp_path / "real"), tmp_path / "link.toml"
+    link.symlink_to(Path("real", "net.toml"))
+    save(rich(12), link)
+    assert link.is_symlink()
+    assert set(path.parent.iterdir()) == {path, side_of(path)}
+    for each in (link, path):
+        assert ordered(validate(load(each))) == ordered(validate(rich(12)))
+    assert sorted(os.listdir(tmp_path)) == ["link.toml", "real"]
+
+
+def test_arrays_are_as_private_as_their_graph(tmp_path: Path) -> None:
+    """If this fails, saving a graph that only its owner may read shows its weights to everybody."""
+    path = tmp_path / "net.toml"
+    save(rich(8), path)
+    path.chmod(0o600)
+    save(rich(10), path)
+    assert [file.stat().st_mode & 0o777 for file in (path, side_of(path))] == [0o600, 0o600]
+
+
+def test_an_interrupt_after_the_last_step_leaves_the_new_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, Ctrl-C at the wrong moment removes the arrays that the new file refers to."""
+    path, replace, left = saved(tmp_path), os.replace, [2]
+
+    def interrupted(*arguments: Any) -> None:
+        replace(*arguments)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(rich(12), path)
+    assert ordered(validate(load(path))) == ordered(validate(rich(12)))
+    monkeypatch.undo()
+    save(rich(12), path)
+    assert side_of(path).exists()  # and no other one
+
+
+def test_a_graph_saved_anew_while_it_is_read_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, whoever reads while another saves finds the arrays gone."""
+    path, read, left = saved(tmp_path), pairs.read, [12, 14]
+
+    def late(path: Path, sha256: Any) -> Any:
+        if left:
+            save(rich(left.pop()), path)  # after the text was read, before its arrays are
+        return read(path, sha256)
+
+    monkeypatch.setattr(pairs, "read", late)
+    assert ordered(validate(load(path))) == ordered(validate(rich(12)))
 
 
 def broken(**attributes: Any) -> nx.MultiDiGraph[str]:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwardgrad import oracle
 from forwardgrad.errors import DataError, ForwardgradError, GraphError
 from forwardgrad.graph import draw, validate
 from forwardgrad.graph.schema import EDGE, INITS, MOST, NODE
+from forwardgrad.ops import Op, Port, registry
 
 Edges = list[tuple[str, str, dict[str, Any]]]
 
@@ -140,6 +142,10 @@ MALFORMED: dict[str, tuple[Any, list[str]]] = {
     "bias of a product": (
         declare({"x": X, "m": {"op": "mul", "bias": True}}, [("x", "m", {"port": "a"}), ("x", "m", {"port": "b"})]),
         ["node 'm': op 'mul' has no port 'in' for the bias.", "'bias_port': a, b"],
+    ),
+    "a bias port that an op lacks, and none is named": (
+        declare({"x": X, "h": {"op": "tanh", "bias": True, "bias_port": "gain"}}, [("x", "h", {})]),
+        ["node 'h': op 'tanh' has no port 'gain' for the bias.", "Known: in."],
     ),
     "only a bias in a product": (
         declare({"m": {"op": "mul", "size": 2, "bias": True}}),
@@ -504,6 +510,28 @@ def test_ports_of_a_product_and_of_a_bias() -> None:
     assert node.ports == ("a", "b", "gain")
     assert node.bias == "m.bias"
     assert node.bias_port == "gain"
+
+
+@pytest.mark.parametrize("port", ["in", "b", "gain"])
+def test_a_named_bias_port_is_a_port_of_a_product_whatever_its_name(port: str) -> None:
+    """If this fails, the name of the default port is refused where any other name would do."""
+    graph = declare({"x": X, "m": {"op": "mul", "bias": 2.0, "bias_port": port}}, [("x", "m", {"port": "a"})])
+    node = validate(graph).nodes["m"]
+    assert (node.ports, node.bias_port) == (("a", port), port)
+    doubled = oracle.forward(graph, {"m.bias": np.full(node.size, 2.0)}, {"x": np.ones((1, 1, node.size))})["m"]
+    assert np.array_equal(doubled, np.full((1, 1, node.size), 2.0))
+
+
+def test_a_bias_without_a_port_needs_one_called_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, a bias is added where nobody said, or the error blames a name that nobody wrote."""
+    monkeypatch.setitem(registry._table, "half", Op("half", lambda u: u / 2, (Port("u", lambda u, y: 0.5 + 0 * u),)))
+    half = {"op": "half", "bias": True}
+    with pytest.raises(GraphError, match="op 'half' has no port 'in' for the bias") as refused:
+        validate(declare({"x": X, "h": half}, [("x", "h", {"port": "u"})]))
+    assert "Name a 'bias_port': u." in str(refused.value)
+    assert validate(declare({"x": X, "h": half | {"bias_port": "u"}}, [("x", "h", {"port": "u"})])).nodes["h"].bias
+    product = declare({"x": X, "m": {"op": "mul", "bias": True}}, [("x", "m", {}), ("x", "m", {"port": "b"})])
+    assert validate(product).nodes["m"].bias_port == "in"
 
 
 def test_order_follows_edges_without_delay() -> None:

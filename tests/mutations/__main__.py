@@ -15,10 +15,11 @@ import pytest
 from conftest import unwritten
 from tqdm import tqdm
 
-from forwardgrad.backends import BACKENDS, reuse
+from forwardgrad.backends import reuse
 from forwardgrad.compiler.derivation import table
-from mutations.comparison import CASES, wrong
+from mutations.comparison import COMPARISONS, WORKED, wrong
 from mutations.faults import FAULTS, Fault
+from mutations.spread import RULES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,15 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [fault for fault in FAULTS if given.only in f"{fault} {fault.part}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reuse, "empty", unwritten)
-        backends = [backend for backend in BACKENDS if any(fault.backend == backend for fault in chosen)]
+        backends = [backend for backend in COMPARISONS if any(fault.backend == backend for fault in chosen)]
         sound = [backend for backend in backends if next(wrong(backend), None) is None]
         found = [_tried(fault) for fault in tqdm(chosen, unit=" faults", desc="planting", disable=None)]
     survived = [answer["fault"] for answer in found if not answer["caught"]]
     passed = not survived and sound == backends and bool(found)
     if given.json:
-        print(json.dumps({"passed": passed, "cases": CASES, "sound": sound, "faults": found}, indent=2))
+        print(json.dumps({"passed": passed, "cases": COMPARISONS, "sound": sound, "faults": found}, indent=2))
         return 0 if passed else 1
-    print(f"without a fault, {', '.join(sound) or 'no backend'} agrees with the oracle in all {CASES} cases")
+    print("without a fault, all agree in", ", ".join(f"{COMPARISONS[each]} cases {_with(each)}" for each in sound))
     print(table(["part", "backend", "fault", "noticed in", "first in", "by"], [_row(answer) for answer in found]))
     print(f"{len(found) - len(survived)} of {len(found)} faults noticed", end="")
     print(f"; survived: {', '.join(survived)}" if survived else "")
@@ -48,10 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _tried(fault: Fault) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         fault.plant(patch)
-        found = list(wrong(fault.backend))
+        found = list(fault.comparison(fault.backend))
     about = {"fault": fault.name, "part": fault.part, "backend": fault.backend, "says": fault.says}
     first = {"first": found[0].case, "by": found[0].how} if found else {}
-    return {**about, "caught": bool(found), "noticed": len(found), "cases": CASES, **first}
+    cases = COMPARISONS[fault.backend] if fault.comparison is wrong else len(RULES)
+    return {**about, "caught": bool(found), "noticed": len(found), "cases": cases, **first}
+
+
+def _with(backend: str) -> str:
+    return "worked by hand" if backend == WORKED else f"({backend} and oracle)"
 
 
 def _row(answer: dict[str, Any]) -> list[str]:

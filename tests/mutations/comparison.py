@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 from checks import TOLERANCE, compiled, error
 
-from mutations.problems import BLOCKS, PROBLEMS, RULES, wanted
+from forwardgrad.backends import BACKENDS
+from mutations import worked
+from mutations.problems import BLOCKS, CASES
 
-CASES = len(PROBLEMS) * len(RULES) * len(BLOCKS)
-"""How many comparisons there are."""
+WORKED = "by hand"
+"""Named as a backend is, for faults in what engine and oracle share, and in the oracle itself."""
+
+COMPARISONS = {**dict.fromkeys(BACKENDS, len(CASES) * len(BLOCKS)), WORKED: len(worked.CASES)}
+"""How many comparisons there are, by what is compared: an engine with the oracle, or all with cases worked by hand."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,36 @@ class Disagreement:
 
 
 def wrong(backend: str) -> Iterator[Disagreement]:
-    """The cases in which program and oracle disagree; a program that fails disagrees."""
-    for name, make in PROBLEMS.items():
-        given = make()
-        for rule in RULES:
-            for block in BLOCKS:
-                case = f"{name}, {rule}, block {block}"
-                try:
-                    program = compiled(given, rule, backend=backend)
-                    grads = program.gradient(given.params, given.inputs, given.targets, block=block).grads
-                except (ValueError, IndexError, KeyError) as failed:
-                    yield Disagreement(case, f"raises {type(failed).__name__}")
-                    continue
-                off = error(grads, wanted(name, rule))
-                if not off <= TOLERANCE:  # also what is no number
-                    yield Disagreement(case, f"error {off:.0e}")
+    """The cases in which two that must agree disagree; one that fails disagrees."""
+    yield from _worked() if backend == WORKED else _compared(backend)
+
+
+def _compared(backend: str) -> Iterator[Disagreement]:
+    """Program and oracle."""
+    for case in CASES:
+        given, signals = case.given(), case.signals()
+        try:
+            program = compiled(given, case.rule, backend=backend)
+        except (ValueError, IndexError, KeyError) as failed:
+            yield from (Disagreement(f"{case}, block {block}", f"raises {type(failed).__name__}") for block in BLOCKS)
+            continue
+        named = {"mask": given.mask, "signals": {name: signals[name] for name in program.signalled}}
+        for block in BLOCKS:
+            told = f"{case}, block {block}"
+            try:
+                grads = program.gradient(given.params, given.inputs, given.targets, block=block, **named).grads
+            except (ValueError, IndexError, KeyError) as failed:
+                yield Disagreement(told, f"raises {type(failed).__name__}")
+                continue
+            off = error(grads, case.wanted(block))
+            if not off <= TOLERANCE:  # NaN, too
+                yield Disagreement(told, f"error {off:.0e}")
+
+
+def _worked() -> Iterator[Disagreement]:
+    """What was worked out by hand, or is known by other means, and what the library finds."""
+    for name, check in worked.CASES.items():
+        try:
+            check()
+        except (AssertionError, ValueError) as failed:
+            yield Disagreement(name, f"raises {type(failed).__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,9 @@ from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.compiler.source import influence as source_influence
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
+from mutations.comparison import WORKED, Disagreement, wrong
+from mutations.faults_of_rules import OF_BOTH_ENGINES, SHARED
+from mutations.spread import unscaled, wide
 
 Patch = pytest.MonkeyPatch
 
@@ -176,13 +179,17 @@ def injected_at_the_last_step_only(patch: Patch) -> None:
 
 
 def flushed_too_much(patch: Patch) -> None:
-    """What is flushed is not nothing."""
+    """What is flushed is not nothing, and every block flushes."""
+    original = support.noting_underflow
+
+    def noting(noted: list[int]) -> Any:
+        noted.append(0)
+        return original(noted)
 
     def flush(a: Array) -> None:
-        a += 1.0
-        a -= 1.0
         a[np.abs(a) < 1e-6] = 0
 
+    patch.setattr(support, "noting_underflow", noting)
     patch.setattr(support, "flush", flush)
 
 
@@ -265,13 +272,15 @@ class Fault:
 
     Args:
         plant: puts it in.
-        part: where it is: `interpreter`, `compiler` or `source`.
-        backend: the engine that runs with it.
+        part: where it is: `interpreter`, `compiler`, `source`, `estimates`, or `shared` by engine and oracle.
+        backend: the engine that runs with it, or `WORKED`: cases that were worked by hand.
+        comparison: by what it is noticed; by default programs are compared with the oracle.
     """
 
     plant: Callable[[Patch], None]
     part: str
     backend: str
+    comparison: Callable[[str], Iterator[Disagreement]] = wrong
 
     @property
     def name(self) -> str:
@@ -284,12 +293,18 @@ class Fault:
         return self.plant.__doc__ or ""
 
     def __str__(self) -> str:
-        return f"{self.plant.__name__}-{self.backend}"
+        return f"{self.plant.__name__}-{self.backend}".replace(" ", "_")
 
 
 FAULTS = [
     *(Fault(plant, "interpreter", "interpreter") for plant in OF_THE_INTERPRETER),
     *(Fault(plant, "source", "numpy") for plant in OF_THE_SOURCE),
-    *(Fault(plant, "compiler", backend) for plant in OF_THE_COMPILER for backend in ("interpreter", "numpy")),
+    *(
+        Fault(plant, "compiler", backend)
+        for plant in [*OF_THE_COMPILER, *OF_BOTH_ENGINES]
+        for backend in ("interpreter", "numpy")
+    ),
+    *(Fault(plant, "shared", WORKED) for plant in SHARED),
+    *(Fault(unscaled, "estimates", backend, wide) for backend in ("interpreter", "numpy")),
 ]
 """All faults that must be noticed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from checks import TOLERANCE, assert_like_oracle, compiled, error
@@ -11,11 +10,12 @@ from hypothesis import assume, event, given, note, settings
 from hypothesis import strategies as st
 
 from forwardgrad import oracle
+from forwardgrad.backends import BACKENDS
 from forwardgrad.compiler.decisions import Kind
 from forwardgrad.rule import Rule
 from forwardgrad.testing import Problem
 from forwardgrad.testing.gradients import in_blocks
-from forwardgrad.testing.strategies import SEEDS, partitions, path_rules, problems
+from forwardgrad.testing.strategies import SEEDS, partitions, path_rules, points, problems, rule_mappings
 
 
 def weighted(drawn: Problem, *, trained: bool = False) -> list[str]:
@@ -28,41 +28,35 @@ def weighted(drawn: Problem, *, trained: bool = False) -> list[str]:
     ]
 
 
-def square(drawn: Problem) -> list[str]:
-    """The edges between nodes of one size."""
-    nodes = drawn.network.nodes
-    return [name for name, e in drawn.network.edges.items() if nodes[e.source].size == nodes[e.target].size]
-
-
-@st.composite
-def axes(draw: st.DrawFn, drawn: Problem) -> dict[str, Any]:
-    """Coordinates of a rule on this graph: random feedback, a constant operator, autapses."""
-    found: dict[str, Any] = {"autapses": draw(st.sampled_from(["explicit", "implicit"]))}
-    if (edges := weighted(drawn)) and draw(st.booleans()):
-        found |= {"feedback": {draw(st.sampled_from(edges)): "random"}, "seed": draw(st.integers(0, 3))}
-    if (edges := square(drawn)) and draw(st.booleans()):
-        edge = draw(st.sampled_from(edges))
-        size = drawn.network.nodes[drawn.network.edges[edge].target].size
-        found["operator"] = {edge: draw(st.sampled_from([0.5, list(np.linspace(0.3, 0.8, size))]))}
-    event(f"axes: {', '.join(sorted(found.keys() - {'seed'}))}")
-    return found
-
-
 @given(data=st.data(), drawn=problems(most_steps=9))
 @settings(max_examples=150, deadline=None)
 def test_feedback_operator_and_autapses_give_the_oracles_gradient(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, what stands in place of a Jacobian is used in some sweeps and not in others."""
-    rule = Rule(data.draw(path_rules(drawn.edges)), **data.draw(axes(drawn)))
+    rule = data.draw(points(drawn))
     note(str(rule))
+    event(f"feedback: {bool(rule.feedback)}, operator: {bool(rule.operator)}, autapses: {rule.autapses}")
     assert_like_oracle(drawn, rule)
+
+
+@given(data=st.data(), drawn=problems(most_steps=8))
+@settings(max_examples=80, deadline=None)
+def test_rules_that_share_no_coordinate_may_serve_one_network(data: st.DataObject, drawn: Problem) -> None:
+    """If this fails, what one parameter's rule puts in place of a loss, a weight or a Jacobian reaches another's."""
+    choice = data.draw(rule_mappings(drawn))
+    note(str({name: str(rule) for name, rule in choice.items()}))
+    random, shape = np.random.default_rng(data.draw(SEEDS)), (drawn.steps, drawn.batch)
+    signals = {name: random.normal(size=(*shape, node.size)) for name, node in drawn.network.nodes.items()}
+    kinds = {rule.signalled for rule in choice.values()}
+    event(f"signals and losses: {'mixed' if len(kinds) > 1 else 'one kind'}")
+    assert_like_oracle(drawn, choice, blocks=(2,), signals=signals)
 
 
 @given(data=st.data(), drawn=problems(least_steps=5, most_steps=9))
 @settings(max_examples=80, deadline=None)
 def test_without_carry_the_oracle_forgets_at_the_same_ends_of_blocks(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, truncated BPTT keeps a path over the end of a block, or drops one inside it."""
-    rule = Rule(data.draw(path_rules(drawn.edges)), carry=False, **data.draw(axes(drawn)))
-    program = compiled(drawn, rule)
+    rule = replace(data.draw(points(drawn)), carry=False)
+    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(BACKENDS))))
     assert not any(derived.bytes for derived in program.rules.values())
     for block in (1, 2, 3, drawn.steps):
         wanted = oracle.reverse(**drawn.arguments, rule=rule, block=block)
@@ -82,7 +76,7 @@ def test_adaptive_feedback_is_a_parameter_that_takes_the_gradient_of_its_weight(
     follower, followed = f"{edge}.feedback", drawn.network.edges[edge].param or ""
     matrix = np.random.default_rng(data.draw(SEEDS)).normal(size=drawn.params[followed].shape)
     rule = Rule(data.draw(path_rules(drawn.edges)), feedback={edge: "adaptive"})
-    program = compiled(drawn, rule)
+    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(BACKENDS))))
     known = follower in program.plan.followers
     event(f"feedback is {'used' if known else 'of no use'}")
     params = {**drawn.params, follower: matrix}
@@ -102,10 +96,11 @@ def test_signals_of_the_users_stand_in_place_of_the_losses(data: st.DataObject, 
     inner = [name for name in drawn.network.nodes if name not in drawn.network.inputs]
     nodes = data.draw(st.lists(st.sampled_from(inner), min_size=1, max_size=2, unique=True))
     rule = Rule(data.draw(path_rules(drawn.edges)), feedback=dict.fromkeys(nodes, "signal"))
+    backend = data.draw(st.sampled_from(list(BACKENDS)))
     random = np.random.default_rng(data.draw(SEEDS))
     shape = (drawn.steps, drawn.batch)
     signals = {name: random.normal(size=(*shape, drawn.network.nodes[name].size)) for name in nodes}
-    program = compiled(drawn, rule)
+    program = compiled(drawn, rule, backend=backend)
     wanted = oracle.reverse(**drawn.arguments, rule=rule, signals=signals)
     given_ = {name: signals[name] for name in program.signalled}
     for block in (1, 3, drawn.steps):

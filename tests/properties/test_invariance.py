@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +11,17 @@ import networkx as nx
 import numpy as np
 import pytest
 from checks import TOLERANCE, assert_like_oracle, compiled, error
-from hypothesis import assume, event, given, note, settings
+from hypothesis import assume, event, given, note, reject, settings
 from hypothesis import strategies as st
 from nets import problem, vanilla
 
 import forwardgrad as fg
-from forwardgrad import oracle
+from forwardgrad import oracle, rules
+from forwardgrad.backends import BACKENDS
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem, refactored
 from forwardgrad.testing.gradients import in_blocks
+from forwardgrad.testing.refactoring import free_edges
 from forwardgrad.testing.strategies import PATHS, partitions, path_rules, problems
 
 NAMED = PATHS
@@ -52,6 +55,65 @@ def test_a_relay_or_a_split_delay_declares_the_same_network(data: st.DataObject,
     products = ["eprop-deep & near", "near & synaptic", "eprop-deep & immediate"]
     for rule in (data.draw(st.sampled_from(NAMED)), data.draw(st.sampled_from(products))):
         found, wanted = (gradient(compiled(each, rule), each, 2) for each in (other, drawn))
+        assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss))
+        assert error(found.grads, wanted.grads) <= TOLERANCE, rule
+
+
+ARGUMENTS = {"hops": "(2)", "snap": "(2)", "window": "(2)", "dsf": "(0.5)"}
+SPELLED = [name + ARGUMENTS.get(name, "") for name in rules.RULES if name != "uoro"]
+SPELLED += ["snap(1)", "snap(3)", "near; layout=snap(1)", "snap(1); autapses=implicit", "hops(1)", "window(1)"]
+
+
+@given(data=st.data(), drawn=problems(most_steps=7), rule=st.sampled_from(SPELLED), block=st.integers(1, 3))
+@settings(max_examples=80, deadline=None)
+def test_every_rule_and_layout_takes_both_spellings_for_one_network(
+    data: st.DataObject, drawn: Problem, rule: str, block: int
+) -> None:
+    """If this fails, what a compression keeps, or what a row of the table means, depends on how a delay is spelled."""
+    try:
+        program = compiled(drawn, rule)
+    except fg.RuleError:  # such as a constant on an edge between nodes of unequal size
+        reject()
+    edges = [name for name in free_edges(program) if data.draw(st.integers(0, 3))]
+    assume(edges)
+    early = {name: data.draw(st.integers(1, drawn.network.edges[name].delay)) for name in edges}
+    event("split" if any(steps < drawn.network.edges[name].delay for name, steps in early.items()) else "relays")
+    other = replace(drawn, graph=refactored(drawn.graph, early))
+    note(repr(other))
+    found, wanted = (
+        gradient(compiled(each, rule), with_feedback(each, compiled(each, rule)), block) for each in (other, drawn)
+    )
+    assert error(found.grads, wanted.grads) <= TOLERANCE
+
+
+def with_feedback(given_: Problem, program: fg.Program) -> Problem:
+    """The problem with matrices of adaptive feedback, drawn from their names."""
+    drawn = {
+        name: np.random.default_rng(zlib.crc32(name.encode())).normal(size=p.shape)
+        for name, p in program.plan.parameters.items()
+        if name not in given_.params
+    }
+    return replace(given_, params=given_.params | drawn)
+
+
+@given(data=st.data(), drawn=problems(most_steps=8))
+@settings(max_examples=60, deadline=None)
+def test_a_copy_of_an_output_declares_the_same_network(data: st.DataObject, drawn: Problem) -> None:
+    """If this fails, what a rule keeps of a layer depends on whether its loss is on it or on a copy of it."""
+    node = data.draw(st.sampled_from(sorted(drawn.loss)))
+    graph = drawn.graph.copy()
+    graph.add_node("copy", op="linear", size=drawn.network.nodes[node].size)
+    graph.add_edge(node, "copy")
+
+    def moved(given_: Any) -> Any:
+        named = isinstance(given_, dict) and node in given_
+        return {"copy" if name == node else name: one for name, one in given_.items()} if named else given_
+
+    other = replace(drawn, graph=graph, loss=moved(drawn.loss), targets=moved(drawn.targets), mask=moved(drawn.mask))
+    backend = data.draw(st.sampled_from(list(BACKENDS)))
+    # Rules that ask whether a component holds an output see another network.
+    for rule in (data.draw(st.sampled_from(["rtrl", "eprop-deep", "immediate", "hops(2)", "window(2)"])), "hops(1)"):
+        found, wanted = (gradient(compiled(each, rule, backend=backend), each, 2) for each in (other, drawn))
         assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss))
         assert error(found.grads, wanted.grads) <= TOLERANCE, rule
 
@@ -143,13 +205,16 @@ def test_a_batch_has_the_mean_of_its_samples_gradients(drawn: Problem, rule: str
     assert abs(whole.loss - sum(part.loss for part in parts) / drawn.batch) <= TOLERANCE * max(1.0, abs(whole.loss))
 
 
-@given(data=st.data(), drawn=problems(least_steps=5, most_steps=9, max_batch=4), rule=st.sampled_from(NAMED))
+EPISODES = (*NAMED, "rtrl; layout=snap(1)", "rtrl; layout=snap(2)", "eprop-deep; layout=snap(2)")
+
+
+@given(data=st.data(), drawn=problems(least_steps=5, most_steps=9, max_batch=4), rule=st.sampled_from(EPISODES))
 @settings(max_examples=60, deadline=None)
 def test_a_reset_sample_starts_afresh_and_the_others_go_on(data: st.DataObject, drawn: Problem, rule: str) -> None:
     """If this fails, an episode learns from the one before it, or resetting one sample touches another."""
     drawn = replace(drawn, mask=None)
     where = np.array(data.draw(st.lists(st.booleans(), min_size=drawn.batch, max_size=drawn.batch)))
-    program = compiled(drawn, rule)
+    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(BACKENDS))))
     first, then = slice(0, 3), slice(3, None)
 
     def part(cut: slice) -> tuple[Any, Any]:

@@ -161,8 +161,17 @@ def test_refactoring_leaves_what_rules_mean_by_name() -> None:
     """If it failed, a cut would be called a fault since the edge that it names has another name then."""
     graph = stack()
     testing.assert_refactoring_invariant(compiled(graph, "rtrl & cut(['h1->a1'])"))
-    with pytest.raises(fg.RuleError, match="belongs to nodes and edges as they are spelled"):
-        testing.assert_refactoring_invariant(compiled(graph, "dsf(0.5)"))
+    for rule in ("dsf(0.5)", "uoro"):
+        with pytest.raises(fg.RuleError, match="belongs to nodes and edges as they are spelled"):
+            testing.assert_refactoring_invariant(compiled(graph, rule))
+
+
+@pytest.mark.parametrize("rule", ["snap(1)", "snap(2)", "kf-rtrl"])
+def test_refactoring_holds_compressions_to_the_network_as_well(rule: str) -> None:
+    """If it failed, what a lossy layout keeps could depend on how a delay is spelled."""
+    graph = stack()
+    graph.edges["h1", "a1", 0]["delay"] = 2
+    testing.assert_refactoring_invariant(compiled(graph, rule))
 
 
 # Nothing to compare.

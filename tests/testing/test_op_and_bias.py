@@ -87,8 +87,8 @@ def test_estimates_without_bias_pass(rule: str) -> None:
     assert found.resolution < 0.5
 
 
-def uneven(seed: int, name: str, count: int, shape: tuple[int, ...]) -> Any:
-    return np.where(stream(seed, name, count).random(shape) < 0.9, 1.0, -1.0)
+def uneven(seed: int, name: str, draw: int, block: int, shape: tuple[int, ...]) -> Any:
+    return np.where(stream(seed, name, draw, block).random(shape) < 0.9, 1.0, -1.0)
 
 
 @pytest.mark.parametrize("rule", ["uoro", "kf-rtrl"])
@@ -119,7 +119,7 @@ def test_estimates_that_say_nothing_are_refused(monkeypatch: pytest.MonkeyPatch)
         testing.assert_unbiased("uoro", tiny(), block=4)
     with pytest.raises(fg.RuleError, match="draws nothing at random"):
         testing.assert_unbiased("snap(1)", tiny())
-    monkeypatch.setattr(estimates, "signs", lambda seed, name, count, shape: np.ones(shape))
+    monkeypatch.setattr(estimates, "signs", lambda seed, name, draw, block, shape: np.ones(shape))
     with pytest.raises(VacuousError, match="all 60 seeds give one estimate") as same:
         testing.assert_unbiased("uoro", tiny(), seeds=60)
     assert same.value.kind is Vacuity.NO_NOISE

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import networkx as nx
@@ -19,6 +20,7 @@ from forwardgrad.compiler.source.text import Names, Series, tuple_of
 from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Node
 from forwardgrad.ops import Array
+from forwardgrad.ops.formula import Printable
 from forwardgrad.structure import Structure
 
 HELPERS = tuple(name for name, found in vars(support).items() if callable(found) and hasattr(found, "__code__"))
@@ -92,18 +94,20 @@ class Build:
     @cached_property
     def needed(self) -> frozenset[Port]:
         """The ports whose arrays are read by derivatives."""
-        found: set[Port] = set()
-        for node, port in self.derivatives:
-            declared = self.network.nodes[node]
-            derivative = declared.op.port(port, declared.ports).derivative
-            reads = getattr(derivative, "reads", None)
-            if reads is not None:
-                found |= {(node, port)} if "x" in reads(declared.options) else set()
-            elif hasattr(derivative, "printed"):  # a product: the other ports
-                found |= {(node, other) for other in declared.ports if other != port}
-            else:
-                found |= {(node, other) for other in declared.ports}
-        return frozenset(found)
+        return frozenset((node, port) for node, by in self.derivatives for port in self.ports_read(node, by))
+
+    def ports_read(self, node: str, by: str) -> tuple[str, ...]:
+        """The ports that the derivative of a node by a port reads."""
+        declared, port = self.network.nodes[node], self._port(node, by)
+        if not self.inlined(port):
+            return declared.ports
+        read = port.derivative.reads(len(declared.ports) + 1, declared.options)
+        return tuple(name for place, name in enumerate(declared.ports) if place in read)
+
+    @staticmethod
+    def inlined(port: Any) -> bool:
+        """Whether a derivative is written as an expression; any other is called."""
+        return isinstance(port.derivative, Printable) and port.structure is Structure.DIAGONAL
 
     @cached_property
     def derivatives(self) -> tuple[Port, ...]:
@@ -234,30 +238,36 @@ class Build:
     # Ops.
 
     def called(self, kind: str, node: Node, port: str = "") -> str:
-        """The function of an op that is no formula: its value, or its derivative by a port."""
-        name = self.names.of(f"{kind}_{node.op.name}_{port}".strip("_"), "call", node.name if port else node.op.name)
+        """The function that calls a node's op, where it is not a formula: its value, or its derivative by a port."""
+        name = self.names.of(f"{kind}_{node.op.name}_{port}".strip("_"), "call", node.name, port)
         self.calls[name] = (node.name, port)
         return name
 
-    def options(self, node: Node) -> dict[str, str]:
-        """The options of a node, as they are written."""
-        return {
-            option: value if isinstance(value, str) else self.number(f"{option}_{node.name}", value)
-            for option, value in node.options.items()
-        }
+    def option(self, node: Node, name: str, value: Any) -> str:
+        """An option of a node, as it is written."""
+        return repr(value) if isinstance(value, str) else self.number(f"{name}_{node.name}", value)
 
-    def expression(self, node: Node, function: Any, arguments: Sequence[str]) -> str | None:
-        """An op's value or derivative as an expression, if it is a formula."""
-        printed = getattr(function, "printed", None)
-        return None if printed is None else printed(arguments, self.options(node))
+    def expression(self, node: Node, function: Any, arguments: Sequence[str | None], like: str = "") -> str | None:
+        """An op's value or derivative as an expression, if it is a formula.
+
+        Args:
+            node: whose.
+            function: the value or derivative.
+            arguments: as expressions; `None` for a port that is not read.
+            like: an array whose shape and type the expression must have; none where it is written into an array.
+        """
+        if not isinstance(function, Printable):
+            return None
+        text = function.printed(arguments, node.options, partial(self.option, node))
+        return f"fitted({text}, {like})" if like and not function.keeps(node.options) else text
 
     # The product.
 
     @cached_property
     def several(self) -> frozenset[str]:
         """The nodes that stand in the product in more than one mode."""
-        nodes = [place.node for place in self.plan.product.places]
-        return frozenset(node for node in nodes if nodes.count(node) > 1)
+        nodes = Counter(place.node for place in self.plan.product.places)
+        return frozenset(node for node, count in nodes.items() if count > 1)
 
     def place(self, place: int) -> str:
         """How a place is named: by its node, and its mode where there are several."""

@@ -23,8 +23,8 @@ from forwardgrad.structure import Structure, compose
 Gate = tuple[int, str | None]
 """A place and its port, or the node itself."""
 
-FLUSHED = 16
-"""Steps after which decaying adjoints are flushed."""
+FLUSHED = 8
+"""Steps after which decaying adjoints are flushed; shorter blocks end before it matters."""
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ class Sweep:
         b = value.text
         if slope.word is Structure.FULL:
             if value.word is None:
-                return Adjoint(f"({b}[..., None, :] @ {s})[..., 0, :]", None)
-            return Adjoint(f"{b} @ {s}" if value.word is Structure.FULL else f"{b}[..., None] * {s}", word)
+                return Adjoint(f"matmul({b}[..., None, :], {s})[..., 0, :]", None)
+            return Adjoint(f"matmul({b}, {s})" if value.word is Structure.FULL else f"{b}[..., None] * {s}", word)
         if value.word is Structure.FULL:
             return Adjoint(
                 f"{b} * {s}[..., None, :]" if slope.word is Structure.DIAGONAL else f"{b} * {s}[..., None]", word
@@ -169,7 +169,7 @@ class Sweep:
 
     def over_matrix(self, b: Adjoint, w: str, at: bool) -> Adjoint:
         if b.word is None:
-            return Adjoint(f"{b.text} @ {w}" if at else f"pulled({b.text}, {w})", None)
+            return Adjoint(f"matmul({b.text}, {w})" if at else f"pulled({b.text}, {w})", None)
         if b.word is Structure.FULL:
             return Adjoint(f"pulled({b.text}, {w})", Structure.FULL)
         return Adjoint(f"{b.text}[..., None] * {w}", Structure.FULL)
@@ -350,7 +350,7 @@ class Sweep:
         arcs = [arc for place in self.places for arc in self.leaving[place] if place in inside]
         gates = [self.gate(arc) for arc in arcs if arc.delay and arc.target in inside]
         names = dict.fromkeys(self.out.ports[gate].name for gate in gates if gate in self.out.ports)
-        with self.lines.indented(f"if t % {FLUSHED} == 0:"):
+        with self.lines.indented(f"if t % {FLUSHED} == {FLUSHED - 1}:"):
             self.lines.add(*(f"flush({name}[t])" for name in names))
 
     def _outside(self, place: int, inside: set[int]) -> str | None:

@@ -7,7 +7,6 @@ from forwardgrad.compiler.source.build import Build, Slope, Stage
 from forwardgrad.compiler.source.stacks import Run, Stack, is_matrix, runs
 from forwardgrad.compiler.source.text import Lines, Series, broken, function, loaded, put, shown, stored, sum_of
 from forwardgrad.graph import Edge, Node
-from forwardgrad.structure import Structure
 
 
 def forward(build: Build) -> list[str]:
@@ -27,7 +26,7 @@ def forward(build: Build) -> list[str]:
         given.append(x)
     bodies = [_stage(build, stage) for stage in build.stages]
     weights = [line.split(" = ", 1)[0] for line in build.weights]
-    known = [*given, *weights]
+    known = dict.fromkeys([*given, *weights])
     wanted = {build.value(name).name for name in build.network.nodes}
     wanted |= {build.ports[port].name for port in build.needed}
     calls: list[str] = []
@@ -37,10 +36,10 @@ def forward(build: Build) -> list[str]:
         doc = f"{'Step by step' if stage.cyclic else 'All steps at once'}: {', '.join(map(shown, stage.nodes))}."
         text += function(stage.name, arguments, doc, [*body, f"return {', '.join(results)}"])
         calls.append(broken(f"{', '.join(results)} = {stage.name}(", arguments, ")"))
-        known += results
-    made = [name for name in dict.fromkeys([*(s for s in given if s not in ("steps", "batch")), *known])]
-    made = [name for name in made if name in wanted]
-    calls = [f"{name} = tape[{name!r}]" for name in loaded(calls) if name in weights] + calls
+        known |= dict.fromkeys(results)
+    made = [name for name in known if name in wanted and name not in ("steps", "batch")]
+    held = set(weights)
+    calls = [f"{name} = tape[{name!r}]" for name in loaded(calls) if name in held] + calls
     doc = (
         "Run a block forward: the values of all nodes, the ports that derivatives read, and weights.\n\n"
         "Args:\n    params: arrays by parameter.\n    state: what `start` or the block before gave.\n"
@@ -71,6 +70,8 @@ class _Stage:
         self.begun: set[str] = set()
         self.runs: dict[tuple[str, str], list[tuple[Run, Stack]]] = {}
         """Per port, the runs that are due when it is first reached."""
+        self.transposed: dict[str, str] = {}
+        """By weight, the name of its transpose."""
 
     def inside(self, edge: Edge) -> bool:
         """Whether an edge is followed step by step."""
@@ -89,8 +90,12 @@ class _Stage:
         u = source.at() if at else source.all()
         w = self.build.weight(edge)
         if is_matrix(edge):
-            return f"{u} @ {w}.T" if at else f"times({u}, {w})"
+            return f"matmul({u}, {self.by_columns(w)})" if at else f"times({u}, {w})"
         return f"{w} * {u}" if w else u
+
+    def by_columns(self, w: str) -> str:
+        """The transpose of a weight, made before the steps."""
+        return self.transposed.setdefault(w, self.build.names.of(f"{w}_by_columns", "by columns", w))
 
     def bias(self, node: Node, port: str) -> list[str]:
         return [self.build.parameter(node.bias)] if node.bias is not None and node.bias_port == port else []
@@ -115,7 +120,7 @@ class _Stage:
         """Add a run's product to its stack."""
         name, w = self.build.stack_name(stack), self.build.run_weight(run, stack)
         source = self.build.value(run.source, run.delay)
-        product = f"{source.at()} @ {w}.T" if at else f"times({source.all()}, {w})"
+        product = f"matmul({source.at()}, {self.by_columns(w)})" if at else f"times({source.all()}, {w})"
         start, stop = stack.columns(run.first, len(run.edges))
         whole = stop - start == stack.width
         if whole and not at and name not in self.begun:
@@ -167,7 +172,7 @@ class _Stage:
 
     def node_of_block(self, node: Node) -> None:
         ports = [self.port_of_block(node, port).all() for port in node.ports]
-        value = self.build.expression(node, node.op.value, ports)
+        value = self.build.expression(node, node.op.value, ports, like=ports[0])
         if value is None:
             value = f"{self.build.called('value', node)}({', '.join(ports)})"
         name = self.build.value(node.name).name
@@ -266,10 +271,12 @@ class _Stage:
         for node in nodes:
             for port in node.ports:
                 self.before_the_steps(node, port)
+        before = len(self.lines.lines)
         with self.lines.indented("for t in range(steps):"):
             for node in nodes:
                 self.node_at_step(node)
-        return self.lines.lines
+        transposes = [f"{name} = by_columns({w}, steps * batch)" for w, name in self.transposed.items()]
+        return [*self.lines.lines[:before], *transposes, *self.lines.lines[before:]]
 
 
 def _stage(build: Build, stage: Stage) -> list[str]:
@@ -282,23 +289,21 @@ def slopes(build: Build) -> tuple[list[str], dict[tuple[str, str], Slope]]:
     found: dict[tuple[str, str], Slope] = {}
     for node_name, port_name in build.derivatives:
         node = build.network.nodes[node_name]
-        port = node.op.port(port_name, node.ports)
-        ports = [_series(build, node, name) for name in node.ports]
-        values = [build.value(node_name).all() if s is None else s.all() for s in ports]
-        text = build.expression(node, port.derivative, [*values, build.value(node_name).all()])
+        port, y = node.op.port(port_name, node.ports), build.value(node_name).all()
+        read = build.ports_read(node_name, port_name)
+        ports = [build.ports[node_name, name] if name in read else None for name in node.ports]
+        arguments = [*(series.all() if series else None for series in ports), y]
         name = build.names.of(
             f"slope_{node_name}" + (f"_{port_name}" if len(node.ports) > 1 else ""), "slope", node_name, port_name
         )
-        same = [s for s in ports if s is not None and s.all() == text]
-        if same:
-            found[node_name, port_name] = Slope(port.structure, series=same[0])
-            continue
-        if text is None or port.structure is not Structure.DIAGONAL:
-            text = f"{build.called('slope', node, port_name)}({', '.join([*values, build.value(node_name).all()])})"
+        if build.inlined(port):
+            text = build.expression(node, port.derivative, arguments, like=y)
+            same = [s for s in ports if s is not None and s.all() == text]
+            if same:
+                found[node_name, port_name] = Slope(port.structure, series=same[0])
+                continue
+        else:
+            text = f"{build.called('slope', node, port_name)}({', '.join(filter(None, arguments))})"
         lines.append(f"{name} = {text}")
         found[node_name, port_name] = Slope(port.structure, series=Series(name))
     return lines, found
-
-
-def _series(build: Build, node: Node, port: str) -> Series | None:
-    return build.ports.get((node.name, port)) if (node.name, port) in build.needed else None

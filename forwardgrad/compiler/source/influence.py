@@ -53,7 +53,7 @@ class Kind:
     def carried(self, by: Structure, j: str, layout: Structure, s: str) -> str:
         """A Jacobian of that word times an influence."""
         if self.word == "scalar":
-            return f"({j} @ {s}[..., None])[..., 0]" if by is FULL else f"{j} * {s}"
+            return f"matmul({j}, {s}[..., None])[..., 0]" if by is FULL else f"{j} * {s}"
         if layout is FULL:
             return f"carried({j}, {s})" if by is FULL else f"scaled({j}, {s})"
         if compose(by, layout) is SCALAR:
@@ -75,11 +75,12 @@ class Kind:
         if self.word == "diagonal" or (self.word == "bias" and layout is DIAGONAL):
             return f"({a} * {s}).sum(axis=0)"
         if layout is SCALAR:
-            return f"{a}.T @ {s}" if self.word != "sparse" else f"({a}.T @ {s})[{self.rows}, {self.columns}]"
+            product = f"matmul({a}.T, {s})"
+            return product if self.word != "sparse" else f"{product}[{self.rows}, {self.columns}]"
         return f"contracted_rows({a}, {s})" if self.word == "dense" else f"({a}[:, {self.rows}] * {s}).sum(axis=0)"
 
     def in_cache(self, by: Structure, layout: Structure, target: Structure) -> bool:
-        """Whether `add_scaled` carries such an influence, and flushes it."""
+        """Whether `add_scaled` carries such an influence."""
         return self.word == "dense" and by is not FULL and layout is DIAGONAL and target is DIAGONAL
 
     def added(self, s: str, word: Structure, layout: Structure) -> str:
@@ -257,20 +258,6 @@ class Influences:
         with self.lines.indented("if not fresh:"):
             self._carried(target, out, end, at)
         return self.lines.lines
-
-    def flushed(self, target: int, out: Swept) -> list[str]:
-        """The parameters whose influence on a place is flushed as it is carried."""
-        return [
-            name
-            for name in self.stored_on(target)
-            if self.kind(name).word == "dense"
-            and any(
-                self.kind(name).in_cache(
-                    self.plan.words[target][p], self.plan.layouts[name, p], self.plan.layouts[name, target]
-                )
-                for p in self._sources(name, target, out)
-            )
-        ]
 
     def _alike(self, place: int) -> list[tuple[str, ...]]:
         """The parameters stored on a place, those together that are of one kind and layout there."""

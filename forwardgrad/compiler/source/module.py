@@ -230,15 +230,6 @@ def _advance_of(
             "    end = steps - lag + 1",
             *(f"    {line}" for line in body),
         ]
-    done = influences.flushed(target, out)
-    rest = tuple(name for name in stored if name not in done)
-    if rest and shared:
-        body += [*build.table("for name in ", rest, ":").split("\n"), "    flush(made[own[name]])"]
-    elif rest:
-        each = "for key in keys:"
-        if done:
-            each = build.table("for key in ", tuple(build.key(name, target) for name in rest), ":")
-        body += [*each.split("\n"), "    flush(made[key])"]
     body = [*head, *body, "return made"]
     where = " or ".join(build.place(place) for place in targets[:FEW])
     name = build.names.of(f"advance_{build.place(target)}", "advance", target)
@@ -270,7 +261,9 @@ def _advance(
     for name in build.network.nodes:
         if build.history[name]:
             values.append(f"{value_key(name)!r}: {build.value(name).name}[steps:][::-1].copy(),")
-    body = ["made = {", *(f"    {line}" for line in values), "}", *calls, "return made"]
+    carried = ["noted = []", "with noting_underflow(noted):", *(f"    {line}" for line in calls)]
+    carried += ["if noted:", "    flush_all(made)"]
+    body = ["made = {}", *(carried if calls else []), "return {", *(f"    {line}" for line in values), "} | made"]
     doc = (
         "The state after the block, as far as the layouts are lossless.\n\n"
         "Args:\n    tape, state, fresh: as in `gradients`."

@@ -6,9 +6,11 @@ stretch of a stack which one source feeds at one delay: its weights, one below t
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import defaultdict, deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 from forwardgrad.graph import Edge, Network
 
@@ -33,15 +35,18 @@ class Stack:
     ports: tuple[Port, ...]
     sizes: tuple[int, ...]
 
+    @cached_property
+    def _starts(self) -> tuple[int, ...]:
+        return tuple(accumulate(self.sizes, initial=0))
+
     def columns(self, first: int, count: int = 1) -> tuple[int, int]:
         """The columns that so many ports take, from one on."""
-        start = sum(self.sizes[:first])
-        return start, start + sum(self.sizes[first : first + count])
+        return self._starts[first], self._starts[first + count]
 
     @property
     def width(self) -> int:
         """The number of columns."""
-        return sum(self.sizes)
+        return self._starts[-1]
 
 
 @dataclass(frozen=True)
@@ -62,34 +67,48 @@ def stacks(network: Network, nodes: Collection[str]) -> list[Stack]:
             for edge in network.into[name]:
                 if is_matrix(edge):
                     fed.setdefault((name, edge.port), []).append((edge.source, edge.delay))
-    groups: list[tuple[set[tuple[str, int]], list[Port]]] = []
-    for port, sources in fed.items():
-        joined = (set(sources), [port])
-        apart = [group for group in groups if not group[0] & joined[0]]
-        for group in groups:
-            if group[0] & joined[0]:
-                joined = (joined[0] | group[0], group[1] + joined[1])
-        groups = [*apart, joined]
     found: list[Stack] = []
-    for _, ports in groups:
-        if len(ports) > 1:
-            ports = sorted(ports, key=lambda port: (sorted(set(fed[port])), network.nodes[port[0]].op.name))
+    for group in _sharing(fed):
+        if len(group) > 1:
+            ports = sorted(group, key=lambda port: (sorted(set(fed[port])), network.nodes[port[0]].op.name))
             found.append(Stack(tuple(ports), tuple(network.nodes[node].size for node, _ in ports)))
     return found
+
+
+def _sharing(fed: Mapping[Port, Sequence[tuple[str, int]]]) -> list[list[Port]]:
+    """The ports in groups: two that share a source and a delay are in one, and so on from port to port."""
+    parent: dict[tuple[str, int], tuple[str, int]] = {}
+
+    def root(source: tuple[str, int]) -> tuple[str, int]:
+        while parent.setdefault(source, source) != source:
+            parent[source] = source = parent[parent[source]]
+        return source
+
+    for sources in fed.values():
+        for source in sources:
+            parent[root(source)] = root(sources[0])
+    groups: dict[tuple[str, int], list[Port]] = {}
+    for port, sources in fed.items():
+        group = groups.pop(root(sources[0]), [])
+        group.append(port)
+        groups[root(sources[0])] = group  # at the end: the group that got a port last comes last
+    return list(groups.values())
 
 
 def runs(stack: Stack, edges: Sequence[Edge]) -> list[Run]:
     """The fewest products that serve these edges into a stack."""
     place = {port: index for index, port in enumerate(stack.ports)}
     by_source: defaultdict[tuple[str, int], list[list[Edge]]] = defaultdict(list)
+    open_: defaultdict[tuple[str, int], defaultdict[int, deque[list[Edge]]]] = defaultdict(lambda: defaultdict(deque))
     for edge in sorted(edges, key=lambda edge: place[edge.target, edge.port]):
-        rows = by_source[edge.source, edge.delay]
+        rows, ends = by_source[edge.source, edge.delay], open_[edge.source, edge.delay]
         at = place[edge.target, edge.port]
-        open_ = [row for row in rows if place[row[-1].target, row[-1].port] == at - 1]
-        if open_:
-            open_[0].append(edge)
+        if ends[at - 1]:
+            row = ends[at - 1].popleft()
         else:
-            rows.append([edge])
+            rows.append(row := [])
+        row.append(edge)
+        ends[at].append(row)
     return [
         Run(source, delay, place[row[0].target, row[0].port], tuple(row))
         for (source, delay), rows in by_source.items()

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import base64
-import builtins
-import dis
 import inspect
-import types
 import zlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
 from forwardgrad.compiler.keys import influence_key, value_key
 from forwardgrad.compiler.layouts import stored_shape
 from forwardgrad.compiler.source import support
-from forwardgrad.compiler.source.build import HELPERS
+from forwardgrad.compiler.source.build import HELPERS, Build
+from forwardgrad.compiler.source.functions import Functions
 from forwardgrad.compiler.source.module import Source
 from forwardgrad.compiler.source.text import loaded, shown
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.ops.formula import Printable
+from forwardgrad.structure import Structure
 
 SHORT = 64
 """Entries up to which an array is printed as numbers."""
+
+_PRODUCTS = [
+    *(f"{name} = {getattr(support, name)}" for name in ("SINGLE", "LARGE", "DEPTH", "ROWS")),
+    "SPLIT = True  # with another BLAS than OpenBLAS, False",
+]
+"""What `matmul` and `by_columns` read."""
 
 _EVALUATE = '''
 def evaluate(value, gradient, y, target, mask):
@@ -33,8 +38,9 @@ def evaluate(value, gradient, y, target, mask):
     weight = np.full(y.shape[:2], 1 / y.shape[1], dtype)
     if mask is not None:
         weight *= mask if mask.ndim == 2 else mask[:, None]
-    loss = float((value(rows, targets) * weight.ravel()).sum())
-    return loss, gradient(rows, targets).astype(dtype).reshape(y.shape) * weight[..., None]
+    loss = float((np.asarray(value(rows.copy(), targets.copy())) * weight.ravel()).sum())
+    slope = np.asarray(gradient(rows.copy(), targets.copy()), dtype).reshape(y.shape)
+    return loss, slope * weight[..., None]
 '''
 
 _STEP = '''
@@ -105,7 +111,7 @@ def standalone(source: Source, losses: Mapping[str, Loss], title: str) -> str:
         "given": "signals" if signals else "{}",
         "cut": "\n            signals={name: array[now] for name, array in signals.items()}," if signals else "",
     }
-    functions: dict[str, str] = {}
+    functions = Functions(build.names)
     ops = [_op(source, name, *what, functions) for name, what in source.calls.items()]
     table = _losses(build, losses, functions)
     body = [source.text, _start(source), _EVALUATE, table, _STEP.format(**words)]
@@ -117,13 +123,14 @@ def standalone(source: Source, losses: Mapping[str, Loss], title: str) -> str:
         "import numpy as np\n",
         f"dtype = np.{build.dtype.name}",
         "Array = np.ndarray",
-        *([f"CACHED = {support.CACHED}"] if "add_scaled" in used else []),
+        *([f"CACHED = {support.CACHED}"] if {"add_scaled", "flush_all"} & used else []),
+        *(_PRODUCTS if "matmul" in used else []),
         "",
         *_constants(source.constants),
         *(f"{name} = {table!r}" for name, table in source.tables.items()),
     ]
     helpers = [inspect.getsource(getattr(support, name)) for name in HELPERS if name in used]
-    parts = ["\n".join(head), *helpers, *functions.values(), *ops, *body]
+    parts = ["\n".join(head), *helpers, *functions.texts.values(), *ops, *body]
     return "\n\n".join(part.strip("\n") + "\n" for part in parts if part.strip())
 
 
@@ -165,83 +172,50 @@ def _constants(constants: Mapping[str, Array]) -> list[str]:
     return lines
 
 
-def printed(function: Callable[..., Any], functions: dict[str, str]) -> str | None:
-    """The name of a function whose text is put among `functions`, with all that it calls; `None` if it has none.
-
-    A function has a text if it is a `def` that reads nothing but NumPy, as `np` or `numpy`, and functions like it.
-    """
-    if not isinstance(function, types.FunctionType) or function.__closure__ or function.__name__ == "<lambda>":
-        return None
-    if function.__name__ in functions:
-        return function.__name__
-    try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):
-        return None
-    if not text.startswith("def "):
-        return None
-    needed: dict[str, str] = {}
-    for name in _globals(function.__code__):
-        found = function.__globals__.get(name)
-        if found is np and name == "np":
-            continue
-        if found is None and hasattr(builtins, name):
-            continue
-        if not isinstance(found, types.FunctionType) or printed(found, needed) is None:
-            return None
-    functions.update(needed)
-    functions[function.__name__] = text
-    return function.__name__
-
-
-def _globals(code: types.CodeType) -> list[str]:
-    """The names that a function's code looks up outside it."""
-    found = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-    inner = [name for c in code.co_consts if isinstance(c, types.CodeType) for name in _globals(c)]
-    return list(dict.fromkeys([*found, *inner]))
-
-
-def _op(source: Source, name: str, node_name: str, port: str, functions: dict[str, str]) -> str:
+def _op(source: Source, name: str, node_name: str, port_name: str, functions: Functions) -> str:
     """A function that calls an op by rows."""
     build = source.build
     node = build.network.nodes[node_name]
-    declared = node.op.port(port, node.ports).derivative if port else node.op.value
-    known = printed(declared, functions)
-    ports = [f"port_{place}" for place in range(len(node.ports))]
-    arguments = [*ports, "y"] if port else ports
-    lines = [f"def {name}({', '.join(arguments)}):"]
-    what = f"the derivative of op {node.op.name!r} by port {port!r}" if port else f"the value of op {node.op.name!r}"
-    lines.append(f'    """{shown(what).capitalize()}, by rows."""')
-    if known is None:
+    port = node.op.port(port_name, node.ports) if port_name else None
+    declared = node.op.value if port is None else port.derivative
+    what = f"the value of op {node.op.name!r}"
+    what = what if port is None else f"the derivative of op {node.op.name!r} by port {port_name!r}"
+    count = len(node.ports) + (port is not None)
+    call = build.expression(node, declared, [f"rows[{place}]" for place in range(count)])
+    if call is None:
+        known = functions.name(declared)
+        options = ", ".join(f"{key!r}: {build.option(node, key, value)}" for key, value in node.options.items())
+        call = None if known is None else f"{known}(*rows{f', **{{{options}}}' if options else ''})"
+    lines = [f"def {name}(*ports):", f'    """{shown(what).capitalize()}, by rows."""']
+    if call is None:
         lines.append("    # The function you registered has no text of its own. Put it here, for rows (rows, size).")
         lines.append(f"    raise NotImplementedError({what!r})")
         return "\n".join(lines)
-    rows = [f"{argument}.reshape(-1, {argument}.shape[-1])" for argument in arguments]
-    options = [
-        f"{option}={build.number(f'{option}_{node.name}', value) if not isinstance(value, str) else repr(value)}"
-        for option, value in node.options.items()
-    ]
-    lines.append(f"    found = np.asarray({known}({', '.join([*rows, *options])}), dtype)")
-    if port:
-        word = str(node.op.port(port, node.ports).structure)
-        tail = {"scalar": "(rows, 1)", "zero": "(rows, 1)", "diagonal": f"(rows, {node.size})"}
-        lines.insert(2, f"    rows = y.size // {node.size}")
-        shape = tail.get(word, f"(rows, {node.size}, {node.size})")
-        lines.append(f"    return np.broadcast_to(found, {shape}).reshape(*y.shape[:-1], *{shape}[1:])")
-    else:
-        lines.append(f"    return found.reshape({ports[0]}.shape)")
-    return "\n".join(lines)
+    word = Structure.DIAGONAL if port is None else port.structure
+    tail = {Structure.FULL: f"{node.size}, {node.size}", Structure.DIAGONAL: str(node.size)}.get(word, "1")
+    return "\n".join(
+        [
+            *lines,
+            f"    rows = [np.array(port.reshape(-1, {node.size})) for port in ports]",
+            f"    made = np.array({call}, dtype)",
+            f"    return np.broadcast_to(made, (len(rows[0]), {tail})).reshape(*ports[0].shape[:-1], {tail})",
+        ]
+    )
 
 
-def _losses(build: Any, losses: Mapping[str, Loss], functions: dict[str, str]) -> str:
+def _losses(build: Build, losses: Mapping[str, Loss], functions: Functions) -> str:
     rows: list[str] = []
     stubs: list[str] = []
     for node, loss in losses.items():
         names: list[str] = []
         for kind, function in (("value", loss.value), ("gradient", loss.gradient)):
-            known = printed(function, functions)
-            if known is None:
-                known = build.names.of(f"loss_{loss.name}_{kind}", "loss", loss.name, kind)
+            known = functions.name(function)
+            if isinstance(function, Printable):
+                known = build.names.of(f"loss_{loss.name}_{kind}", "loss", loss.name, kind, node)
+                text = function.printed(["y", "target"], {})
+                stubs += [f"def {known}(y, target):", f"    return {text}", "", ""]
+            elif known is None:
+                known = build.names.of(f"loss_{loss.name}_{kind}", "loss", loss.name, kind, node)
                 stubs += [
                     f"def {known}(y, target):",
                     "    # The function you gave has no text of its own. Put it here, for rows (rows, size).",

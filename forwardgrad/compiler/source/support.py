@@ -7,6 +7,7 @@ rest as its layout says.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,88 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 CACHED = 2**14
-"""Bytes of one sample from which on samples are taken one by one."""
+"""Bytes of one sample from which on samples are taken one by one, and entries that are flushed at once."""
+
+SINGLE = 2**18
+"""Multiplications up to which OpenBLAS computes a product on one thread, whatever number is set."""
+
+LARGE = 2**27
+"""Multiplications up to which a product is split into such pieces: it takes a few milliseconds."""
+
+DEPTH = 256
+"""The most that a piece sums over."""
+
+ROWS = 256
+"""Rows of values from which on copying the transpose of a weight pays for itself."""
+
+_BLAS = str(np.show_config("dicts").get("Build Dependencies", {}).get("blas", {}).get("name")).lower()
+SPLIT = not re.search("mkl|accelerate", _BLAS)
+"""Whether products are split; other libraries than OpenBLAS have other limits, and splitting brings nothing there."""
+
+
+# Products.
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """The product of matrices `(..., rows, depth)` and `(..., depth, columns)`, on one thread unless it is large.
+
+    Threads of BLAS wait for each other, on a busy machine for many milliseconds, and their number is a setting of the
+    whole process. So a product is computed in pieces for which OpenBLAS never takes more than one thread. Both arrays
+    must be of one type.
+    """
+    (rows, depth), columns = a.shape[-2:], b.shape[-1]
+    if not (SPLIT and SINGLE < rows * depth * columns <= LARGE):
+        return np.matmul(a, b, out=out)
+    if depth > DEPTH:
+        length = -(-depth // -(-depth // DEPTH))
+        whole = depth - depth % length
+        parts = matmul(
+            a[..., :whole].reshape(*a.shape[:-1], -1, length).swapaxes(-2, -3),
+            b[..., :whole, :].reshape(*b.shape[:-2], -1, length, columns),
+        )
+        total: Array = np.sum(parts, axis=-3, out=out)
+        if whole < depth:
+            total += matmul(a[..., whole:], b[..., whole:, :])
+        return total
+    if out is None:
+        lead = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        out = np.empty((*lead, rows, columns), a.dtype, like=a)  # of what `a` is, which need not have contents
+    most = SINGLE // depth
+    if rows <= columns:
+        high = part(rows, int(most**0.5))
+        wide = part(columns, most // high)
+    else:
+        wide = part(columns, int(most**0.5))
+        high = part(rows, most // wide)
+    down, across = rows // high, columns // wide
+    r, c = down * high, across * wide
+    if r < rows:
+        matmul(a[..., r:, :], b, out[..., r:, :])
+    if c < columns:
+        matmul(a[..., :r, :], b[..., c:], out[..., :r, c:])
+    if r < rows or c < columns:
+        a, b, now = a[..., :r, :], b[..., :c], out[..., :r, :c]
+    else:
+        now = out
+    np.matmul(
+        a.reshape(*a.shape[:-2], down, 1, high, depth),
+        b.reshape(*b.shape[:-2], 1, depth, across, wide).swapaxes(-2, -3),
+        out=now.reshape(*now.shape[:-2], down, high, across, wide).swapaxes(-2, -3),
+    )
+    return out
+
+
+def part(size: int, most: int) -> int:
+    """The size of equal parts, none larger than `most`; where there are no equal ones, the last is smaller."""
+    count = -(-size // most)
+    if size % count == 0:
+        return size // count
+    return next((size // more for more in range(count + 1, 2 * count + 1) if size % more == 0), -(-size // count))
+
+
+def by_columns(w: Array, rows: int) -> Array:
+    """The transpose of a weight matrix, in memory row by row if many rows of values are to be multiplied by it."""
+    return np.ascontiguousarray(w.T) if rows >= ROWS else w.T
 
 
 # Values.
@@ -23,12 +105,18 @@ CACHED = 2**14
 
 def times(x: Array, w: Array) -> Array:
     """A weight matrix times values `(..., source)`, as one product: `(..., target)`."""
-    return (x.reshape(-1, x.shape[-1]) @ w.T).reshape(*x.shape[:-1], len(w))
+    rows = x.reshape(-1, x.shape[-1])
+    return matmul(rows, by_columns(w, len(rows))).reshape(*x.shape[:-1], len(w))
 
 
 def behind(past: Array, values: Array) -> Array:
     """Past values `(lag, batch, size)`, the latest first, and after them those of the block."""
     return np.concatenate((past[::-1], values))
+
+
+def fitted(value: Any, like: Array) -> Array:
+    """A value in the shape and type of another array: a formula may give a number, or double precision."""
+    return np.broadcast_to(np.asarray(value, like.dtype), like.shape)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -55,7 +143,7 @@ def without_diagonal(w: Array) -> Array:
 
 def pulled(b: Array, w: Array) -> Array:
     """Adjoints `(..., target)` times a weight matrix, as one product: `(..., source)`."""
-    return (b.reshape(-1, b.shape[-1]) @ w).reshape(*b.shape[:-1], w.shape[1])
+    return matmul(b.reshape(-1, b.shape[-1]), w).reshape(*b.shape[:-1], w.shape[1])
 
 
 def spread(b: Array, size: int) -> Array:
@@ -71,11 +159,9 @@ def add_at(total: Array, first: int, part: Array) -> None:
 def flush(a: Array) -> None:
     """Make what has decayed to nearly nothing zero, in place: products of such numbers are subnormal, and slow.
 
-    Adding a number and taking it away rounds entries to multiples of 4e-29 (5e-167 in double precision).
+    Nearly nothing is less than 64 times the smallest normal number. What is larger stays as it is, bit for bit.
     """
-    little = a.dtype.type(2.0**-70 if a.itemsize == 4 else 2.0**-500)
-    a += little
-    a -= little
+    a *= np.abs(a) >= (2.0**-120 if a.itemsize == 4 else 2.0**-1016)
 
 
 # Gradients inside a block: adjoints of a port times what the parameter multiplies there.
@@ -83,7 +169,7 @@ def flush(a: Array) -> None:
 
 def gradient_dense(b: Array, x: Array) -> Array:
     """`(time, batch, target)` and `(time, batch, source)` to `(target, source)`."""
-    return b.reshape(-1, b.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+    return matmul(b.reshape(-1, b.shape[-1]).T, x.reshape(-1, x.shape[-1]))
 
 
 def gradient_diagonal(b: Array, x: Array) -> Array:
@@ -94,7 +180,7 @@ def gradient_diagonal(b: Array, x: Array) -> Array:
 def gradient_bias(b: Array) -> Array:
     """`(time, batch, size)` to `(size,)`: a matrix product with ones is the quickest sum of a slice."""
     rows = b.reshape(-1, b.shape[-1])
-    return np.ones(len(rows), b.dtype) @ rows
+    return matmul(np.ones((1, len(rows)), b.dtype), rows)[0]
 
 
 def gradient_single(b: Array, x: Array) -> Array:
@@ -112,8 +198,8 @@ def injected(j: Array, x: Array, out: Array | None = None) -> Array:
         j = j.reshape(steps, batch, rows[0] * rows[1])
     j, x = j.transpose(1, 2, 0), x.transpose(1, 0, 2)
     if out is None:
-        return (j @ x).reshape(batch, *rows, x.shape[-1])
-    np.matmul(j, x, out=out.reshape(batch, -1, x.shape[-1]))
+        return matmul(j, x).reshape(batch, *rows, x.shape[-1])
+    matmul(j, x, out.reshape(batch, -1, x.shape[-1]))
     return out
 
 
@@ -132,30 +218,40 @@ def injected_diagonal(j: Array, x: Array) -> Array:
 
 def injected_single(j: Array, x: Array) -> Array:
     """A Jacobian and values `(time, batch, size)` to `(batch, target)`."""
-    return (j * x).sum(axis=0) if j.ndim == x.ndim else (j @ x[..., None])[..., 0].sum(axis=0)
+    return (j * x).sum(axis=0) if j.ndim == x.ndim else matmul(j, x[..., None])[..., 0].sum(axis=0)
 
 
 # Influence carried: Jacobian times influence.
 
 
+def noting_underflow(noted: list[int]) -> np.errstate:
+    """A context in which the processor tells, at no cost, whether a product is subnormal: then `noted` is not empty."""
+    return np.errstate(under="call", call=lambda kind, flag: noted.append(flag))
+
+
+def flush_all(made: dict[str, Array]) -> None:
+    """Flush influence, a part at a time, which then stays in the cache."""
+    for array in made.values():
+        entries = array.reshape(-1)
+        for first in range(0, entries.size, CACHED):
+            flush(entries[first : first + CACHED])
+
+
 def add_scaled(now: Array, j: Array, s: Array) -> None:
-    """Add a compact Jacobian `(batch, rows)` times an influence `(batch, rows, columns)`, and flush.
+    """Add a compact Jacobian `(batch, rows)` times an influence `(batch, rows, columns)`.
 
     Large influences are taken a sample at a time, which then stays in the cache.
     """
     if now[0].nbytes < CACHED:
         now += j[..., None] * s
-        flush(now)
         return
     for sample, scale in enumerate(j):
-        part = now[sample]
-        part += scale[:, None] * s[sample]
-        flush(part)
+        now[sample] += scale[:, None] * s[sample]
 
 
 def carried(j: Array, s: Array) -> Array:
     """A full Jacobian `(batch, target, source)` times a full influence `(batch, source, ...)`."""
-    return (j @ s.reshape(*s.shape[:2], -1)).reshape(*j.shape[:2], *s.shape[2:])
+    return matmul(j, s.reshape(*s.shape[:2], -1)).reshape(*j.shape[:2], *s.shape[2:])
 
 
 def scaled(j: Array, s: Array) -> Array:
@@ -178,9 +274,9 @@ def add_entries(total: Array, s: Array, rows: Array) -> None:
 
 def contracted_full(a: Array, s: Array) -> Array:
     """`(batch, target)` and `(batch, target, ...)` to `(...)`."""
-    return (a.reshape(1, -1) @ s.reshape(a.size, -1)).reshape(s.shape[2:])
+    return matmul(a.reshape(1, -1), s.reshape(a.size, -1)).reshape(s.shape[2:])
 
 
 def contracted_rows(a: Array, s: Array) -> Array:
     """`(batch, rows)` and `(batch, rows, columns)` to `(rows, columns)`."""
-    return (a.T[:, None, :] @ s.transpose(1, 0, 2))[:, 0]
+    return matmul(a.T[:, None, :], s.transpose(1, 0, 2))[:, 0]

@@ -35,6 +35,11 @@ RESERVED = frozenset(
         "annotations",
         "zlib",
         "base64",
+        "port",
+        "ports",
+        "CACHED",
+        "LOSSES",
+        "OUTPUTS",
     }
 )
 """Words of the generated code itself."""
@@ -58,6 +63,18 @@ class Names:
             word = f"n{word}" if word[0].isdigit() else word
             name, count = word, 1
             while name in self._taken or keyword.iskeyword(name):
+                count += 1
+                name = f"{word}_{count}"
+            self._taken.add(name)
+            self._known[key] = name
+        return self._known[key]
+
+    def own(self, word: str, avoided: Collection[str], *what: Hashable) -> str:
+        """The identifier of a thing that has a name of its own, which it keeps where nothing else has it."""
+        key = ("own", word, *what)
+        if key not in self._known:
+            name, count = word, 1
+            while name in self._taken or (count > 1 and name in avoided):
                 count += 1
                 name = f"{word}_{count}"
             self._taken.add(name)
@@ -144,7 +161,7 @@ def put(target: str, text: str) -> str:
     if isinstance(tree, ast.BinOp) and type(tree.op) in UFUNCS:
         left, right = ast.unparse(tree.left), ast.unparse(tree.right)
         return f"np.{UFUNCS[type(tree.op)]}({left}, {right}, out={target})"
-    if isinstance(tree, ast.Call) and ast.unparse(tree.func) in {f"np.{name}" for name in INTO}:
+    if isinstance(tree, ast.Call) and ast.unparse(tree.func) in {"matmul", *(f"np.{name}" for name in INTO)}:
         return f"{text[:-1]}, out={target})"
     return f"{target}[...] = {text}" if target.isidentifier() else f"{target} = {text}"
 
@@ -169,8 +186,14 @@ def tuple_of(rows: Sequence[Sequence[str] | str], before: str = "", after: str =
     return broken(f"{before}(", items, f"){after}").replace(",,", ",")
 
 
+MOST_TERMS = 200
+"""Terms of a sum up to which it is written with signs: Python parses each one deeper than the last."""
+
+
 def sum_of(terms: Sequence[str]) -> str:
-    """Terms added up."""
+    """Terms added up, from left to right."""
+    if len(terms) > MOST_TERMS:
+        return f"sum(({', '.join(terms[1:])}), {terms[0]})"
     return " + ".join(terms)
 
 

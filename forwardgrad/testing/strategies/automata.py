@@ -1,15 +1,19 @@
-"""Which rules are drawn? Named ones, cuts, automata that look random, and products of two."""
+"""Hypothesis strategies for rules: path rules, points with all coordinates, and a rule for each parameter."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from forwardgrad import rules
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule, cut
+from forwardgrad.rule import Rule
+from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.strategies.graphs import SEEDS
 
 PATHS = ("all", "eprop-deep", "synaptic", "near", "eprop", "immediate", "rtrl", "ostl")
@@ -61,7 +65,7 @@ def automata() -> st.SearchStrategy[RandomAutomaton]:
     1
     """
     labels = ("delay", "mixing", "recurrent", "role", "source", "target", "key")
-    marks = ("state", "output", "output_component", "name")
+    marks = ("state", "output", "output_layer", "leaky_readout", "name")
     return st.builds(
         RandomAutomaton,
         seed=SEEDS,
@@ -105,3 +109,57 @@ def rule_texts(edges: Sequence[str] = ()) -> st.SearchStrategy[str]:
     if edges:
         single |= st.sampled_from(sorted(edges)).map(lambda name: f"cut([{name!r}])")
     return single | st.tuples(single, single).map(" & ".join)
+
+
+@st.composite
+def points(draw: st.DrawFn, problem: Problem, *, signals: bool = False) -> Rule:
+    """Rules for a problem, lossless and carried, with coordinates beside their paths.
+
+    Args:
+        draw: given by Hypothesis.
+        problem: whose edges and nodes the coordinates name.
+        signals: whether learning signals that the user gives may replace those of the losses.
+
+    >>> from hypothesis import find
+    >>> import forwardgrad as fg
+    >>> given = Problem.of(fg.compile(fg.load("elman")), steps=5)
+    >>> str(find(points(given), lambda rule: True))
+    'all'
+    """
+    network = problem.network
+    found: dict[str, Any] = {"autapses": draw(st.sampled_from(["explicit", "implicit"]))}
+    weighted = [name for name, edge in network.edges.items() if edge.kind != "identity"]
+    sizes = {name: node.size for name, node in network.nodes.items()}
+    square = [name for name, edge in network.edges.items() if sizes[edge.source] == sizes[edge.target]]
+    inner = [name for name in network.nodes if name not in network.inputs]
+    feedback: dict[str, str] = {}
+    if weighted and draw(st.booleans()):
+        feedback[draw(st.sampled_from(weighted))] = "random"
+    if signals and draw(st.booleans()):
+        chosen = st.sampled_from([list(problem.loss), inner]).flatmap(lambda names: st.sets(st.sampled_from(names)))
+        feedback |= dict.fromkeys(draw(st.just(list(problem.loss)) | chosen.map(sorted)), "signal")
+    if feedback:
+        found |= {"feedback": feedback, "seed": draw(st.integers(0, 3))}
+    if square and draw(st.booleans()):
+        edge = draw(st.sampled_from(square))
+        numbers = np.linspace(0.3, 0.8, sizes[network.edges[edge].target]).tolist()
+        found["operator"] = {edge: draw(st.sampled_from([0.5, numbers]))}
+    return Rule(draw(path_rules(problem.edges)), **found)
+
+
+def rule_mappings(problem: Problem, *, signals: bool = True) -> st.SearchStrategy[dict[str, Rule]]:
+    """A rule for each trainable parameter; few different ones, so that parameters often share one.
+
+    Args:
+        problem: whose parameters they are.
+        signals: whether some rules may take learning signals that the user gives, and others those of the losses.
+
+    >>> from hypothesis import find
+    >>> import forwardgrad as fg
+    >>> given = Problem.of(fg.compile(fg.load("elman")), steps=5)
+    >>> {str(rule) for rule in find(rule_mappings(given), lambda rules: True).values()}
+    {'all'}
+    """
+    names = sorted(problem.network.trainable)
+    few = st.lists(points(problem, signals=signals), min_size=1, max_size=3)
+    return few.flatmap(lambda rules: st.fixed_dictionaries({name: st.sampled_from(rules) for name in names}))

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from forwardgrad.graph.network import KINDS
 from forwardgrad.graph.sizes import kind_of
+from forwardgrad.ops import registry
 from forwardgrad.testing.problem import weights
+from forwardgrad.testing.strategies.brought import brought_ops, options_of
 
 SEEDS = st.integers(0, 2**16)
 
@@ -41,6 +43,7 @@ class _Knobs:
     kinds: tuple[str, ...]
     roles: bool
     credit: bool
+    brought: bool
 
 
 @st.composite
@@ -61,6 +64,7 @@ def graphs(
     roles: bool = True,
     stop: bool = False,
     credit: bool = True,
+    brought: bool = False,
 ) -> nx.MultiDiGraph[str]:
     """A declared graph: inputs `x0`, ..., then nodes `n0`, ... in an order that edges of delay 0 follow.
 
@@ -80,13 +84,15 @@ def graphs(
         roles: whether feedback edges may have a role.
         stop: whether to put in the op `stop`, behind which every parameter is dead.
         credit: whether edges may carry `credit`, which cuts paths under every rule, RTRL too.
+        brought: whether nodes may have ops as users bring them (`brought_ops`), with options of their own; these stay
+            registered until the example has ended.
 
     >>> from hypothesis import find
     >>> g = find(graphs(), lambda g: True)
     >>> sorted(g), g.number_of_edges()
     (['n0', 'x0'], 1)
     """
-    knobs = _Knobs(max_size, max_delay, deep, feedback, components, tuple(kinds), roles, credit)
+    knobs = _Knobs(max_size, max_delay, deep, feedback, components, tuple(kinds), roles, credit, brought)
     backwards, shared = draw(st.booleans()), sharing and _rarely(draw, 40)  # drawn first, so that the rest can shrink
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for i in range(draw(st.integers(1, 2))):
@@ -130,8 +136,23 @@ def _nodes(
     """Adds a node, or says that there are enough. One draw for all of it, which shrinking can take away."""
     if optional and draw(st.integers(0, 5)) == 0:
         return False
-    _add_node(draw, graph, name, draw(st.sampled_from(ops)), knobs)
+    _add_node(draw, graph, name, draw(_op(graph, ops, knobs)), knobs)
     return True
+
+
+def _op(graph: nx.MultiDiGraph[str], ops: Sequence[str], knobs: _Knobs) -> st.SearchStrategy[str]:
+    """The name of an op: one of these, or one that a user brings, perhaps to several nodes."""
+    usual = st.sampled_from(ops)
+    if not knobs.brought:
+        return usual
+    known = dict.fromkeys(str(graph.nodes[name]["op"]) for name in graph)
+    again = st.sampled_from([op for op in known if op.startswith("brought_")] or ["linear"])
+    return usual | again | brought_ops().map(lambda op: op.name)
+
+
+def _ports(op: str) -> list[str]:
+    """The names of the ports that a node of this op is fed at the least."""
+    return [port.name for port in registry.get(op).ports] or ["a", "b"]
 
 
 def _add_node(draw: st.DrawFn, graph: nx.MultiDiGraph[str], name: str, op: str, knobs: _Knobs) -> None:
@@ -142,17 +163,19 @@ def _add_node(draw: st.DrawFn, graph: nx.MultiDiGraph[str], name: str, op: str, 
     attributes = graph.nodes[name]
     if _rarely(draw, 50):
         attributes["bias"] = draw(st.sampled_from([True, 0.2, np.linspace(-0.3, 0.4, size)]))
-        if op == "mul":
-            attributes["bias_port"] = draw(st.sampled_from(["a", "b"]))
+        if _ports(op) != ["in"]:
+            attributes["bias_port"] = draw(st.sampled_from(_ports(op)))
         if _rarely(draw, 20):
             attributes["bias_trainable"] = False
     if op == "spike":
         attributes.update(threshold=draw(st.sampled_from([0.1, 0.3])), width=draw(st.sampled_from([4.0, 6.0])))
         attributes.update(surrogate=draw(st.sampled_from(["triangle", "gaussian", "fast_sigmoid", "boxcar"])))
         attributes.update(dampening=draw(st.sampled_from([1.0, 0.5])))
-    alone = "bias" in attributes and not knobs.deep and _rarely(draw, 10)
-    ports = ["a", "b"] if op == "mul" else [] if alone else ["in"]
-    ports += draw(st.lists(st.sampled_from(["b", "c"] if op == "mul" else ["in"]), max_size=2))
+    if op.startswith("brought_"):
+        attributes |= draw(options_of(registry.get(op), size))
+    alone = "bias" in attributes and not knobs.deep and _ports(op) == ["in"] and _rarely(draw, 10)
+    ports = [] if alone else _ports(op)
+    ports += draw(st.lists(st.sampled_from(["b", "c"] if op == "mul" else _ports(op)), max_size=2))
     for number, port in enumerate(ports):
         last = st.just(earlier[-1])  # likely anyway, for depth
         source = draw(last if knobs.deep and not number else last | st.sampled_from(earlier))
@@ -188,7 +211,8 @@ def _add_feedback(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, 
     """An edge with a delay and perhaps a role."""
     if graph.nodes[v]["op"] in ("exp", "square") and graph.nodes[u]["op"] not in BOUNDED:
         return  # it could grow without bound
-    port = draw(st.sampled_from(["a", "b"])) if graph.nodes[v]["op"] == "mul" else "in"
+    ports = _ports(graph.nodes[v]["op"])
+    port = draw(st.sampled_from(ports)) if len(ports) > 1 else ports[0]
     _add_edge(graph, u, v, port, draw(_delays(1, knobs.max_delay)))
     if knobs.roles and _rarely(draw, 30):
         key = list(graph[u][v])[-1]

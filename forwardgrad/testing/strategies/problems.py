@@ -9,7 +9,9 @@ import networkx as nx
 from hypothesis import strategies as st
 
 from forwardgrad.graph import Network, validate
+from forwardgrad.losses import Loss
 from forwardgrad.testing.problem import MASKS, Origin, Problem
+from forwardgrad.testing.strategies.brought import brought_losses
 from forwardgrad.testing.strategies.graphs import SEEDS, graphs
 
 LOSSES = ("mse", "mse", "bernoulli", "cross_entropy")
@@ -25,6 +27,7 @@ def problems(
     max_batch: int = 3,
     losses: Sequence[str] = LOSSES,
     masks: bool = True,
+    brought: bool = False,
     **knobs: Any,
 ) -> Problem:
     """A graph with losses, parameters and data. A failure prints the graph as TOML, and the command that replays it.
@@ -35,6 +38,7 @@ def problems(
         max_batch: largest batch.
         losses: what to draw each node's loss from.
         masks: whether losses may be masked.
+        brought: whether ops and losses may be such as users bring (`brought_ops`, `brought_losses`).
         knobs: those of `graphs`.
 
     >>> from hypothesis import find
@@ -61,11 +65,13 @@ def problems(
     <BLANKLINE>
     replay: forwardgrad check problem.toml --rule RULE --samples 1 --seed 0 --steps 4 --batch 1 --numbers tame
     """
-    graph = draw(graphs(**knobs))
+    graph = draw(graphs(brought=brought, **knobs))
     network = validate(graph)
-    loss = _losses(draw, network, losses)
+    loss: dict[str, str | Loss] = dict(_losses(draw, network, losses))
+    if brought:
+        loss |= {name: draw(brought_losses()) for name in loss if draw(st.booleans())}
     steps, batch = draw(st.integers(least_steps, most_steps)), draw(st.integers(1, max_batch))
-    mask = draw(st.sampled_from(["none", *MASKS] if len(loss) > 1 else ["none", *MASKS[:3]])) if masks else "none"
+    mask = draw(st.sampled_from(["none", *MASKS] if len(loss) > 1 else ["none", *MASKS[:-1]])) if masks else "none"
     return Problem.tame(graph, loss, Origin(draw(SEEDS), steps, batch, mask, "tame"))
 
 

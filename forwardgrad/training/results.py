@@ -1,0 +1,187 @@
+"""The results of a training run: report, parameters, pictures and page, in a folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forwardgrad import render
+from forwardgrad.archive import read_bytes
+from forwardgrad.atomic import write_bytes
+from forwardgrad.compiling import compile
+from forwardgrad.data import OneStep
+from forwardgrad.errors import FileError, ForwardgradError, MemoryBudgetError, MissingExtraError, RenderError
+from forwardgrad.program import Program
+from forwardgrad.training.curve import curve_picture
+from forwardgrad.training.folder import REPORT, replacing
+from forwardgrad.training.run import Trained, digest
+from forwardgrad.training.settings import Settings, ends
+
+
+def report(
+    program: Program,
+    task: OneStep,
+    settings: Settings,
+    trained: Trained,
+    levels: Mapping[str, float],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The report as plain data, for JSON.
+
+    Args:
+        program: what was trained.
+        task: what on.
+        settings: how.
+        trained: what came of it.
+        levels: test NMSE of the baselines.
+        about: further facts, such as the names of graph and rule.
+    """
+    return {
+        **about,
+        "series": {
+            "name": task.series.name,
+            "source": task.series.source,
+            "samples": len(task.series.values),
+            "train": task.train,
+            "sha256": digest(task),
+            "mean": task.mean,
+            "deviation": task.deviation,
+        },
+        "settings": asdict(settings),
+        "loss": {name: loss.name for name, loss in program.losses.items()},
+        "dtype": program.dtype.name,
+        "parameters": {
+            name: {
+                "rule": str(derived.rule),
+                "exact": derived.exact,
+                "dropped": list(derived.dropped),
+                "stores": {place: str(word) for place, word in derived.layouts.items()},
+                "bytes": derived.bytes,
+                "flops": derived.flops,
+            }
+            for name, derived in program.rules.items()
+        },
+        "nmse": {
+            "train": trained.train,
+            "test": trained.test,
+            **levels,
+        },
+        "curve": list(trained.curve),
+        "seconds": trained.seconds,
+        "versions": {
+            "forwardgrad": version("forwardgrad"),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+SHOWN = 200
+"""Samples of the test part that the page shows step by step."""
+
+
+def write(
+    folder: Path,
+    task: OneStep,
+    trained: Trained,
+    found: dict[str, Any],
+    page: bool = False,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Write parameters, report and pictures; they take the places of older ones together, once all are there.
+
+    Args:
+        folder: where to; it is held.
+        task: what was learned.
+        trained: what came of it.
+        found: the report.
+        page: whether to write a page that shows the trained network on the first samples of the test part, too.
+        check: called between the parts of the work; what it raises ends the work, and the old results stay.
+
+    Returns:
+        The report as written, with the names of the files, and a line for each that could not be made, saying why.
+
+    Raises:
+        FileError: if a file cannot be written.
+    """
+    files, missing = _pictures(folder, task, trained, found, check)
+    if page:
+        try:
+            files["report.html"] = _page(task, trained, found).text.encode("utf-8", "replace")
+        except ForwardgradError as error:
+            missing.append(f"no page: {_one_line(error)}")
+    check()
+    found = {**found, "files": ["learner.npz", REPORT, *files]}
+    files[REPORT] = (json.dumps(found, indent=2) + "\n").encode()
+    with replacing(folder) as staging:
+        trained.learner.save(staging / "learner.npz", trained.identity)
+        for name, content in files.items():
+            write_bytes(staging / name, content)
+        check()
+    return found, missing
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a finished run.
+
+    Raises:
+        FileError: if it is none.
+    """
+    path = folder / REPORT
+    try:
+        found: Any = json.loads(read_bytes(path))
+        _ = [found[name] for name in ("graph", "rule", "series", "settings", "nmse", "seconds", "files")]
+        return found
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise FileError(f"cannot read {str(path)!r}: it is not the report of a training: {error}.") from error
+
+
+def _pictures(
+    folder: Path, task: OneStep, trained: Trained, found: dict[str, Any], check: Callable[[], None]
+) -> tuple[dict[str, bytes], list[str]]:
+    files, missing = dict[str, bytes](), list[str]()
+    check()
+    try:
+        files["curve.png"] = curve_picture(task, trained, found)
+    except MissingExtraError as error:
+        missing.append(_one_line(error))
+    check()
+    text = render.graph(trained.learner.program.graph, title=str(found.get("graph", ""))).source
+    try:
+        files["graph.svg"] = render.render(text, "svg")
+    except RenderError as error:
+        files["graph.dot"] = text.encode("utf-8", "replace")
+        missing.append(_one_line(RenderError(str(error), f"Its text is in {str(folder / 'graph.dot')!r}.")))
+    check()
+    return files, missing
+
+
+def _page(task: OneStep, trained: Trained, found: dict[str, Any]) -> render.Page:
+    program = trained.learner.program
+    source, output = ends(program)
+    exact = compile(program.graph, dict(program.losses), "rtrl", dtype=program.dtype, dead="ignore")
+    try:
+        exact.fits(1, found["settings"]["block"])
+    except MemoryBudgetError:
+        exact = program
+    return render.report(
+        program,
+        trained.learner.params,
+        {source: task.test_inputs[:SHOWN]},
+        {output: task.test_targets[:SHOWN]},
+        rules=[] if exact is program else ["rtrl"],
+        audit=exact is not program,
+        block=found["settings"]["block"],
+        title=f"{found.get('graph', 'graph')} after training on {task.series.name}",
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

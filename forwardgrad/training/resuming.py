@@ -1,0 +1,123 @@
+"""Going on with an interrupted training run: `--resume` and `--restart`."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeGuard, cast
+
+from forwardgrad import checkpoint
+from forwardgrad.checkpoint import Checkpoint
+from forwardgrad.data import OneStep
+from forwardgrad.errors import FileError
+from forwardgrad.learner import Learner
+from forwardgrad.program import Program
+from forwardgrad.training.folder import CHECKPOINT, REPORT
+from forwardgrad.training.run import FORMAT, Run
+from forwardgrad.training.settings import Settings
+
+
+def begin(
+    folder: Path, program: Program, task: OneStep, settings: Settings, *, resume: bool = False, restart: bool = False
+) -> Run | None:
+    """The run to go on with in a folder, which is held: a new one, or the one that was interrupted there.
+
+    Args:
+        folder: of the results.
+        program, task, settings: what to train, on what, how.
+        resume: go on with the interrupted run.
+        restart: start again, though there is an interrupted run.
+
+    Returns:
+        The run; `None` where it is to be resumed, and is finished already.
+
+    Raises:
+        FileError: if there is nothing to resume, or it is another run; or if there is an interrupted run, and neither
+            `resume` nor `restart` says what shall become of it.
+    """
+    path, finished = folder / CHECKPOINT, folder / "learner.npz"
+    run = Run(program, task, settings)
+    if not resume:
+        if path.exists() and not restart:
+            raise FileError(
+                f"folder {str(folder)!r} holds an interrupted run{_how_far(path)}.",
+                "Go on with it: --resume. Or start again, and give it up: --restart.",
+            )
+        return run
+    if path.exists():
+        _restore(run, path)
+        return run
+    if (folder / REPORT).exists() and finished.exists():
+        _same(run, checkpoint.read(finished), f"cannot resume: {str(folder)!r} holds a finished run")
+        return None
+    raise FileError(f"nothing to resume: folder {str(folder)!r} holds no checkpoint.", "To begin, leave out --resume.")
+
+
+def _how_far(path: Path) -> str:
+    try:
+        return f", at step {checkpoint.read(path).seen:,}"
+    except FileError:
+        return ""
+
+
+def _restore(run: Run, path: Path) -> None:
+    """Bring a new run to where a checkpoint has it."""
+    saved = checkpoint.read(path)
+    _same(run, saved, f"cannot resume: {str(path)!r} is of a run")
+    curve, squares, seconds = (saved.notes.get(what) for what in ("curve", "squares", "seconds"))
+    if (
+        not _numbers(curve)
+        or not _numbers([squares, seconds])
+        or len(curve) != saved.seen // run.length
+        or saved.seen > run.total
+        or saved.seen % run.length % run.settings.block
+    ):
+        raise FileError(f"cannot resume: {str(path)!r} is damaged: it contradicts itself.")
+    now = run.identity()["versions"]
+    others = [f"{name} {was}" for name, was in saved.notes["versions"].items() if now.get(name) != was]
+    if others:
+        warnings.warn(f"the run was begun with {', '.join(others)}: its end may differ in rounding.", stacklevel=4)
+    run.learner = Learner.load(path, run.learner.program)
+    run.curve, run.squares, run.seconds = curve, cast(float, squares), cast(float, seconds)
+
+
+def _numbers(found: Any) -> TypeGuard[list[float]]:
+    return isinstance(found, list) and all(isinstance(value, float) for value in cast("list[Any]", found))
+
+
+def _same(run: Run, saved: Checkpoint, headline: str) -> None:
+    """Raise `FileError`, naming all that differs, unless what was saved is of the run that is asked for."""
+    if not _complete(saved.notes):
+        raise FileError(f"{headline} that no training of this version has written.", "Start again: --restart.")
+    ours, own = run.identity(), checkpoint.describe(run.learner.program)
+    pairs: dict[str, tuple[Any, Any]] = {what: (saved.program[what], own[what]) for what in checkpoint.TEXTS}
+    pairs |= {what: (saved.notes["settings"].get(what), value) for what, value in ours["settings"].items()}
+    pairs["data"] = (saved.notes["data"], ours["data"])
+    differing = {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}
+    if differing:
+        raise FileError(
+            f"{headline} of other settings or data; what differs: {', '.join(differing)}.",
+            *(_difference(what, *pair) for what, pair in differing.items()),
+            "Give what it was begun with, or start again: --restart.",
+        )
+
+
+def _complete(notes: Mapping[str, Any]) -> bool:
+    kinds = {"format": int, "settings": dict, "data": str, "versions": dict}
+    return all(isinstance(notes.get(what), kind) for what, kind in kinds.items()) and notes["format"] == FORMAT
+
+
+def _difference(what: str, was: Any, now: Any) -> str:
+    if isinstance(was, dict) and isinstance(now, dict):  # rules by parameter, losses by node: the first that differs
+        before, after = cast("dict[str, Any]", was), cast("dict[str, Any]", now)
+        name = next(name for name in {**before, **after} if before.get(name) != after.get(name))
+        return _difference(f"{what}, {name!r}", before.get(name), after.get(name))
+    return f"{what}: {_short(was)} there, {_short(now)} given."
+
+
+def _short(value: Any) -> str:
+    """A value as it stands in a message: of long texts their digest."""
+    text = str(value)
+    return text if len(text) < 60 else f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:16]}"
