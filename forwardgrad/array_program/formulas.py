@@ -9,7 +9,7 @@ from typing import Any
 from forwardgrad.array_program.expressions import FUNCTIONS, Argument, Number, Tree, apply
 from forwardgrad.errors import OpError
 from forwardgrad.graph import Node
-from forwardgrad.ops.formula import parsed
+from forwardgrad.ops.formula import Printable, parsed
 
 _BINARY: Mapping[type[ast.AST], str] = {
     **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"},
@@ -57,25 +57,27 @@ def _tree(node: ast.expr, places: Mapping[str, int]) -> Tree:
 
 
 def formula(node: Node, function: Any, count: int) -> Tree | None:
-    """The tree of an op's value or derivative; `None` where it is a Python function, which can only be called.
+    """The tree of an op's value or derivative; `None` where it can only be called.
 
-    Options that are arrays are further arguments, in the order of `option_arrays`.
+    That is a Python function, or a formula with a word of NumPy that is not in the vocabulary. Options that are arrays
+    are further arguments, in the order of `option_arrays`.
 
     Args:
         node: the node.
         function: `Op.value`, or the derivative by a port.
         count: how many arrays it is given: those of the ports, and for a derivative the value.
     """
-    printed = getattr(function, "printed", None)
-    if printed is None:
+    if not isinstance(function, Printable):
         return None
-    arrays = option_arrays(node)
-    options = {
-        name: value if isinstance(value, str) else name if name in arrays else repr(float(value))
-        for name, value in node.options.items()
-    }
-    names = [f"array_{place}" for place in range(count)]
-    return read(printed(names, options), [*names, *arrays])
+    names, arrays = [f"array_{place}" for place in range(count)], option_arrays(node)
+
+    def written(name: str, value: Any) -> str:
+        return name if name in arrays else repr(value if isinstance(value, str) else float(value))
+
+    try:
+        return read(function.printed(names, node.options, written), [*names, *arrays])
+    except OpError:
+        return None
 
 
 def option_arrays(node: Node) -> list[str]:
