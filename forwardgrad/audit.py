@@ -263,7 +263,7 @@ def _gradient(program: Program, given: _Problem, block: int) -> Grads:
     extra = {} if not program.plan.followers else program.init(0)
     params = {name: given.params.get(name, extra.get(name)) for name in program.plan.parameters}
     signals = {name: (given.signals or {})[name] for name in program.signalled if name in (given.signals or {})}
-    found = program.gradient(params, given.inputs, given.targets, block, given.mask, signals or None).grads
+    found = program.gradient(params, given.inputs, given.targets, block, given.mask, signals or None, draw=0).grads
     return {name: found[name] for name in program.rules}
 
 

@@ -73,8 +73,8 @@ def norm(arrays: Iterable[Array], square: float) -> float:
     Where they are so small that squares underflow, they are added up again, relative to the largest.
 
     >>> tiny = [np.array([3e-30, 4e-30], np.float32)]
-    >>> squares(tiny), norm(tiny, squares(tiny))
-    (0.0, 5e-30)
+    >>> squares(tiny), f"{norm(tiny, squares(tiny)):.6g}"
+    (0.0, '5e-30')
     """
     found = list(arrays)
     if not found or not square < max(float(np.finfo(array.dtype).tiny) / np.finfo(array.dtype).eps for array in found):

@@ -56,6 +56,11 @@ class Timer:
         signal.raise_signal(number)
 
 
+def hidden(folder: Path) -> set[str]:
+    """Locks and half-written files in a folder."""
+    return {path.name for path in folder.iterdir() if path.name.startswith(".")} if folder.exists() else set()
+
+
 def interrupted(timer: Timer, words: list[str], after: float, twice: bool) -> int:
     """The exit code of a command that is interrupted after so much time, if it still runs then."""
     try:
@@ -87,15 +92,15 @@ def main(folder: Path, interrupts: int) -> dict[str, Any]:
         seed, step = SEEDS[turn % len(SEEDS)], told(out) if resume else 0
         last = counts["interrupts"] >= interrupts
         words = job(seed, *(["--resume"] if resume else []), every="1h")
-        twice = random.random() < 0.2
+        twice, lay = random.random() < 0.2, hidden(out)  # what two signals left, and this run may not get to
         code = interrupted(timer, words, 600 if last else random.uniform(0, 1.1 * usual), twice)
         counts["interrupts"] += bool(timer.sent)
         counts["twice"] += len(timer.sent) > 1
         counts["wrong code"] += code not in {0, *(128 + number for number in timer.sent)}
         counts["handlers"] += any(signal.getsignal(number) != was for number, was in before.items())
         codes[str(code)] = codes.get(str(code), 0) + 1
-        if len(timer.sent) < 2 and out.exists():
-            counts["left"] += bool([path for path in out.iterdir() if path.name.startswith(".")])
+        if len(timer.sent) < 2:
+            counts["left"] += bool(hidden(out) - lay)
         if (out / "report.json").exists():
             counts["altered"] += results(out) not in (whole[seed], whole[SEEDS[(turn - 1) % len(SEEDS)]])
         if (out / "report.json").exists() and results(out) == whole[seed] and not (out / "checkpoint.npz").exists():

@@ -89,7 +89,7 @@ def layouts(
     """
     found: dict[tuple[str, int], Structure] = {}
     for name, places in stored.items():
-        sites = product.sites[name]
+        sites = product.sites.get(name, [])
         for place in places:
             found[name, place] = join(
                 *(

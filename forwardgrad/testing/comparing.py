@@ -185,7 +185,7 @@ def gradient(program: Program, problem: Problem, block: int) -> dict[str, Array]
     ['h->h', 'h->y', 'h.bias', 'x->h', 'y.bias']
     """
     given: dict[str, Any] = {"mask": problem.mask, "signals": problem.signals}
-    return program.gradient(problem.params, problem.inputs, problem.targets, block=block, **given).grads
+    return program.gradient(problem.params, problem.inputs, problem.targets, block=block, draw=0, **given).grads
 
 
 def fault(what: str, program: Program, problem: Problem, apart: list[Difference], *more: str) -> CheckError:

@@ -205,7 +205,7 @@ def in_blocks(program: Program, problem: Problem, lengths: Sequence[int]) -> dic
     """
     if sum(lengths) != problem.steps:
         raise DataError(f"blocks of {list(lengths)} add up to {sum(lengths)}, the problem has {problem.steps} steps.")
-    state, at, total = program.start(problem.batch), 0, dict[str, Array]()
+    state, at, total = program.start(problem.batch, draw=0), 0, dict[str, Array]()
     given: Any = problem.mask
     masks: dict[str, Any] = cast("Any", given) if isinstance(given, dict) else dict.fromkeys(problem.loss, given)
     for length in lengths:

@@ -179,9 +179,7 @@ def feedback_of_another_size(patch: Patch) -> None:
 def feedback_inside_hidden_layers(patch: Patch) -> None:
     """Random feedback also stands for weights that lead into no output."""
     original = Rule.matrix
-    patch.setattr(
-        Rule, "matrix", lambda self, edge, target: original(self, edge, replace(target, output_component=True))
-    )
+    patch.setattr(Rule, "matrix", lambda self, edge, target: original(self, edge, replace(target, output_layer=True)))
 
 
 def windows_one_step_longer(patch: Patch) -> None:

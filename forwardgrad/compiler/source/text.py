@@ -18,29 +18,9 @@ RESERVED = frozenset(
     | {"seeds", "hold", "held", "fresh", "now", "lag", "back", "made", "new", "old", "key", "keys", "found", "grads"}
     | {"weights", "forward", "slopes", "credit", "gradients", "advance", "start", "step", "gradient", "loss"}
     | {"targets", "outputs", "value", "piece", "last", "first", "unpacked", "evaluate", "rows", "Array"}
-    | {
-        "target",
-        "own",
-        "past",
-        "before",
-        "names",
-        "KEYS",
-        "entry",
-        "name",
-        "total",
-        "block",
-        "mask",
-        "noise",
-        "seed",
-        "annotations",
-        "zlib",
-        "base64",
-        "port",
-        "ports",
-        "CACHED",
-        "LOSSES",
-        "OUTPUTS",
-    }
+    | {"target", "own", "past", "before", "names", "KEYS", "entry", "name", "total", "block", "mask", "noise", "seed"}
+    | {"annotations", "zlib", "base64", "port", "ports", "noted", "CACHED", "LOSSES", "OUTPUTS"}
+    | {"SINGLE", "LARGE", "DEPTH", "ROWS", "SPLIT"}
 )
 """Words of the generated code itself."""
 
