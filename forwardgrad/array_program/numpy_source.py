@@ -143,7 +143,7 @@ class _Printer:
         """The lines that give a value its name, or put it where it belongs."""
         target, into = self.of(value).text, value in self.into
         if isinstance(instruction, Flush) and into:
-            kept = f"{margin}{target} = {self.of(instruction.operand).text}"
+            kept = f"{margin}{target} = {self.conditional(self.of(instruction.operand), value)}"
             return [kept, f"{margin}if t % {instruction.every} == 0:", f"{margin}    flush({target})"]
         if isinstance(instruction, Elementwise):
             terms = self.terms(instruction)
@@ -245,7 +245,15 @@ class _Printer:
 
     def value(self, instruction: Instruction) -> Text:
         """What an instruction makes, written with its operands."""
+        if isinstance(instruction, Elementwise | Read):
+            return self.written(instruction, [self.of(value) for value in instruction.operands])
+        if isinstance(instruction, Call | Concat):  # these are not zero where an operand is
+            return self.written(instruction, [Text(self.conditional(self.of(v), v)) for v in instruction.operands])
         texts = [self.of(value) for value in instruction.operands]
+        return _guarded(self.written(instruction, texts), texts)
+
+    def written(self, instruction: Instruction, texts: Sequence[Text]) -> Text:
+        """What an instruction makes of operands of these texts."""
         first = texts[0].within(ATOM) if texts else ""
         match instruction:
             case Elementwise(tree=tree, arguments=arguments, dims=dims):
@@ -253,7 +261,7 @@ class _Printer:
                     return self.filled(tree, dims)
                 return _expression(tree, texts)
             case Contract(axes=axes):
-                return _guarded(product(axes, texts[0], texts[1]), texts)
+                return _plain(product(axes, texts[0], texts[1]))
             case Read(at=at, or_zero=or_zero):
                 given = self.inside(at, instruction.series.dims[0]) if or_zero else ""
                 return Text(f"{first}[{self.form(at)}]", given=given)
@@ -339,6 +347,10 @@ def _zero_unless(tree: Tree, texts: Sequence[Text]) -> str:
     if isinstance(tree, Apply) and tree.word in ("*", "negate"):
         return next(filter(None, (_zero_unless(operand, texts) for operand in tree.operands)), "")
     return ""
+
+
+def _plain(found: Spelled) -> Text:
+    return Text(found.text, found.binding)
 
 
 def _guarded(found: Spelled, texts: Sequence[Text]) -> Text:
