@@ -103,12 +103,12 @@ def main(folder: Path, interrupts: int) -> dict[str, Any]:
             counts["left"] += bool(hidden(out) - lay)
         if (out / "report.json").exists():
             counts["altered"] += results(out) not in (whole[seed], whole[SEEDS[(turn - 1) % len(SEEDS)]])
-        if (out / "report.json").exists() and results(out) == whole[seed] and not (out / "checkpoint.npz").exists():
+        resume = (out / "checkpoint.npz").exists() or (out / ".placing").exists()
+        if (out / "report.json").exists() and results(out) == whole[seed] and not resume:
             counts["finished"] += 1
-            turn, resume = turn + 1, False
+            turn += 1
         else:
             counts["lost"] += told(out) < step
-            resume = (out / "checkpoint.npz").exists() or (out / ".placing").exists()
     return {**counts, "exit codes": dict(sorted(codes.items()))}
 
 

@@ -143,7 +143,8 @@ def main(folder: Path, kills: int) -> dict[str, Any]:
         counts["within a write"] += bool([*out.glob(".*.tmp"), *out.glob(".staging")])
         if (out / "report.json").exists():  # then all files are of one run: the old one, or the new one
             counts["altered"] += results(out) not in (whole[seed], whole[SEEDS[(turn - 1) % len(SEEDS)]])
-        done = (out / "report.json").exists() and results(out) == whole[seed] and not (out / "checkpoint.npz").exists()
+        unfinished = placing or (out / "checkpoint.npz").exists()
+        done = (out / "report.json").exists() and results(out) == whole[seed] and not unfinished
         if not (done or placing):
             counts["lost"] += told(out) < max(said, before)
         if done:
@@ -151,7 +152,7 @@ def main(folder: Path, kills: int) -> dict[str, Any]:
             counts["altered"] += code == 0 and bool(left)
             counts["finished"] += 1
             turn += 1
-        resume = not done and ((out / "checkpoint.npz").exists() or placing)
+        resume = unfinished
     return counts
 
 
