@@ -1,0 +1,140 @@
+"""What all parts of the lowering share: the plan, the names of its arrays, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.array_program.builder import Builder
+from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.expressions import Tree
+from forwardgrad.array_program.formulas import option_arrays
+from forwardgrad.array_program.inlining import bodies
+from forwardgrad.array_program.instructions import Call, Read, Slice
+from forwardgrad.array_program.lowering.derivatives import PortName, derivatives
+from forwardgrad.array_program.regions import Function, Invoke
+from forwardgrad.array_program.values import Type, Value, floats
+from forwardgrad.compiler.keys import value_key
+from forwardgrad.compiler.plan import Plan
+from forwardgrad.compiler.source.text import Names
+from forwardgrad.graph import Node
+from forwardgrad.ops import Array
+
+STEP = "t"
+"""The index of the steps of a block."""
+
+NOW = Affine()
+"""The index of a block's first step in an array that begins with it."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """An array over time, which may hold steps before the block, and at which index the block begins in it."""
+
+    value: Value
+    first: Affine = NOW
+
+    def block(self, builder: Builder, delay: int = 0) -> Value:
+        """The values of all steps of the block, or those so many steps before."""
+        if self.first - delay == affine(0) and self.value.dims[0] == affine("steps"):
+            return self.value
+        return builder.add(Slice(self.value, 0, self.first - delay, affine("steps")))
+
+    def at(self, builder: Builder, delay: int = 0) -> Value:
+        """The value at the step of a scan, or so many steps before."""
+        return builder.add(Read(self.value, self.first - delay + STEP))
+
+
+class Context:
+    """What is known while a plan is lowered.
+
+    Args:
+        plan: the derived algorithm.
+        dtype: of all arrays.
+    """
+
+    def __init__(self, plan: Plan, dtype: Any) -> None:
+        self.plan, self.network, self.dtype = plan, plan.network, np.dtype(dtype)
+        self.names, self._places = Names(), Names()
+        self.weights = Builder()
+        self.made_weights: dict[Hashable, Value] = {}
+        self.constants: dict[Value, Array] = {}
+        self.bindings: dict[str, tuple[str, str]] = {}
+        self.calls: dict[str, PortName] = {}
+        self.nodes: dict[str, Series] = {}
+        self.ports: dict[PortName, Series] = {}
+        self.slopes: dict[PortName, Series] = {}
+        self.derivatives = derivatives(plan)
+        self.needed = {(node, port) for (node, _), d in self.derivatives.items() for port in d.ports}
+        for name, node in self.network.nodes.items():  # nodes get the plain names
+            history = self.network.history(name)
+            value = Value(self.names.of(name, "node"), floats(affine("steps") + history, "batch", node.size))
+            self.nodes[name] = Series(value, affine(history))
+
+    # Names.
+
+    def port_name(self, node: str, port: str) -> str:
+        """The name of a port's array."""
+        return self.names.of(f"{node}_{port}", "port", node, port)
+
+    def place(self, place: int) -> str:
+        """How a place is named: by its node, and by its mode where there are several."""
+        found = self.plan.product.places[place]
+        several = sum(other.node == found.node for other in self.plan.product.places) > 1
+        return self._places.of(f"{found.node}_{found.label}" if several else found.node, place)
+
+    def given(self, group: str, key: str, name: str, kind: Type) -> Value:
+        """An array that comes from outside."""
+        value = Value(name, kind)
+        self.bindings[name] = group, key
+        return value
+
+    def past(self, node: str) -> Value:
+        """The values of a node before the block, the latest first."""
+        name, history = self.names.of(f"past_{node}", "past", node), self.network.history(node)
+        return self.given("state", value_key(node), name, floats(history, "batch", self.network.nodes[node].size))
+
+    def constant(self, wanted: str, array: Any, dtype: str = "float") -> Value:
+        """An array that is part of the program."""
+        array = np.asarray(array, self.dtype if dtype == "float" else np.intp)
+        name = self.names.of(wanted, "constant", wanted, array.shape, array.tobytes())
+        value = Value(name, Type(dtype, tuple(map(affine, array.shape))))
+        self.constants[value] = array
+        return value
+
+    # Ops.
+
+    def evaluated(
+        self, builder: Builder, node: Node, port: str, tree: Tree | None, arrays: Sequence[Value], kind: Type, name: str
+    ) -> Value:
+        """An op's value, or its derivative by a port: an expression where it is a formula, or else a call."""
+        if tree is None:
+            words = f"{'slope' if port else 'value'}_{node.op.name}_{port}".strip("_")
+            function = self.names.of(words, "call", node.name)
+            self.calls[function] = node.name, port
+            return builder.add(Call(function, tuple(arrays), kind), name)
+        options = [self.constant(f"{option}_{node.name}", node.options[option]) for option in option_arrays(node)]
+        return builder.elementwise(tree, *arrays, *options, name=name, dims=kind.dims)
+
+    # Functions.
+
+    def function(self, name: str, doc: str, builder: Builder, results: Sequence[Value]) -> Function:
+        """A function of what was built, whose inputs are the values that it reads and does not make."""
+        body = builder.body(*results)
+        read: dict[Value, None] = {}
+        made: set[Value] = set()
+        for part in bodies(body):
+            for statement in part.statements:
+                made.update(statement.results)
+                read.update(dict.fromkeys(statement.instruction.operands))
+            read.update(dict.fromkeys(part.results))
+        inputs = tuple(value for value in read if value not in made and value not in self.constants)
+        return Function(name, doc, inputs, body)
+
+    def invoke(self, builder: Builder, function: Function) -> None:
+        """Run a function on the values of the same names."""
+        results = function.body.results
+        builder.define(results, Invoke(function.name, function.inputs, tuple(value.type for value in results)))

@@ -1,0 +1,291 @@
+"""A reverse sweep over the product graph: cycles step by step, all the rest for the block at once.
+
+From the losses it gives the adjoints of ports inside the block and of the boundary before it. From a stored place at
+the end of the block it gives the Jacobian of that place by the boundary, and by the ports at which parameters enter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from forwardgrad.array_program.builder import Builder
+from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.expressions import Number, total
+from forwardgrad.array_program.instructions import Flush, Read, Slice
+from forwardgrad.array_program.lowering.adjoints import Adjoint, Word, fitted, over_edge, through_op
+from forwardgrad.array_program.lowering.context import STEP, Context, Series
+from forwardgrad.array_program.lowering.stages import groups
+from forwardgrad.array_program.lowering.weights import weight
+from forwardgrad.array_program.regions import Function, Scan
+from forwardgrad.array_program.values import Value, floats
+from forwardgrad.compiler.factors import factor_structure
+from forwardgrad.compiler.product import Arc
+from forwardgrad.structure import Structure, compose
+
+Gate = tuple[int, str | None]
+"""A place and its port, or the node itself."""
+
+LAST = affine(1) - "steps"
+"""Where a block begins in an array that holds its last step alone."""
+
+FLUSHED = 16
+"""Steps after which decaying adjoints are flushed."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep as a function, and what its results are.
+
+    Args:
+        function: the function.
+        ports: the adjoints of the ports at which parameters enter, `[steps batch ...]`.
+        past: per stored place, its adjoints before the block, `[lags batch ...]`, the latest step last.
+    """
+
+    function: Function
+    ports: Mapping[Gate, Adjoint]
+    past: Mapping[int, Adjoint]
+
+
+def credit(context: Context) -> Swept:
+    """The sweep from the losses."""
+    doc = "The sweep from the losses: adjoints of ports inside the block, and of what was before it."
+    return _Sweep(context, None).swept("credit", doc)
+
+
+def jacobian(context: Context, target: int) -> Swept:
+    """The sweep from a stored place at the end of the block."""
+    name = context.place(target)
+    doc = f"The sweep from {name} at the end of the block: its Jacobian by what was before, and by ports inside."
+    return _Sweep(context, target).swept(context.names.of(f"jacobian_{name}", "jacobian", target), doc)
+
+
+class _Sweep:
+    """Lowers one sweep; from the losses without a target."""
+
+    def __init__(self, context: Context, target: int | None) -> None:
+        self.context, self.plan, self.target = context, context.plan, target
+        plan = self.plan
+        self.words = None if target is None else plan.words[target]
+        self.places = [place for place in plan.order if self.words is None or place in self.words]
+        known = set(self.places)
+        self.leaving = {
+            place: [
+                arc
+                for arc in plan.product.leaving[place]
+                if arc.target in known and plan.port_word(*self._declared(arc)) is not Structure.ZERO
+            ]
+            for place in self.places
+        }
+        sites: list[Gate] = [(site.place, site.port) for site in plan.product.injections if site.place in known]
+        self.sites = [gate for gate in dict.fromkeys(sites) if plan.port_word(*gate) is not Structure.ZERO]
+        self.builder = Builder()
+        self.series: dict[Gate, Adjoint] = {}
+        """The adjoints of gates at all steps."""
+        self.now: dict[Gate, Adjoint] = {}
+        """The adjoints of gates at the present step of a scan."""
+
+    def swept(self, name: str, doc: str) -> Swept:
+        """The function, and what it gives."""
+        arcs = [(arc.target, arc.source) for place in self.places for arc in self.leaving[place]]
+        for members, cyclic in groups(self.places, arcs):
+            if cyclic:
+                self._scan(members)
+            else:
+                self._place_of_block(members[0])
+        past = {place: b for place in self.plan.stored if place in self.leaving and (b := self._boundary(place))}
+        ports: dict[Gate, Adjoint] = {gate: self.series[self._gate(*gate)] for gate in self.sites}
+        results = dict.fromkeys([*(b.value for b in ports.values()), *(b.value for b in past.values())])
+        return Swept(self.context.function(name, doc, self.builder, list(results)), ports, past)
+
+    # Gates.
+
+    def _declared(self, arc: Arc) -> Gate:
+        """The place and port whose adjoint an arc brings back."""
+        return arc.target, None if arc.factor.numeric else self.context.network.edges[arc.edge].port
+
+    def _gate(self, place: int, port: str | None) -> Gate:
+        """A gate, or the place itself where their adjoints are the same."""
+        return (place, None) if port is None or self._slope(place, port) == Number(1.0) else (place, port)
+
+    def _slope(self, place: int, port: str) -> Series | Number:
+        name = self.plan.product.places[place].node
+        node = self.context.network.nodes[name]
+        declared = node.op.port(port, node.ports)
+        return self.context.slopes[name, port] if declared.constant is None else Number(float(declared.constant))
+
+    def _gates(self, place: int) -> list[Gate]:
+        """The gates of a place that are read: by injections, or over arcs from any place."""
+        return list(self._readers[place])
+
+    @cached_property
+    def _readers(self) -> Mapping[int, Mapping[Gate, list[Arc]]]:
+        """The gates of each place that are read, with the arcs over which; injections read over none."""
+        found: dict[int, dict[Gate, list[Arc]]] = {place: {} for place in self.places}
+        arcs = [(self._declared(arc), arc) for place in self.places for arc in self.leaving[place]]
+        for (place, port), arc in sorted(
+            [*((site, None) for site in self.sites), *arcs], key=lambda pair: str(pair[0])
+        ):
+            readers = found[place].setdefault(self._gate(place, port), [])
+            if arc is not None:
+                readers.append(arc)
+        return found
+
+    def _word(self, place: int) -> Word:
+        return None if self.words is None else self.words[place]
+
+    def _dims(self, word: Word, place: int) -> tuple[int, ...]:
+        """The axes of an adjoint of that word, behind steps and batch."""
+        size = self.plan.size(place)
+        if word is Structure.FULL:
+            return (self.plan.size(self.target or 0), size) if self.target is not None else (size,)
+        return () if word is Structure.SCALAR else (size,)
+
+    def _name(self, gate: Gate) -> str:
+        place, port = gate
+        wanted = f"d_{self.context.place(place)}"
+        return self.context.names.of(wanted if port is None else f"{wanted}_{port}", "adjoint", gate)
+
+    # What comes back to a place.
+
+    def _back(
+        self, builder: Builder, place: int, arcs: Sequence[Arc], start: Affine | None = None, size: Affine | None = None
+    ) -> list[Value]:
+        """What comes back to a place over arcs.
+
+        Args:
+            builder: of the body in which it is needed.
+            place: the place.
+            arcs: the arcs.
+            start, size: at so many steps of the block from one on, before its delay; `None` for the step of a scan.
+        """
+        found: list[Value] = []
+        for arc in arcs:
+            gate, edge = self._gate(*self._declared(arc)), self.context.network.edges[arc.edge]
+            if size is not None:
+                b = self._cut(builder, self.series[gate], affine(arc.delay) + (start or 0), size)
+            elif arc.delay:
+                b = self._read(builder, self.series[gate], affine(arc.delay) + STEP)
+            else:
+                b = self.now[gate]
+            b = over_edge(builder, b, weight(self.context, edge, arc.factor), factor_structure(edge, arc.factor))
+            found.append(fitted(self.context, builder, b, self.plan.size(place), self._word(place)))
+        return found
+
+    def _cut(self, builder: Builder, b: Adjoint, start: Affine, size: Affine) -> Adjoint:
+        if start == affine(0) and size == b.value.dims[0]:
+            return b
+        inside = start.never_negative and (b.value.dims[0] - start - size).never_negative
+        return Adjoint(builder.add(Slice(b.value, 0, start, size, or_zero=not inside)), b.word)
+
+    def _read(self, builder: Builder, b: Adjoint, at: Affine) -> Adjoint:
+        return Adjoint(builder.add(Read(b.value, at, or_zero=True)), b.word)
+
+    def _seeds(self, place: int) -> list[Value]:
+        """What the sweep is given at a place, at all steps."""
+        found = self.plan.product.places[place]
+        if self.target is None and found.signal != "none":
+            group, word = ("losses", "loss") if found.signal == "loss" else ("signals", "signal")
+            name = self.context.names.of(f"{word}_{found.node}", group, found.node)
+            kind = floats("steps", "batch", self.plan.size(place))
+            return [self.context.given(group, found.node, name, kind)]
+        return []
+
+    def _unit(self, place: int) -> Value:
+        """The adjoint of the target by itself at the last step, `[1 batch ...]`."""
+        ones = self.builder.fill(1.0, 1, "batch", *self._dims(self._word(place), place)[:1])
+        b = Adjoint(ones, Structure.SCALAR if self._word(place) is Structure.SCALAR else Structure.DIAGONAL)
+        name = self.context.names.of(f"seed_{self.context.place(place)}", "seed", place)
+        return self.builder.kept(fitted(self.context, self.builder, b, self.plan.size(place), self._word(place)), name)
+
+    def _total(self, builder: Builder, terms: Sequence[Value]) -> Value:
+        return builder.elementwise(total(len(terms)), *terms)
+
+    def _through(self, builder: Builder, b: Adjoint, gate: Gate, step: bool) -> Adjoint:
+        """The adjoint of a gate, given that of its place, at the step of a scan or at all steps."""
+        if gate[1] is None:
+            return b
+        slope = self._slope(gate[0], gate[1])
+        word = self.plan.port_word(*gate)
+        if isinstance(slope, Number):
+            return through_op(builder, b, slope, word)
+        return through_op(builder, b, slope.at(builder) if step else slope.block(builder), word)
+
+    # All steps at once.
+
+    def _block_terms(self, place: int, arcs: Sequence[Arc]) -> list[Value]:
+        """What comes to a place over arcs, and from the losses."""
+        return self._seeds(place) + self._back(self.builder, place, arcs, affine(0), affine("steps"))
+
+    def _place_of_block(self, place: int) -> None:
+        """The adjoints of a place and of its gates, at all steps."""
+        builder, word = self.builder, self._word(place)
+        terms = self._block_terms(place, self.leaving[place])
+        if place == self.target:
+            terms.append(builder.add(Slice(self._unit(place), 0, LAST, affine("steps"), or_zero=True)))
+        terms = terms or [builder.fill(0.0, "steps", "batch", *self._dims(word, place))]
+        b = Adjoint(builder.kept(self._total(builder, terms), self._name((place, None))), word)
+        for gate in dict.fromkeys([(place, None), *self._gates(place)]):
+            value = self._through(builder, b, gate, step=False)
+            self.series[gate] = Adjoint(builder.kept(value.value, self._name(gate)), value.word)
+
+    # Step by step.
+
+    def _scan(self, members: Sequence[int]) -> None:
+        """The adjoints of the places of a cycle."""
+        body, inside = Builder(self.builder), set(members)
+        outside: dict[int, Value] = {}
+        for place in members:
+            terms = self._block_terms(place, [arc for arc in self.leaving[place] if arc.target not in inside])
+            if terms:
+                name = self.context.names.of(f"{self._name((place, None))}_outside", "outside", place)
+                outside[place] = self.builder.kept(self._total(self.builder, terms), name)
+        late = {self._gate(*self._declared(arc)) for place in members for arc in self.leaving[place] if arc.delay}
+        stacked = [gate for place in members for gate in self._gates(place) if self._outlives(gate, inside)]
+        for gate in stacked:
+            word = self._word(gate[0])
+            word = None if word is None else compose(word, self.plan.port_word(*gate))
+            kind = floats("steps", "batch", *self._dims(word, gate[0]))
+            self.series[gate] = Adjoint(Value(self._name(gate), kind), word)
+        values: dict[Gate, Value] = {}
+        for place in members:
+            b = Adjoint(self._at_step(body, place, inside, outside.get(place)), self._word(place))
+            for gate in self._gates(place):
+                found = self._through(body, b, gate, step=True)
+                value = found.value
+                if gate in late and gate in stacked:
+                    value = body.add(Flush(value, FLUSHED))
+                if gate in stacked:
+                    name = self.context.names.of(f"{self._name(gate)}_now", "now", gate)
+                    value = values[gate] = body.own(value, list(values.values()), name)
+                self.now[gate] = Adjoint(value, found.word)
+        scan = Scan(STEP, affine("steps"), True, (None,) * len(stacked), body.body(*(values[gate] for gate in stacked)))
+        self.builder.define(tuple(self.series[gate].value for gate in stacked), scan)
+
+    def _outlives(self, gate: Gate, inside: Collection[int]) -> bool:
+        """Whether the adjoint of a gate is read in other steps, or outside the cycle."""
+        injected = any(self._gate(*site) == gate for site in self.sites if site[0] == gate[0])
+        return injected or any(arc.delay or arc.source not in inside for arc in self._readers[gate[0]][gate])
+
+    def _at_step(self, body: Builder, place: int, inside: Collection[int], outside: Value | None) -> Value:
+        """The adjoint of a place at the step of the scan."""
+        terms = [] if outside is None else [Series(outside).at(body)]
+        terms += self._back(body, place, [arc for arc in self.leaving[place] if arc.target in inside])
+        if place == self.target:
+            terms.append(body.add(Read(self._unit(place), LAST + STEP, or_zero=True)))
+        name = self.context.names.of(f"{self._name((place, None))}_now", "now", place)
+        return terms[0] if len(terms) == 1 else body.elementwise(total(len(terms)), *terms, name=name)
+
+    # The boundary.
+
+    def _boundary(self, place: int) -> Adjoint | None:
+        """The adjoint of a stored place at the steps before the block."""
+        depth = self.plan.depth[place]
+        arcs = [arc for arc in self.leaving[place] if arc.delay]
+        if not arcs:
+            return None
+        terms = self._back(self.builder, place, arcs, affine(-depth), affine(depth))
+        name = self.context.names.of(f"past_{self._name((place, None))}", "past adjoint", place)
+        return Adjoint(self.builder.named(self._total(self.builder, terms), name), self._word(place))

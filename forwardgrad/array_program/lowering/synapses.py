@@ -1,0 +1,168 @@
+"""Synapses: how a parameter's influence is injected, carried, widened and contracted, by letters of its axes.
+
+Every entry of a parameter belongs to one unit of the node it enters, its row, and reads one unit of the source, its
+column. A kind of weight says by which axes its entries, their rows and their columns are known, and how an array over
+units becomes one over rows or columns. The rest follows. An influence of layout `full` has an axis u more than the
+entries, for the units of the node that it is on; one of layout `scalar` has the axes of the columns only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from forwardgrad.array_program.builder import Builder
+from forwardgrad.array_program.dimensions import affine
+from forwardgrad.array_program.instructions import Broadcast, Contract, Gather, Reduce, ScatterAdd
+from forwardgrad.array_program.lowering.adjoints import times
+from forwardgrad.array_program.lowering.context import Context
+from forwardgrad.array_program.lowering.weights import tables
+from forwardgrad.array_program.values import Value
+from forwardgrad.graph import Parameter
+from forwardgrad.structure import Structure, compose
+
+JACOBIAN: Mapping[Structure, str] = {Structure.SCALAR: "", Structure.DIAGONAL: "u", Structure.FULL: "vu"}
+"""The axes of a Jacobian behind the batch: units u it is taken by, units v of the target."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The letters by which a kind of weight knows its entries, their rows, and their columns."""
+
+    entries: str
+    row: str
+    column: str
+
+
+KINDS: Mapping[str, Axes] = {
+    "dense": Axes("ij", "i", "j"),
+    "sparse": Axes("n", "n", "n"),
+    "diagonal": Axes("i", "i", "i"),
+    "bias": Axes("i", "i", ""),
+}
+
+
+class Synapses:
+    """The influence of a parameter with a row for each entry.
+
+    Args:
+        context: of the lowering.
+        parameter: whose influence.
+    """
+
+    def __init__(self, context: Context, parameter: Parameter) -> None:
+        self.context, self.axes = context, KINDS[parameter.kind]
+        self.shape = tuple(map(affine, parameter.shape))
+        self.tables = None
+        self.units = parameter.shape[0]
+        if parameter.pattern is not None:
+            self.tables = tables(context, context.network.edges[parameter.edges[0]])
+            self.units = parameter.pattern.shape[0]
+
+    def _by_row(self, builder: Builder, g: Value) -> Value:
+        """An array `[... units]` as `[... rows]`."""
+        return g if self.tables is None else builder.add(Gather(g, len(g.dims) - 1, self.tables[:1]))
+
+    def _by_column(self, builder: Builder, x: Value) -> Value:
+        """An array `[... units of the source]` as `[... columns]`."""
+        return x if self.tables is None else builder.add(Gather(x, len(x.dims) - 1, self.tables[1:]))
+
+    def gradient(self, builder: Builder, b: Value, x: Value | None) -> Value:
+        """The sum over time and batch of adjoint `[steps batch units]` times what the parameter multiplies."""
+        b = self._by_row(builder, b)
+        if x is None:
+            return builder.add(Reduce(b, (0, 1)))
+        x = self._by_column(builder, x)
+        return builder.add(Contract(b, x, f"tb{self.axes.row},tb{self.axes.column}->{self.axes.entries}"))
+
+    def inject(self, builder: Builder, word: Structure, j: Value, x: Value | None) -> Value:
+        """The sum over time of a Jacobian times what the parameter multiplies, in the layout of the Jacobian's word."""
+        j = j if word is Structure.SCALAR else self._by_row(builder, j)
+        if x is None:
+            return builder.add(Reduce(j, (0,)))
+        if word is Structure.SCALAR:
+            return builder.add(Contract(j, x, "tb,tbj->bj"))
+        x, seeds = self._by_column(builder, x), "v" if word is Structure.FULL else ""
+        axes = f"tb{seeds}{self.axes.row},tb{self.axes.column}->b{seeds}{self.axes.entries}"
+        return builder.add(Contract(j, x, axes))
+
+    def widen(self, builder: Builder, s: Value, word: Structure, to: Structure) -> Value:
+        """The same influence in a wider layout."""
+        if word is Structure.SCALAR and to > word:
+            s = self._by_column(builder, s)
+            new = len(self.axes.entries) - len(self.axes.column)
+            kept = (0, *range(1 + new, 1 + len(self.shape)))
+            s = builder.add(Broadcast(s, (s.dims[0], *self.shape), kept)) if new else s
+            word = Structure.DIAGONAL
+        if word is Structure.DIAGONAL and to > word:
+            rows = self._entry_rows()
+            entry = self.context.constant(f"units_{s.dims[1]}", np.arange(s.dims[1].constant), "int")
+            s = builder.add(ScatterAdd(s, 1, (rows, entry), (affine(self.units), s.dims[1]), unique=True))
+        return s
+
+    def _entry_rows(self) -> Value:
+        """The row of each entry along its first axis."""
+        if self.tables is not None:
+            return self.tables[0]
+        return self.context.constant(f"units_{self.units}", np.arange(self.units), "int")
+
+    def carry(self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value) -> Value:
+        """A Jacobian times an influence of layout `word`; the result has the layout `compose(j_word, word)`."""
+        entries = self.axes.entries
+        if word is Structure.FULL:
+            left = f"b{JACOBIAN[j_word]}"
+            out = "v" if j_word is Structure.FULL else "u"
+            return times(builder, j, left, s, f"bu{entries}", f"b{out}{entries}")
+        if compose(j_word, word) is Structure.SCALAR:
+            return times(builder, j, "b", s, f"b{self.axes.column}", f"b{self.axes.column}")
+        s = self.widen(builder, s, word, Structure.DIAGONAL)
+        if j_word is Structure.SCALAR:
+            return times(builder, j, "b", s, f"b{entries}", f"b{entries}")
+        seeds = "v" if j_word is Structure.FULL else ""
+        j = self._by_row(builder, j)
+        return times(builder, j, f"b{seeds}{self.axes.row}", s, f"b{entries}", f"b{seeds}{entries}")
+
+    def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
+        """The sum over the batch of adjoint `[batch units]` times influence: a gradient."""
+        if word is Structure.FULL:
+            return builder.add(Contract(adjoint, s, f"bu,bu{self.axes.entries}->{self.axes.entries}"))
+        adjoint, letters = self._by_row(builder, adjoint), self.axes.entries
+        if word is Structure.SCALAR:
+            s, letters = self._by_column(builder, s), self.axes.column
+        return builder.add(Contract(adjoint, s, f"b{self.axes.row},b{letters}->{self.axes.entries}"))
+
+
+class Single:
+    """The influence of a scalar weight: one number for each unit of the node it is on, in every layout."""
+
+    def gradient(self, builder: Builder, b: Value, x: Value | None) -> Value:
+        """The sum over time, batch and units of adjoint times what the parameter multiplies."""
+        assert x is not None
+        return builder.add(Contract(b, x, "tbi,tbi->"))
+
+    def inject(self, builder: Builder, word: Structure, j: Value, x: Value | None) -> Value:
+        """The sum over time of a Jacobian times what the parameter multiplies."""
+        assert x is not None
+        letters = {Structure.SCALAR: ("", "u"), Structure.DIAGONAL: ("u", "u"), Structure.FULL: ("vu", "v")}[word]
+        return builder.add(Contract(j, x, f"tb{letters[0]},tbu->b{letters[1]}"))
+
+    def widen(self, builder: Builder, s: Value, word: Structure, to: Structure) -> Value:
+        """The same influence: it is stored alike in every layout."""
+        return s
+
+    def carry(self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value) -> Value:
+        """A Jacobian times an influence."""
+        out = "v" if j_word is Structure.FULL else "u"
+        return times(builder, j, f"b{JACOBIAN[j_word]}", s, "bu", f"b{out}")
+
+    def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
+        """The sum over batch and units of adjoint times influence: a gradient."""
+        return builder.add(Contract(adjoint, s, "bu,bu->"))
+
+
+def synapses(context: Context, name: str) -> Synapses | Single:
+    """How the influence of a parameter is handled."""
+    parameter = context.network.parameters[name]
+    return Single() if parameter.kind == "scalar" else Synapses(context, parameter)

@@ -1,0 +1,84 @@
+"""Contractions as NumPy: which product of matrices, helper or broadcast one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from forwardgrad.array_program.expressions import ATOM, MULTIPLIED, Spelled
+
+PATTERNS: Mapping[str, str] = {
+    "bj,ij->bi": "{0} @ {1}.T",
+    "bi,ij->bj": "{0} @ {1}",
+    "*j,ij->*i": "times({0}, {1})",
+    "*i,ij->*j": "pulled({0}, {1})",
+    "tbi,tbj->ij": "outer({0}, {1})",
+    "tb*,tbj->b*j": "injected({0}, {1})",
+    "bvu,bu*->bv*": "carried({0}, {1})",
+    "bi,bi->i": "({0} * {1}).sum(axis=0)",
+    "tbi,tbi->i": "({0} * {1}).sum(axis=(0, 1))",
+    "tbi,tbi->": "({0} * {1}).sum()",
+    "tbi,tbi->bi": "({0} * {1}).sum(axis=0)",
+    "bu,bu*->*": "contracted({0}, {1})",
+    "bi,bij->ij": "contracted_rows({0}, {1})",
+    "bi,bj->ij": "{0}.T @ {1}",
+}
+"""Contractions by their axes; a letter stands for any other, a star for any number of axes.
+
+Where two fit, the one with these very letters counts, and then the first.
+"""
+
+
+def _canonical(axes: str) -> str:
+    """The same axes with letters in the order in which they come first."""
+    letters: dict[str, str] = {}
+    return "".join(letters.setdefault(c, chr(ord("a") + len(letters))) if c.isalpha() else c for c in axes)
+
+
+def _expanded() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pattern, text in PATTERNS.items():
+        for count in range(4):
+            found.setdefault(_canonical(pattern.replace("*", "XYZ"[:count])), text)
+    return found
+
+
+_KNOWN = _expanded()
+
+
+def index(letters: str, result: str) -> str:
+    """The index that gives an array axes of length 1 where the result has axes that it lacks.
+
+    >>> index("bi", "bij"), index("b", "bi"), index("ij", "bij"), index("bu", "bvu")
+    ('[..., None]', '[..., None]', '', '[:, None]')
+    """
+    if result.endswith(letters):
+        return ""  # it lacks the first axes only
+    kept = [":" if letter in letters else "None" for letter in result]
+    while kept[0] == "None":
+        kept.pop(0)
+    if ":" not in kept[kept.index("None") :]:
+        return f"[..., {', '.join(kept[kept.index('None') :])}]"
+    while kept[-1] == ":":
+        kept.pop()
+    return f"[{', '.join(kept)}]"
+
+
+def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
+    """The text of a contraction of two arrays."""
+    read, result = axes.split("->")
+    ours, theirs = read.split(",")
+    in_order = all(sorted(letters, key=result.find) == list(letters) for letters in (ours, theirs))
+    if set(ours) | set(theirs) == set(result) and in_order:
+        parts = [left, right]
+        for place, letters in enumerate((ours, theirs)):
+            where = index(letters, result)
+            parts[place] = Spelled(f"{parts[place].within(ATOM)}{where}") if where else parts[place]
+        return Spelled(f"{parts[0].within(MULTIPLIED)} * {parts[1].within(MULTIPLIED + 1)}", MULTIPLIED)
+    text = PATTERNS.get(axes) or _KNOWN.get(_canonical(axes))
+    if text is None:
+        return Spelled(f"np.einsum({axes!r}, {left.text}, {right.text})")
+    if text.startswith("("):
+        return Spelled(text.format(left.within(MULTIPLIED), right.within(MULTIPLIED + 1)))
+    if "@" in text:
+        return Spelled(text.format(left.within(ATOM if ".T @" in text else MULTIPLIED), right.within(ATOM)), MULTIPLIED)
+    return Spelled(text.format(left.text, right.text))
