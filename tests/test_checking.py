@@ -69,8 +69,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Any, only: Any = lambda progr
         block: Any = "auto",
         mask: Any = None,
         signals: Any = None,
+        **more: Any,
     ) -> Result:
-        result = true(self, params, inputs, targets, block, mask, signals)
+        result = true(self, params, inputs, targets, block, mask, signals, **more)
         return Result(result.loss, change(result.grads)) if only(self, block) else result
 
     monkeypatch.setattr(Program, "gradient", gradient)

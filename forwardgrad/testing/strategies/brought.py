@@ -137,8 +137,8 @@ def brought_losses(draw: st.DrawFn) -> Loss:
     """A loss as a user might bring it.
 
     >>> from hypothesis import find
-    >>> find(brought_losses(), lambda loss: True).value(np.ones((2, 3)), np.zeros((2, 3))).tolist()
-    [3.0, 3.0]
+    >>> np.shape(find(brought_losses(), lambda loss: True).value(np.ones((2, 3)), np.zeros((2, 3))))
+    (2,)
     """
     value, gradient = (draw(_functions(text, 2, {})) for text in draw(st.sampled_from(LOSS_RECIPES)))
     note(f"loss: {_described(value)}, {_described(gradient)}")
