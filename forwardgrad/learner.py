@@ -163,7 +163,7 @@ class Learner:
             yield update
 
     def _learned(self, piece: Block) -> Update:
-        if piece.steps > self._longest:
+        if self.state is None or piece.steps > self._longest:
             self.program.fits(piece.batch, piece.steps, held=self.state, what="learner")
         before = self.state
         if before is None:
