@@ -15,8 +15,8 @@ import numpy as np
 
 from forwardgrad.backends.influence import Single, Synapses
 from forwardgrad.backends.traces import Boundary, Part, Passed, Stored, Traces, nothing
+from forwardgrad.blas import matmul
 from forwardgrad.compiler import Plan
-from forwardgrad.compiler.source.support import matmul
 from forwardgrad.errors import RuleError
 from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forwardgrad.compiler.source.support import matmul
+from forwardgrad.blas import matmul
 from forwardgrad.graph import Network, Parameter
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose

@@ -44,7 +44,7 @@ class Rehearsal(Generated):
         few: dict[str, Any] = {"range": _first_range, "enumerate": _first_pairs}
         shared = {**vars(support), "np": self._numpy, **few}
         for name, value in vars(support).items():
-            if isinstance(value, FunctionType):
+            if isinstance(value, FunctionType) and value.__module__ == support.__name__:
                 shared[name] = names[name] = _within(value, shared)
         names["np"] = self._numpy
         for name, value in names.items():

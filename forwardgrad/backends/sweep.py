@@ -14,7 +14,7 @@ import numpy as np
 from forwardgrad.backends.route import Stop
 from forwardgrad.backends.tape import Tape
 from forwardgrad.backends.weights import pull
-from forwardgrad.compiler.source.support import matmul
+from forwardgrad.blas import matmul
 from forwardgrad.ops import Array
 
 Ports = dict[tuple[int, str | None], dict[int, Array]]

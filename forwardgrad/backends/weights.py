@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from forwardgrad.blas import matmul
 from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
-from forwardgrad.compiler.source.support import matmul
 from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Network
 from forwardgrad.ops import Array

@@ -24,12 +24,6 @@ from forwardgrad.structure import Structure
 SHORT = 64
 """Entries up to which an array is printed as numbers."""
 
-_PRODUCTS = [
-    *(f"{name} = {getattr(support, name)}" for name in ("SINGLE", "LARGE", "DEPTH", "ROWS")),
-    "SPLIT = True  # with another BLAS than OpenBLAS, False",
-]
-"""What `matmul` and `by_columns` read."""
-
 _EVALUATE = '''
 def evaluate(value, gradient, y, target, mask):
     """The loss of a block, and its derivative by the output: the sum over time of the weighed mean over the batch."""
@@ -124,12 +118,13 @@ def standalone(source: Source, losses: Mapping[str, Loss], title: str) -> str:
         f"dtype = np.{build.dtype.name}",
         "Array = np.ndarray",
         *([f"CACHED = {support.CACHED}"] if {"add_scaled", "flush_all"} & used else []),
-        *(_PRODUCTS if "matmul" in used else []),
+        *([f"ROWS = {support.ROWS}"] if "by_columns" in used else []),
+        *(["matmul = np.matmul"] if "matmul" in used else []),
         "",
         *_constants(source.constants),
         *(f"{name} = {table!r}" for name, table in source.tables.items()),
     ]
-    helpers = [inspect.getsource(getattr(support, name)) for name in HELPERS if name in used]
+    helpers = [inspect.getsource(getattr(support, name)) for name in HELPERS if name in used - {"matmul"}]
     parts = ["\n".join(head), *helpers, *functions.texts.values(), *ops, *body]
     return "\n\n".join(part.strip("\n") + "\n" for part in parts if part.strip())
 

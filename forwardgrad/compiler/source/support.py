@@ -7,92 +7,22 @@ rest as its layout says.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from forwardgrad.blas import matmul
 
 Array = NDArray[Any]
 
 CACHED = 2**14
 """Bytes of one sample from which on samples are taken one by one, and entries that are flushed at once."""
 
-SINGLE = 2**18
-"""Multiplications up to which OpenBLAS computes a product on one thread, whatever number is set."""
-
-LARGE = 2**29
-"""Multiplications up to which a product is split into such pieces: it takes about ten milliseconds."""
-
-DEPTH = 256
-"""The most that a piece sums over."""
-
 ROWS = 256
 """Rows of values from which on copying the transpose of a weight pays for itself."""
 
-_BLAS = str(np.show_config("dicts").get("Build Dependencies", {}).get("blas", {}).get("name")).lower()
-SPLIT = not re.search("mkl|accelerate", _BLAS)
-"""Whether products are split; other libraries than OpenBLAS have other limits, and splitting brings nothing there."""
-
-
 # Products.
-
-
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """The product of matrices `(..., rows, depth)` and `(..., depth, columns)`, on one thread unless it is large.
-
-    Threads of BLAS wait for each other, on a busy machine for many milliseconds, and their number is a setting of the
-    whole process. So a product is computed in pieces for which OpenBLAS never takes more than one thread. Both arrays
-    must be of one type.
-    """
-    (rows, depth), columns = a.shape[-2:], b.shape[-1]
-    if not (SPLIT and SINGLE < rows * depth * columns <= LARGE):
-        return np.matmul(a, b, out=out)
-    if depth > DEPTH:
-        length = -(-depth // -(-depth // DEPTH))
-        whole = depth - depth % length
-        parts = matmul(
-            a[..., :whole].reshape(*a.shape[:-1], -1, length).swapaxes(-2, -3),
-            b[..., :whole, :].reshape(*b.shape[:-2], -1, length, columns),
-        )
-        total: Array = np.sum(parts, axis=-3, out=out)
-        if whole < depth:
-            total += matmul(a[..., whole:], b[..., whole:, :])
-        return total
-    if out is None:
-        lead = a.shape[:-2] if b.ndim == 2 else np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        out = np.empty((*lead, rows, columns), a.dtype, like=a)  # of what `a` is, which need not have contents
-    most = SINGLE // depth
-    if rows <= columns:
-        high = part(rows, int(most**0.5))
-        wide = part(columns, most // high)
-    else:
-        wide = part(columns, int(most**0.5))
-        high = part(rows, most // wide)
-    down, across = rows // high, columns // wide
-    r, c = down * high, across * wide
-    if r < rows:
-        matmul(a[..., r:, :], b, out[..., r:, :])
-    if c < columns:
-        matmul(a[..., :r, :], b[..., c:], out[..., :r, c:])
-    if r < rows or c < columns:
-        a, b, now = a[..., :r, :], b[..., :c], out[..., :r, :c]
-    else:
-        now = out
-    np.matmul(
-        a.reshape(*a.shape[:-2], down, 1, high, depth),
-        b.reshape(*b.shape[:-2], 1, depth, across, wide).swapaxes(-2, -3),
-        out=now.reshape(*now.shape[:-2], down, high, across, wide).swapaxes(-2, -3),
-    )
-    return out
-
-
-def part(size: int, most: int) -> int:
-    """The size of equal parts, none larger than `most`; where there are no equal ones, the last is smaller."""
-    count = -(-size // most)
-    if size % count == 0:
-        return size // count
-    return next((size // more for more in range(count + 1, 2 * count + 1) if size % more == 0), -(-size // count))
 
 
 def by_columns(w: Array, rows: int) -> Array:

@@ -20,7 +20,7 @@ RESERVED = frozenset(
     | {"targets", "outputs", "value", "piece", "last", "first", "unpacked", "evaluate", "rows", "Array"}
     | {"target", "own", "past", "before", "names", "KEYS", "entry", "name", "total", "block", "mask", "noise", "seed"}
     | {"annotations", "zlib", "base64", "port", "ports", "noted", "CACHED", "LOSSES", "OUTPUTS"}
-    | {"SINGLE", "LARGE", "DEPTH", "ROWS", "SPLIT"}
+    | {"ROWS"}
 )
 """Words of the generated code itself."""
 
