@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 
 from forwardgrad.cost import Cost
 from forwardgrad.errors import DataError, ForwardgradError, MemoryBudgetError
@@ -127,3 +128,19 @@ def hold(
         blocks,
         f"Rules that fit: {out}." if out else "" if blocks else "No other rule fits; take a smaller batch.",
     )
+
+
+@contextmanager
+def told(what: str) -> Generator[None]:
+    """Say in our words that memory ran out: what was refused by the system before it could be priced, or beside it.
+
+    Args:
+        what: names the call in the error.
+    """
+    try:
+        yield
+    except MemoryBudgetError:
+        raise
+    except MemoryError as error:
+        hint = "Hand over shorter pieces, each with the state that the one before returned, or take a smaller batch."
+        raise MemoryBudgetError(f"{what}: the memory of this process is used up ({error}).", hint) from error

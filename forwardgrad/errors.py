@@ -73,7 +73,7 @@ class NonFiniteError(DataError, ArithmeticError):
 
 
 class MemoryBudgetError(ForwardgradError, MemoryError):
-    """A program would take more memory than it may; nothing was allocated."""
+    """A program takes more memory than it may, or than there is; what was handed over is as it was."""
 
 
 class FileError(ForwardgradError, ValueError):

@@ -204,6 +204,7 @@ class Program:
         names = {name: str(rule) for name, rule in self.chosen.items()}
         budget.hold(what, self._cost(batch, block, last), limit, price, names, lambda steps: self.cost(batch, steps))
 
+    @budget.told("step")
     def step(
         self,
         params: Mapping[str, Any],
@@ -231,6 +232,7 @@ class Program:
             DataError: if an array does not fit.
             NonFiniteError: if loss, gradients or the state after the block are not finite, naming the first node or
                 parameter at which, and the step.
+            MemoryBudgetError: if the system refuses memory. Nothing is priced before: `fits` does.
         """
         return self._step(params, self._checked(state), inputs, targets, mask, signals)
 
@@ -383,6 +385,7 @@ class Program:
         if state is None:
             raise DataError(f"{what}: the sequence is empty.")
 
+    @budget.told("record")
     def record(
         self,
         params: Mapping[str, Any],
@@ -477,6 +480,7 @@ class Program:
             for key, array in state.items()
         }
 
+    @budget.told("run")
     def run(
         self,
         params: Mapping[str, Any],

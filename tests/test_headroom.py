@@ -138,6 +138,12 @@ print(refused(lambda: program.gradient(params, iter([small, large]), block=None)
 print(refused(lambda: program.record(params, *large, block=None)))
 print(refused(lambda: learner.fit([large])))
 print(refused(lambda: program.start(10**6)))
+state = program.start(1)
+longest = {{"x": np.broadcast_to(np.float32(1), (10**6, 1, 64))}}, {{"y": np.ones((10**6, 1, 1), "f4")}}
+print(refused(lambda: program.step(params, state, *longest)))
+print(refused(lambda: program.run(params, longest[0], state)))
+print(refused(lambda: program.record(params, *data(3 * 10**4), keep=True)))
+assert all(np.array_equal(array, program.start(1)[key]) for key, array in state.items())
 learner.fit([small])
 print(learner.seen, program.gradient(params, *data(2000)).loss > 0)
 """
@@ -150,13 +156,15 @@ def test_under_a_limit_blocks_are_refused_in_our_words(backend: str) -> None:
     code = LIMITED.format(tests=str(Path(__file__).parent), backend=backend)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    first, second, third, fourth, fifth, last = done.stdout.splitlines()
+    first, second, third, fourth, fifth, *unpriced, last = done.stdout.splitlines()
     assert first.startswith("gradient: batch 1 needs")
     assert "for a block of 200,000 steps" in first
     assert second.startswith("gradient: batch 1 needs")
     assert third.startswith("record: batch 1 needs")
     assert fourth.startswith("learner: batch 1 needs")
     assert fifth.startswith("start: batch 1000000 needs")
+    for line, name in zip(unpriced, ("step", "run", "record"), strict=True):
+        assert line.startswith(f"{name}: the memory of this process is used up (")
     assert last == "20 True"
 
 
