@@ -63,15 +63,17 @@ def _truth(value: Any) -> str:
 
 
 def numbers(value: Any) -> np.ndarray[Any, Any] | None:
-    """The value as a float array, or `None` where it is not made of finite numbers."""
+    """The value as a float array, or `None` where it is not made of finite numbers, none of them masked."""
     try:
-        array = np.asarray(value)
+        array = np.asanyarray(value)
     except ValueError:  # rows of unequal length
+        return None
+    if isinstance(array, np.ma.MaskedArray):
         return None
     if array.dtype.kind not in "biuf" or array.size == 0:
         return None
     with np.errstate(over="ignore"):  # from long doubles
-        array = array.astype(np.float64)
+        array = np.asarray(array).astype(np.float64)
     return array if np.isfinite(array).all() else None
 
 

@@ -109,6 +109,10 @@ MALFORMED: dict[str, tuple[Any, list[str]]] = {
         node(bias=True, bias_trainable=1),
         ["attribute 'bias_trainable' must be True or False"],
     ),
+    "initial masked": (
+        node(initial=np.ma.array([1.0, 2.0], mask=[0, 1])),
+        ["node 'h': attribute 'initial' must be a finite number or an array"],
+    ),
     "initial a word": (node(initial="zero"), ["node 'h': attribute 'initial' must be a finite number or an array"]),
     "initial of another size": (node(initial=np.ones(4)), ["'initial' of shape (4,)", "node 'h' would have size 4"]),
     "initial matrix": (node(initial=np.ones((8, 1))), ["node 'h': 'initial'", "of shape (8,), got (8, 1)."]),
