@@ -20,9 +20,8 @@ import networkx as nx
 import numpy as np
 from tqdm import tqdm
 
-from forwardgrad import audited, budget, catalogue, checking, plotting, render, terminal, train_command, training
+from forwardgrad import budget, catalogue, checking, plotting, render, terminal, train_command, training
 from forwardgrad.atomic import write_bytes
-from forwardgrad.audit import USUAL, over_seeds
 from forwardgrad.compiler.derivation import Derived, table
 from forwardgrad.compiler.notation import printable
 from forwardgrad.compiling import compile
@@ -30,6 +29,8 @@ from forwardgrad.errors import FileError, GraphError, RenderError, RuleError, di
 from forwardgrad.graph import library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.graph.schema import MOST
+from forwardgrad.testing import audited
+from forwardgrad.testing.auditing import USUAL, over_seeds
 from forwardgrad.testing.examining import examine, summary, text
 from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
 
