@@ -100,3 +100,9 @@ def test_modules_are_attributes_and_other_names_are_errors() -> None:
     ]
     with pytest.raises(AttributeError, match="module 'forwardgrad' has no attribute 'complie'"):
         _ = fg.complie  # pyright: ignore
+
+
+def test_the_oracle_imports_nothing_that_it_checks() -> None:
+    """A fault that both share would go unnoticed."""
+    checked = ["forwardgrad.compiler", "forwardgrad.backends", "forwardgrad.array_program", "forwardgrad.program"]
+    assert imported_by("import forwardgrad.oracle", ["forwardgrad.rules", *checked]) == ["forwardgrad.rules"]
