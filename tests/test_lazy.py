@@ -106,3 +106,14 @@ def test_the_oracle_imports_nothing_that_it_checks() -> None:
     """A fault that both share would go unnoticed."""
     checked = ["forwardgrad.compiler", "forwardgrad.backends", "forwardgrad.array_program", "forwardgrad.program"]
     assert imported_by("import forwardgrad.oracle", ["forwardgrad.rules", *checked]) == ["forwardgrad.rules"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["graphs", "--help"]], ids=" ".join)
+def test_help_needs_no_other_command(words: list[str]) -> None:
+    """Who asks how a command is called would wait for what trains, tests and draws."""
+    code = f"""import contextlib, io
+from forwardgrad.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main({words})"""
+    others = ["forwardgrad.cli.train", "forwardgrad.cli.render", "forwardgrad.training", *FOREIGN[:-1]]
+    assert imported_by(code, ["forwardgrad.cli", *others]) == ["forwardgrad.cli"]
