@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from forwardgrad import losses, paths, program
+from forwardgrad import losses, paths
 from forwardgrad.backends import interpreter, traces, weights
 from forwardgrad.compiler import factors, leaks, plan, product, pruning
 from forwardgrad.compiler.factors import WEIGHT, Factor
@@ -16,6 +16,7 @@ from forwardgrad.compiler.product import Arc
 from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.ops import Formula, Port, registry
 from forwardgrad.oracle import accumulation
+from forwardgrad.program import execution
 from forwardgrad.rule import Rule
 
 Patch = pytest.MonkeyPatch
@@ -92,14 +93,14 @@ def carried_against_the_rule(patch: Patch) -> None:
 
 def one_mask_for_all_outputs(patch: Patch) -> None:
     """Every loss is weighed by the mask of the first."""
-    original = program.read_targets
+    original = execution.read_targets
 
     def read(*arguments: Any) -> Any:
         found = original(*arguments)
         first = next(iter(found.values()))
         return {name: replace(target, weight=first.weight) for name, target in found.items()}
 
-    patch.setattr(program, "read_targets", read)
+    patch.setattr(execution, "read_targets", read)
 
 
 # In one of the engines.
