@@ -1,8 +1,7 @@
 """forwardgrad: compile a declared recurrent graph into an online learning algorithm."""
 
-from forwardgrad import oracle, render, testing
-from forwardgrad.audit import audit
-from forwardgrad.compiling import compile
+from typing import TYPE_CHECKING
+
 from forwardgrad.errors import (
     CheckError,
     DataError,
@@ -19,14 +18,37 @@ from forwardgrad.errors import (
     RuleError,
     VacuousError,
 )
-from forwardgrad.extend import register_loss, register_op
-from forwardgrad.graph.files import load, save
-from forwardgrad.learner import Learner
-from forwardgrad.losses import Loss
-from forwardgrad.optimizers import SGD, Adam
-from forwardgrad.paths import EdgeView, NodeView, PathRule, determinised
-from forwardgrad.program import Program
-from forwardgrad.rules import Rule
+
+if TYPE_CHECKING:
+    from forwardgrad import oracle, render, testing
+    from forwardgrad.compiling import compile
+    from forwardgrad.extend import register_loss, register_op
+    from forwardgrad.graph.files import load, save
+    from forwardgrad.learner import Learner
+    from forwardgrad.losses import Loss
+    from forwardgrad.optimizers import SGD, Adam
+    from forwardgrad.paths import EdgeView, NodeView, PathRule, determinised
+    from forwardgrad.program import Program
+    from forwardgrad.rules import Rule
+    from forwardgrad.testing.auditing import audit
+else:  # a script that needs two names does not wait for the rest
+    from forwardgrad.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "compiling": ["compile"],
+            "extend": ["register_loss", "register_op"],
+            "graph.files": ["load", "save"],
+            "learner": ["Learner"],
+            "losses": ["Loss"],
+            "optimizers": ["SGD", "Adam"],
+            "paths": ["EdgeView", "NodeView", "PathRule", "determinised"],
+            "program": ["Program"],
+            "rules": ["Rule"],
+            "testing.auditing": ["audit"],
+        },
+    )
 
 __all__ = [
     "SGD",

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 
 from forwardgrad import atomic
-from forwardgrad.audit import audit as held_against_the_exact
-from forwardgrad.audited import ALL, Audit
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, RenderError, did_you_mean
 from forwardgrad.graph import Network
@@ -31,6 +29,8 @@ from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.declared import graph as declared
 from forwardgrad.render.fates import fates
 from forwardgrad.render.text import shorten
+from forwardgrad.testing.audited import ALL, Audit
+from forwardgrad.testing.auditing import audit as held_against_the_exact
 
 MOST = 400_000
 """Numbers that a page holds as they are; more are rounded to 16 bits, beyond four times that steps are left out."""

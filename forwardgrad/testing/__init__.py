@@ -3,19 +3,37 @@
 `forwardgrad.testing.strategies` needs the extra `testing`; everything here needs nothing.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 from forwardgrad.errors import CheckError, VacuousError
-from forwardgrad.testing.bias import Bias, assert_unbiased
-from forwardgrad.testing.comparing import Difference
-from forwardgrad.testing.containment import Path, assert_contained
-from forwardgrad.testing.gradients import assert_block_invariant, assert_exact, assert_rule_matches_paths
-from forwardgrad.testing.opchecks import assert_op
-from forwardgrad.testing.problem import Origin, Problem
-from forwardgrad.testing.refactoring import assert_refactoring_invariant, refactored
-from forwardgrad.testing.report import GradientReport, gradient_report
-from forwardgrad.testing.vacuity import Vacuity
+
+if TYPE_CHECKING:
+    from forwardgrad.testing.bias import Bias, assert_unbiased
+    from forwardgrad.testing.comparing import Difference
+    from forwardgrad.testing.containment import Path, assert_contained
+    from forwardgrad.testing.gradients import assert_block_invariant, assert_exact, assert_rule_matches_paths
+    from forwardgrad.testing.opchecks import assert_op
+    from forwardgrad.testing.problem import Origin, Problem
+    from forwardgrad.testing.refactoring import assert_refactoring_invariant, refactored
+    from forwardgrad.testing.report import GradientReport, gradient_report
+    from forwardgrad.testing.vacuity import Vacuity
+else:
+    from forwardgrad.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "bias": ["Bias", "assert_unbiased"],
+            "comparing": ["Difference"],
+            "containment": ["Path", "assert_contained"],
+            "gradients": ["assert_block_invariant", "assert_exact", "assert_rule_matches_paths"],
+            "opchecks": ["assert_op"],
+            "problem": ["Origin", "Problem"],
+            "refactoring": ["assert_refactoring_invariant", "refactored"],
+            "report": ["GradientReport", "gradient_report"],
+            "vacuity": ["Vacuity"],
+        },
+    )
 
 __all__ = [
     "Bias",
@@ -37,10 +55,3 @@ __all__ = [
     "gradient_report",
     "refactored",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """`testing.strategies`, imported when it is asked for first, since it needs Hypothesis."""
-    if name == "strategies":
-        return import_module("forwardgrad.testing.strategies")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import forwardgrad as fg
-from forwardgrad import Learner, Program, cli, data, terminal, train_command, training
+from forwardgrad import Learner, Program, cli, data, training
+from forwardgrad.cli import terminal, train
 from forwardgrad.graph import library
 from forwardgrad.program import Result
 from forwardgrad.render import engines
@@ -588,7 +589,7 @@ def test_the_bar_begins_where_the_run_is(place, run, monkeypatch):
     """If it failed, the bar of a resumed run would begin at nothing and never reach its end."""
     bars: list[Any] = []
 
-    class Bar(train_command.tqdm):
+    class Bar(train.tqdm):
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             bars.append((options["initial"], options["total"], self))
@@ -600,7 +601,7 @@ def test_the_bar_begins_where_the_run_is(place, run, monkeypatch):
     with monkeypatch.context() as patch:
         stopping(patch, signal.SIGTERM, after=7)
         assert run("train", "small.toml", *JOB, "--passes", 2)[0] == 143
-    monkeypatch.setattr(train_command, "tqdm", Bar)
+    monkeypatch.setattr(train, "tqdm", Bar)
     assert run("train", "small.toml", *JOB, "--passes", 2, "--resume")[0] == 0
     [(initial, total, bar)] = bars
     assert (initial, total, initial + bar.counted) == (79 + 32, 158, 158)
@@ -890,7 +891,7 @@ def test_streams_that_nobody_reads(what, place):
 def test_a_file_does_not_take_the_place_of_a_closed_stream(place):
     """If it failed, what a library prints would end up in the first file that is opened, a checkpoint for one."""
     (place / "script.py").write_text(
-        "from forwardgrad import terminal\n"
+        "from forwardgrad.cli import terminal\n"
         "print(terminal.run(lambda: open('opened', 'w').fileno() > 2), file=open('said', 'w'))\n"
     )
     script = f'exec "{sys.executable}" script.py <&- 2>&-'

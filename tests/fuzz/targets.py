@@ -20,7 +20,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 import forwardgrad as fg
-from forwardgrad import cli, terminal
+from forwardgrad import cli
+from forwardgrad.cli import terminal
 from forwardgrad.errors import ForwardgradError
 from forwardgrad.rules import rule
 from fuzz.inputs import TRAP, commands, graph_texts, rule_texts

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from forwardgrad import losses, oracle, paths, program
+from forwardgrad import losses, paths
 from forwardgrad.backends import interpreter, traces, weights
 from forwardgrad.compiler import factors, leaks, plan, product, pruning
 from forwardgrad.compiler.factors import WEIGHT, Factor
 from forwardgrad.compiler.product import Arc
 from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.ops import Formula, Port, registry
+from forwardgrad.oracle import accumulation
+from forwardgrad.program import execution
 from forwardgrad.rule import Rule
 
 Patch = pytest.MonkeyPatch
@@ -91,14 +93,14 @@ def carried_against_the_rule(patch: Patch) -> None:
 
 def one_mask_for_all_outputs(patch: Patch) -> None:
     """Every loss is weighed by the mask of the first."""
-    original = program.read_targets
+    original = execution.read_targets
 
     def read(*arguments: Any) -> Any:
         found = original(*arguments)
         first = next(iter(found.values()))
         return {name: replace(target, weight=first.weight) for name, target in found.items()}
 
-    patch.setattr(program, "read_targets", read)
+    patch.setattr(execution, "read_targets", read)
 
 
 # In one of the engines.
@@ -140,39 +142,39 @@ def autapses_left_in_the_rest(patch: Patch) -> None:
 def oracle_joins_populations(patch: Patch) -> None:
     """The oracle takes units for each other's own memory that a node outside their component links."""
 
-    def has_autapses(network: Any, edge: Any, labels: Any) -> bool:
-        if edge.kind not in ("dense", "sparse") or not labels.edges[edge.name].recurrent:
+    def has_autapses(network: Any, edge: Any, views: Any) -> bool:
+        if edge.kind not in ("dense", "sparse") or not views.edges[edge.name].recurrent:
             return False
         same = {edge.source}
         for _ in network.nodes:
-            for other in labels.edges.values():
+            for other in views.edges.values():
                 if not other.mixing and {other.source, other.target} & same:
                     same |= {other.source, other.target}
         return edge.target in same
 
-    patch.setattr(oracle, "_has_autapses", has_autapses)
+    patch.setattr(accumulation, "_has_autapses", has_autapses)
 
 
 def _drawn(patch: Patch, draw: Any) -> None:
-    for module in (oracle, weights, build):
+    for module in (accumulation, weights, build):
         patch.setattr(module, "random_feedback", draw)
 
 
 def one_feedback_for_all_edges(patch: Patch) -> None:
     """Edges of one shape have one matrix."""
-    original = oracle.random_feedback
+    original = accumulation.random_feedback
     _drawn(patch, lambda edge, shape, seed: original("", shape, seed))
 
 
 def one_feedback_for_all_seeds(patch: Patch) -> None:
     """The seed of the rule plays no part."""
-    original = oracle.random_feedback
+    original = accumulation.random_feedback
     _drawn(patch, lambda edge, shape, seed: original(edge, shape, 0))
 
 
 def feedback_of_another_size(patch: Patch) -> None:
     """Feedback matrices do not have the variance that initial weights have."""
-    original = oracle.random_feedback
+    original = accumulation.random_feedback
     _drawn(patch, lambda edge, shape, seed: 1.4 * original(edge, shape, seed))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -13,29 +12,56 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-import networkx as nx
 from tqdm import tqdm
 
 from forwardgrad import data, training
+from forwardgrad.cli.options import add_graph, add_json, add_loss, add_rule, losses, not_negative, positive, print_json
 from forwardgrad.compiling import compile
+from forwardgrad.graph.files import load
 from forwardgrad.learner import Update
 
 
-def run(
-    given: argparse.Namespace,
-    defaults: Mapping[str, Any],
-    graph: nx.MultiDiGraph[str],
-    losses: Mapping[str, str],
-) -> int:
-    """Train a graph as the options say; the exit code.
+def options(parser: argparse.ArgumentParser) -> None:
+    defaults = training.Settings()
+    add_json(parser)
+    add_graph(parser)
+    parser.add_argument("--data", default="laser", help="a series (laser), or a .npy, .csv or .txt file of one column")
+    add_rule(parser, "eprop-deep")
+    add_loss(parser)
+    parser.add_argument("--out", metavar="FOLDER", help="where results go (default: runs/DATA)")
+    parser.add_argument("--train-samples", type=positive, default=8000, help="samples to learn from (default 8000)")
+    parser.add_argument(
+        "--passes", type=positive, default=defaults.passes, help="passes over them (default %(default)s)"
+    )
+    parser.add_argument("--block", type=positive, default=defaults.block, help="steps per update (default %(default)s)")
+    parser.add_argument(
+        "--learning-rate", type=float, default=defaults.learning_rate, help="of Adam (default %(default)s)"
+    )
+    parser.add_argument("--clip", type=float, default=defaults.clip, help="gradient norm limit (default %(default)s)")
+    parser.add_argument(
+        "--seed", type=not_negative, default=defaults.seed, help="of initial parameters (default %(default)s)"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="write report.html, too: the trained network's traces, step by step"
+    )
+    parser.add_argument(
+        "--checkpoint-every",
+        metavar="N",
+        default="10m",
+        help="save the run every N steps, or in so much time: 5000, 30s, 10m, 1.5h (default %(default)s)",
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the interrupted run in FOLDER, bit for bit")
+    again.add_argument(
+        "--restart", action="store_true", help="start again, and give up the interrupted run that FOLDER holds"
+    )
+    parser.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
 
-    Args:
-        given: the options.
-        defaults: what they are where they are not given.
-        graph: what to train.
-        losses: by node.
-    """
-    program = compile(graph, loss=losses, rule=given.rule, dtype=given.dtype)
+
+def run(given: argparse.Namespace) -> int:
+    graph = load(given.graph)
+    program = compile(graph, loss=losses(graph, given.loss), rule=given.rule, dtype=given.dtype)
     training.ends(program)
     settings = training.Settings(given.passes, given.block, given.learning_rate, given.clip, given.seed)
     every = training.Every.read(given.checkpoint_every)
@@ -59,7 +85,7 @@ def run(
             report, missing = training.write(folder, task, trained, found, given.report, signals.check)
     except training.Stopped as stopped:  # or a signal came when all was done
         if report is None:
-            return _stopped(given, defaults, stopped, keeper)
+            return _stopped(given, stopped, keeper)
     assert report is not None
     for line in missing:
         print(f"note: {line}", file=sys.stderr)
@@ -86,7 +112,7 @@ def _learn(run: training.Run, keeper: training.Keeper) -> training.Trained:
 def _print(given: argparse.Namespace, folder: Path, report: Mapping[str, Any]) -> None:
     written = [str(folder / name) for name in report["files"]]
     if given.json:
-        print(json.dumps({**report, "stopped": None, "written": written}, indent=2))
+        print_json({**report, "stopped": None, "written": written})
         return
     series, settings = report["series"], report["settings"]
     passes = "1 pass" if settings["passes"] == 1 else f"{settings['passes']} passes"
@@ -99,26 +125,27 @@ def _print(given: argparse.Namespace, folder: Path, report: Mapping[str, Any]) -
     print(f"test NMSE: {report['nmse']['test']:.4f}")
 
 
-def _stopped(
-    given: argparse.Namespace, defaults: Mapping[str, Any], stopped: training.Stopped, keeper: training.Keeper
-) -> int:
+def _stopped(given: argparse.Namespace, stopped: training.Stopped, keeper: training.Keeper) -> int:
     """Say how to go on; the exit code of a process that the signal ends."""
-    saved, again = keeper.saved, None if keeper.saved is None else resuming(given, defaults)
+    saved, again = keeper.saved, None if keeper.saved is None else _resuming(given)
     if given.json:
         path = None if saved is None else str(keeper.path)
         about = {"signal": stopped.signal.name, "step": saved, "checkpoint": path, "resume": again}
-        print(json.dumps({"graph": given.graph, "rule": given.rule, "stopped": about}, indent=2))
+        print_json({"graph": given.graph, "rule": given.rule, "stopped": about})
     how = "nothing is saved." if saved is None else f"saved at step {saved:,}; to go on: {again}"
     with suppress(OSError):  # the terminal may be what has gone
         print(f"stopped by {stopped.signal.name}; {how}", file=sys.stderr)
     return 128 + stopped.signal
 
 
-def resuming(given: argparse.Namespace, defaults: Mapping[str, Any]) -> str:
+def _resuming(given: argparse.Namespace) -> str:
     """The command that goes on with an interrupted run, for a shell: all options that are not the defaults."""
+    parser = argparse.ArgumentParser()
+    options(parser)
     words: list[str] = []
-    for name, value in {**vars(given), "resume": True, "restart": False}.items():
-        if value != defaults[name]:
+    for name, default in vars(parser.parse_args(["--", given.graph])).items():
+        value = {**vars(given), "resume": True, "restart": False}[name]
+        if value != default:
             values = cast("list[Any]", value) if isinstance(value, list) else [value]
             words += [word for one in values for word in _option(f"--{name.replace('_', '-')}", one)]
     graph = [given.graph, *words] if not given.graph.startswith("-") else [*words, "--", given.graph]

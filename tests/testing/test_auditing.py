@@ -12,7 +12,7 @@ from nets import declare, problem, stack, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
-from forwardgrad.audit import ALL, Audit, over_seeds, picture
+from forwardgrad.testing.auditing import ALL, Audit, over_seeds, picture
 
 
 def audited(graph: Any, rules: list[Any], **options: Any) -> tuple[Any, Audit]:

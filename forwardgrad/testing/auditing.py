@@ -19,7 +19,6 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad import checking, oracle
-from forwardgrad.audited import ALL, Audit, Line, Spread, picture
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, DeadParameterWarning, RuleError
 from forwardgrad.graph.schema import is_whole
@@ -27,6 +26,7 @@ from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
 from forwardgrad.program import Program
+from forwardgrad.testing.audited import ALL, Audit, Line, Spread, picture
 
 __all__ = ["ALL", "USUAL", "Audit", "Line", "Readmit", "Spread", "audit", "over_seeds", "picture"]
 

@@ -1,0 +1,102 @@
+"""The nodes and edges of a cell, collected and checked before any of them is added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import networkx as nx
+
+from forwardgrad.errors import GraphError, did_you_mean
+from forwardgrad.graph.schema import check_edge, check_node, is_whole, numbers
+
+
+class Cell:
+    """The nodes and edges of a cell, collected and checked before any of them is added."""
+
+    def __init__(self, graph: nx.MultiDiGraph[str], kind: str, name: str, size: int) -> None:
+        self.place = f"cell {kind}({name!r})"
+        given = cast(Any, graph)
+        if not isinstance(given, nx.MultiDiGraph):
+            raise GraphError(
+                f"{self.place}: a cell is added to a networkx.MultiDiGraph, got {type(given).__name__}.",
+                "Make one: graph = networkx.MultiDiGraph().",
+            )
+        if not isinstance(cast(Any, name), str) or not name:
+            raise GraphError(f"{self.place}: the name of a cell is a non-empty string.")
+        if not is_whole(size) or size < 1:
+            raise GraphError(f"{self.place}: 'size' must be a whole number >= 1, got {size!r}.")
+        self.graph, self.name, self.size = graph, name, int(size)
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.edges: list[tuple[str, str, int | str, dict[str, Any]]] = []
+
+    def input(self, name: str) -> str:
+        """The name of the node that feeds the cell, which must be there."""
+        if not isinstance(cast(Any, name), str) or name not in self.graph:
+            raise GraphError(
+                f"{self.place}: 'input' names no node of the graph: {name!r}.",
+                did_you_mean(name, [node for node in self.graph if isinstance(cast(Any, node), str)]),
+            )
+        return name
+
+    def number(
+        self, key: str, value: Any, wanted: str = "a finite number", legal: Callable[[float], bool] = lambda _: True
+    ) -> float:
+        """A finite number in its range."""
+        array = None if isinstance(value, bool) else numbers(value)
+        if array is None or array.ndim or not legal(float(array)):
+            raise GraphError(f"{self.place}: {key!r} must be {wanted}, got {value!r}.")
+        return float(array)
+
+    def leak(self, value: Any, key: str = "leak") -> float:
+        """A part that stays."""
+        return self.number(key, value, "a number from 0 to 1", lambda leak: 0 <= leak <= 1)
+
+    def truth(self, key: str, value: Any) -> bool:
+        """True or False."""
+        if not isinstance(value, bool):
+            raise GraphError(f"{self.place}: {key!r} must be True or False, got {value!r}.")
+        return value
+
+    def node(self, suffix: str, op: str, **attributes: Any) -> str:
+        """Note a node, and return its full name."""
+        name = f"{self.name}.{suffix}" if suffix else self.name
+        if name in self.graph:
+            raise GraphError(
+                f"{self.place}: the graph has a node {name!r} already.",
+                "Give the cell another name; nothing was added.",
+            )
+        layer = {"layer": self.name} if suffix else {}
+        self.nodes[name] = {"op": op, "size": self.size, **layer, **attributes}
+        return name
+
+    def edge(self, source: str, target: str, *, key: int | str = 0, **attributes: Any) -> None:
+        """Note an edge."""
+        self.edges.append((source, target, key, attributes))
+
+    def read(self, unit: str, input: str, state: str, init: Any, recurrent_init: Any) -> None:
+        """Note dense edges by which a node reads the input of the cell, and what a state was one step ago."""
+        self.edge(self.input(input), unit, weight="dense", init=init)
+        self.edge(state, unit, weight="dense", delay=1, init=recurrent_init)
+
+    def multiply(self, product: str, **factors: str | tuple[str, int]) -> None:
+        """Note the edges into a product: by port a node, or a node and how many steps ago it is read."""
+        for port, factor in factors.items():
+            if isinstance(factor, str):
+                self.edge(factor, product, port=port)
+            else:
+                self.edge(factor[0], product, port=port, delay=factor[1])
+
+    def add(self, output: str) -> str:
+        """Check all that was noted, add it to the graph, and return the output node's name."""
+        try:
+            for name, attributes in self.nodes.items():
+                check_node(name, attributes)
+            for source, target, key, attributes in self.edges:
+                check_edge(source, target, key, attributes)
+        except GraphError as error:
+            raise GraphError(f"{self.place}: {error}") from None
+        self.graph.add_nodes_from(self.nodes.items())
+        for source, target, key, attributes in self.edges:
+            self.graph.add_edge(source, target, key=key, **attributes)
+        return output

@@ -1,0 +1,62 @@
+"""`forwardgrad check`: the compiled gradient against independent oracles, over random seeds."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import replace
+
+from tqdm import tqdm
+
+from forwardgrad.cli.options import (
+    add_graph,
+    add_json,
+    add_loss,
+    add_rule,
+    at_least_two,
+    losses,
+    not_negative,
+    positive,
+    print_json,
+    refuse_too_long,
+)
+from forwardgrad.graph.files import load
+from forwardgrad.testing.examining import examine, summary, text
+from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+    add_graph(parser)
+    add_rule(parser, "eprop")
+    add_loss(parser)
+    parser.add_argument("--samples", type=positive, default=10, help="random seeds (default %(default)s)")
+    parser.add_argument("--steps", type=at_least_two, default=12, help="length of sequences (default %(default)s)")
+    parser.add_argument("--batch", type=positive, default=2, help="samples in each (default %(default)s)")
+    parser.add_argument("--seed", type=not_negative, default=0, help="the first seed (default %(default)s)")
+    parser.add_argument("--mask", choices=MASKS, default="none", help="weights of the losses (default %(default)s)")
+    parser.add_argument(
+        "--numbers",
+        choices=NUMBERS,
+        default="init",
+        help="parameters: as the graph draws them, or tame, as property tests do (default %(default)s)",
+    )
+    parser.add_argument("--strict", action="store_true", help="fail where a comparison could say nothing, too")
+
+
+def run(given: argparse.Namespace) -> int:
+    graph = load(given.graph)
+    loss = losses(graph, given.loss)
+    refuse_too_long(graph, given.steps, given.batch)
+    origin = Origin(given.seed, given.steps, given.batch, given.mask, given.numbers)
+    samples = examine(graph, loss, given.rule, samples=given.samples, origin=origin)
+    answer = {"graph": given.graph, "rule": given.rule, "steps": given.steps}
+    answer |= summary(list(tqdm(samples, total=given.samples, unit=" samples", desc="checking", disable=None)))
+    answer["passed"] &= not (given.strict and (answer["vacuous"] or answer["silent"]))
+    named = f"forwardgrad check {shlex.quote(given.graph)} --rule {shlex.quote(given.rule)} --samples 1"
+    answer["replay"] = [f"{named} {replace(origin, seed=seed).options}" for seed in answer["failed"]]
+    if given.json:
+        print_json(answer)
+    else:
+        print(text(answer))
+    return 0 if answer["passed"] else 1

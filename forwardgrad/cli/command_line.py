@@ -1,0 +1,45 @@
+"""`forwardgrad graphs | rules | train | explain | check | audit | render`.
+
+Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may read the answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from forwardgrad.cli import terminal
+
+COMMANDS = {
+    "graphs": "List the shipped graphs.",
+    "rules": "Print the named rules: coordinates, what each keeps and drops, limits, source.",
+    "train": "Train a graph online to predict a series one step ahead.",
+    "explain": "Print what a rule becomes on a graph: a line a parameter.",
+    "check": "Hold the compiled gradient against independent oracles, other blocks, other spellings.",
+    "audit": "Hold the gradients of several rules against the exact one, on random data.",
+    "render": "Draw a declared graph, the credit of a parameter, or write a page that shows a run.",
+}
+"""What each command does. Its module has two functions: `options` declares its options, and `run` executes it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return terminal.run(lambda: _command(sys.argv[1:] if arguments is None else arguments))
+
+
+def _command(words: Sequence[str]) -> int:
+    asked = next((word for word in words if not word.startswith("-")), None)
+    parser = argparse.ArgumentParser(
+        prog="forwardgrad", description="Compile declared recurrent graphs to online learning algorithms."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name == asked:
+            module = import_module(f"forwardgrad.cli.{name}")
+            module.options(command)
+            command.set_defaults(run=module.run)
+    given = parser.parse_args(words)
+    return given.run(given)
