@@ -14,7 +14,7 @@ import numpy as np
 from forwardgrad import losses as loss_table
 from forwardgrad.backends import BACKENDS
 from forwardgrad.compiler import Plan, make_plan
-from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, did_you_mean
+from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, UnverifiedWarning, did_you_mean
 from forwardgrad.graph import Network, validate
 from forwardgrad.losses import Loss
 from forwardgrad.paths import PathRule
@@ -31,6 +31,7 @@ def compile(
     dtype: Any = "float64",
     backend: str = "numpy",
     dead: Literal["error", "warn", "ignore"] = "error",
+    verify: bool = False,
 ) -> Program:
     """Compile a declared graph to an online learning algorithm.
 
@@ -43,6 +44,9 @@ def compile(
         backend: `numpy` runs generated source (`Program.source`); `interpreter` defines what that must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             nothing to speak of; its gradient is zero then.
+        verify: compare what was derived with the oracle, on nodes of two and three units and random numbers. It takes
+            milliseconds to a second however large the network is. An `UnverifiedWarning` names what could not be
+            compared.
 
     Returns:
         The program.
@@ -50,6 +54,7 @@ def compile(
     Raises:
         GraphError: if the graph or a loss node is malformed.
         RuleError: if a rule is unknown or cannot serve this graph.
+        CheckError: if `verify` finds a gradient that differs from the oracle's.
     """
     network = validate(graph)
     try:
@@ -67,7 +72,17 @@ def compile(
     plan = make_plan(network, tuple(losses), rules)
     if plan.dead and dead != "ignore":
         _report_dead(plan, rules, dead)
-    return Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype, backend)
+    program = Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype, backend)
+    if verify:
+        _verify(program)
+    return program
+
+
+def _verify(program: Program) -> None:
+    from forwardgrad.verification import verify  # with the oracle, which few programs need
+
+    for left_out in verify(program).unverified:
+        warnings.warn(left_out, UnverifiedWarning, stacklevel=3)
 
 
 def _read_losses(network: Network, given: Any) -> dict[str, Loss]:

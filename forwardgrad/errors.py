@@ -112,6 +112,10 @@ class DeadParameterWarning(UserWarning):
     """A trainable parameter has no kept path to any loss; its gradient is zero."""
 
 
+class UnverifiedWarning(UserWarning):
+    """`compile(verify=True)` could not compare all that a program decided; the message says what it left out."""
+
+
 class NonFiniteWarning(RuntimeWarning):
     """A block of a stream overflowed; the learner did not learn from it, and went on."""
 

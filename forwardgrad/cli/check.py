@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from dataclasses import replace
+from functools import partial
 
 from tqdm import tqdm
 
@@ -20,9 +21,12 @@ from forwardgrad.cli.options import (
     print_json,
     refuse_too_long,
 )
+from forwardgrad.compiling import compile
 from forwardgrad.graph.files import load
+from forwardgrad.program import Program
 from forwardgrad.testing.examining import examine, summary, text
 from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
+from forwardgrad.verification import verify
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +45,19 @@ def options(parser: argparse.ArgumentParser) -> None:
         default="init",
         help="parameters: as the graph draws them, or tame, as property tests do (default %(default)s)",
     )
+    parser.add_argument(
+        "--structure",
+        action="store_true",
+        help="instead, replay the compiler's decisions on nodes of two and three units: quick, however large the graph",
+    )
     parser.add_argument("--strict", action="store_true", help="fail where a comparison could say nothing, too")
 
 
 def run(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     loss = losses(graph, given.loss)
+    if given.structure:
+        return _structure(given, compile(graph, loss=loss, rule=given.rule, dead="ignore"))
     refuse_too_long(graph, given.steps, given.batch)
     origin = Origin(given.seed, given.steps, given.batch, given.mask, given.numbers)
     samples = examine(graph, loss, given.rule, samples=given.samples, origin=origin)
@@ -60,3 +71,13 @@ def run(given: argparse.Namespace) -> int:
     else:
         print(text(answer))
     return 0 if answer["passed"] else 1
+
+
+def _structure(given: argparse.Namespace, program: Program) -> int:
+    found = verify(program, seed=given.seed, progress=partial(tqdm, unit=" runs", desc="verifying", disable=None))
+    if given.json:
+        print_json({"graph": given.graph, "rule": given.rule} | found.data())
+    else:
+        print(f"{given.graph} under {given.rule}: decisions of its real sizes, replayed over {found.steps} steps")
+        print(found.text)
+    return 0 if found.passed and not (given.strict and found.unverified) else 1

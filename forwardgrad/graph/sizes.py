@@ -119,30 +119,35 @@ def _from_arrays(sizes: _Sizes, u: str, v: str, place: str, attributes: Mapping[
 
 def _spread(graph: nx.MultiDiGraph[str], sizes: _Sizes, ties: list[list[Any]]) -> None:
     """Carry sizes along edges and ties; where a node gets one, what it is linked with is looked at again."""
-    links = _links(graph, ties)
+    linked = links(graph, ties)
     touching: defaultdict[str, list[int]] = defaultdict(list)
-    for number, (a, b, _) in enumerate(links):
+    for number, (a, b, _) in enumerate(linked):
         touching[a].append(number)
         touching[b].append(number)
-    waiting = deque(range(len(links)))
+    waiting = deque(range(len(linked)))
     while waiting:
-        a, b, reason = links[waiting.popleft()]
+        a, b, reason = linked[waiting.popleft()]
         new = b if a in sizes.found else a
         if sizes.same(a, b, reason):
             waiting.extend(touching[new])
 
 
-def _links(graph: nx.MultiDiGraph[str], ties: list[list[Any]]) -> list[tuple[str, str, str]]:
-    """Pairs of nodes that have one size, and why."""
-    links: list[tuple[str, str, str]] = []
+def links(graph: nx.MultiDiGraph[str], ties: Iterable[list[Any]]) -> list[tuple[str, str, str]]:
+    """Pairs of nodes that have one size, and why.
+
+    Args:
+        graph: the declared graph, its attributes checked one by one.
+        ties: groups of edges `(source, target, key)` that share a parameter.
+    """
+    found: list[tuple[str, str, str]] = []
     for u, v, key, attributes in graph.edges(keys=True, data=True):
         if (kind := kind_of(attributes)) in ("identity", "scalar", "diagonal"):
-            links.append((u, v, f"{where(u, v, key)} of weight {kind!r}"))
+            found.append((u, v, f"{where(u, v, key)} of weight {kind!r}"))
     for first, *others in ties:
         kind = kind_of(graph.edges[first])
         for other in others:
             if kind == "scalar" or kind != kind_of(graph.edges[other]):
                 continue  # no shape to agree in; ties of unequal kind are refused with the parameters
             reason = f"{where(*other)}, which shares a parameter with {where(*first)}"
-            links += [(first[0], other[0], reason), (first[1], other[1], reason)]
-    return links
+            found += [(first[0], other[0], reason), (first[1], other[1], reason)]
+    return found

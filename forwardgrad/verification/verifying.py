@@ -1,0 +1,228 @@
+"""Verification: a program's decisions on small sizes against the oracle, whatever the size of the real network.
+
+The code of a gradient does not depend on how many units a node has, but the choice of it does: layouts, filtered
+leaks and merged places are chosen for the real sizes. So these choices are kept, and executed on nodes of two and
+three units, where the oracle takes milliseconds. Nodes whose sizes are not tied get different sizes in some run, so
+that a transposed matrix does not go unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from glob import escape
+from typing import Any
+
+import numpy as np
+
+from forwardgrad import oracle
+from forwardgrad.checking import REVERSE, random_data, random_params, usual_blocks
+from forwardgrad.errors import CheckError, ForwardgradError
+from forwardgrad.graph import validate
+from forwardgrad.program import Program
+from forwardgrad.structure import Structure
+from forwardgrad.verification.classes import classes, small_sizes
+from forwardgrad.verification.replaying import replayed, without_loss
+from forwardgrad.verification.shrinking import shrunk
+
+STEPS, BATCH, TRIES = 6, 2, 3
+"""Steps after the longest delay, samples, and how many seeds are tried where a gradient is zero."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One comparison on small sizes.
+
+    Args:
+        sizes: number of units of each node.
+        errors: per parameter, the largest error of its gradient over block lengths, relative to the largest entry of
+            all gradients.
+        silent: parameters whose reference gradient is zero under every seed that was tried.
+    """
+
+    sizes: Mapping[str, int]
+    errors: Mapping[str, float]
+    silent: tuple[str, ...]
+
+    @property
+    def error(self) -> float:
+        """The largest error; NaN where there is one."""
+        return float(np.max(list(self.errors.values()), initial=0.0))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was verified, and what could not be.
+
+    Args:
+        runs: the comparisons.
+        steps, blocks: the length of the sequence, and of the blocks that it was cut into.
+        unverified: what was left out, one sentence each. Empty where all decisions were replayed and compared.
+    """
+
+    runs: tuple[Run, ...]
+    steps: int
+    blocks: tuple[int, ...]
+    unverified: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """The largest relative error of all runs; NaN where there is one."""
+        return float(np.max([run.error for run in self.runs], initial=0.0))
+
+    @property
+    def passed(self) -> bool:
+        """Whether there was something to compare, and all of it agreed."""
+        return bool(self.runs) and self.error <= REVERSE
+
+    @property
+    def text(self) -> str:
+        """What was compared, line by line."""
+        lines = [
+            f"sizes {_named(run.sizes)}: largest relative error {run.error:.1e} (allowed {REVERSE:g})"
+            for run in self.runs
+        ]
+        return "\n".join([*lines, *self.unverified, "passed" if self.passed else "NOT VERIFIED"])
+
+    def data(self) -> dict[str, Any]:
+        """The same as plain data, for JSON."""
+        runs = [{"sizes": dict(run.sizes), "error": run.error, "silent": list(run.silent)} for run in self.runs]
+        return {
+            "passed": self.passed,
+            "error": self.error,
+            "allowed": REVERSE,
+            "steps": self.steps,
+            "blocks": list(self.blocks),
+            "runs": runs,
+            "unverified": list(self.unverified),
+        }
+
+
+def verify(program: Program, *, seed: int = 0, progress: Callable[[list[Any]], Any] = iter) -> Verification:
+    """Compare a program's decisions with the oracle, on nodes of two and three units and random numbers.
+
+    Args:
+        program: the compiled program. Its layouts, filtered leaks and merged places are replayed as they are.
+        seed: from which numbers are drawn.
+        progress: wraps the list of runs, as `tqdm` does.
+
+    Returns:
+        What was compared, and what could not be.
+
+    Raises:
+        CheckError: if a gradient differs. The message names the parameter, its layouts and the sizes.
+
+    >>> import forwardgrad as fg
+    >>> found = verify(fg.compile(fg.load("leaky_stack"), rule="eprop-deep"))
+    >>> found.passed, found.unverified
+    (True, ())
+    """
+    runs: list[Run] = []
+    steps = STEPS + max(program.network.history(name) for name in program.network.nodes)
+    for sizes in progress(small_sizes(classes(program))):
+        try:
+            with _shrinking():
+                graph = shrunk(program.graph, program.network, sizes, seed)
+                network = validate(graph)
+            run = _run(replayed(program, graph, network), sizes, steps, seed)
+        except _UnshrinkableError as error:
+            return Verification((), steps, usual_blocks(steps), (str(error),))
+        _demand(program, run)
+        runs.append(run)
+    return Verification(tuple(runs), steps, usual_blocks(steps), tuple(_left_out(program, runs)))
+
+
+class _UnshrinkableError(Exception):
+    """An op, a loss or an array of the graph does not stand other sizes."""
+
+
+@contextmanager
+def _shrinking() -> Generator[None]:
+    """Tells what only the small sizes are to blame for, since no program of ours is run here."""
+    try:
+        yield
+    except Exception as error:  # functions of users may raise anything
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise _UnshrinkableError(f"The network cannot be checked on nodes of two and three units. {what}") from error
+
+
+def _run(program: Program, sizes: Mapping[str, int], steps: int, seed: int) -> Run:
+    """Compare under one seed after the other, until no reference gradient is zero."""
+    errors, silent = dict.fromkeys(program.rules, 0.0), set(program.rules) - set(program.plan.dead)
+    for again in range(TRIES):
+        found, live = _compared(program, steps, seed + again)
+        errors = {name: float(np.max([errors[name], found[name]])) for name in errors}
+        silent -= live
+        if not silent:
+            break
+    return Run(sizes, errors, tuple(name for name in program.rules if name in silent))
+
+
+def _compared(program: Program, steps: int, seed: int) -> tuple[dict[str, float], set[str]]:
+    """Per parameter, the largest relative error over all block lengths; and those whose gradient is not zero."""
+    random, nodes = np.random.default_rng(seed), program.network.nodes
+    params = random_params(program, random, seed)
+    inputs, targets = random_data(program, random, steps, BATCH)
+    mask = np.maximum(0, random.uniform(-0.3, 1, (steps, BATCH)))
+    signals = {name: random.standard_normal((steps, BATCH, nodes[name].size)) for name in program.signalled} or None
+    exact = without_loss(program) if _lossy(program) else program
+    errors, live = dict.fromkeys(program.rules, 0.0), set[str]()
+    for block in usual_blocks(steps):
+        with _shrinking():
+            rule = {escape(name): each for name, each in exact.chosen.items()}
+            wanted = oracle.reverse(
+                program.graph, params, inputs, targets, program.losses, rule, mask, signals=signals, block=block
+            ).grads
+        scale = max([1e-6, *(float(np.abs(gradient).max()) for gradient in wanted.values())])
+        try:
+            found = exact.gradient(params, inputs, targets, block, mask, signals).grads
+        except (ForwardgradError, ValueError, IndexError, TypeError) as error:
+            raise CheckError(
+                f"verify: the program fails on small sizes, where the oracle does not: {str(error).splitlines()[0]}",
+                f"Sizes: {_named({name: node.size for name, node in nodes.items()})}.",
+            ) from error
+        for name in errors:
+            off = float(np.abs(found[name] - wanted[name]).max()) / scale
+            errors[name] = float(np.max([errors[name], off]))
+        live |= {name for name, gradient in wanted.items() if gradient.any()}
+    return errors, live
+
+
+def _lossy(program: Program) -> bool:
+    return any(rule.layout != "lossless" for rule in program.chosen.values())
+
+
+def _named(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
+
+
+def _demand(program: Program, run: Run) -> None:
+    """Refuse a gradient that differs; written such that NaN does not pass."""
+    wrong = [name for name, error in run.errors.items() if not error <= REVERSE]
+    if not wrong:
+        return
+    name = max(wrong, key=lambda name: np.nan_to_num(run.errors[name], nan=np.inf))
+    chosen = [f"{word} on {program.plan.product.places[place].node!r}" for place, word in _layouts(program, name)]
+    raise CheckError(
+        f"verify: the gradient of {name!r} under rule '{program.chosen[name]}' is off by {run.errors[name]:.1e} "
+        f"of the largest entry ({len(wrong)} of {len(run.errors)} parameters differ).",
+        f"Its influence is stored as: {', '.join(chosen) or 'nothing'}. Sizes: {_named(run.sizes)}.",
+        "This is a defect of the compiler, or a derivative or structure word of an op of your own is wrong: "
+        "forwardgrad.testing.assert_op checks an op.",
+    )
+
+
+def _layouts(program: Program, name: str) -> list[tuple[int, Structure]]:
+    """The places at which a parameter's influence is stored, each with its layout."""
+    return [(place, word) for (parameter, place), word in program.plan.layouts.items() if parameter == name]
+
+
+def _left_out(program: Program, runs: list[Run]) -> Iterator[str]:
+    for layout in sorted({rule.layout for rule in program.chosen.values()} - {"lossless"}):
+        yield f"In place of layout '{layout}' the lossless one was compared; what it loses has no such reference."
+    for name in program.rules:
+        if all(name in run.silent for run in runs):
+            yield f"The gradient of {name!r} is zero in all runs, so nothing was compared for it."
+    if program.plan.dead:
+        yield f"No loss is reached from {', '.join(map(repr, program.plan.dead))}: their gradient is zero."

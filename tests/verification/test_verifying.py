@@ -1,0 +1,192 @@
+"""Does the verification pass what is right, find what is wrong, and say what it could not compare?"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+
+import networkx as nx
+import numpy as np
+import pytest
+from checks import compiled
+from hypothesis import given
+from hypothesis import strategies as st
+
+import forwardgrad as fg
+from forwardgrad.compiler import Plan
+from forwardgrad.structure import Structure
+from forwardgrad.testing.strategies import problems, rule_mappings
+from forwardgrad.verification import verify
+from forwardgrad.verification.classes import SMALL, classes, small_sizes
+
+
+def leaky_readout() -> nx.MultiDiGraph[str]:
+    """A recurrent layer of 40 units, and a readout whose leak is cheaper to filter at its sources."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=30)
+    graph.add_node("h", op="tanh", size=40)
+    graph.add_node("y", op="linear", size=20)
+    graph.add_edge("x", "h", weight="dense")
+    graph.add_edge("h", "h", weight="dense", delay=1)
+    graph.add_edge("h", "y", weight="dense")
+    graph.add_edge("y", "y", value=0.8, delay=1)
+    return graph
+
+
+def changed(program: fg.Program, change: Callable[[Plan], Plan]) -> fg.Program:
+    """The program that another plan makes."""
+    plan = change(program.plan)
+    return fg.Program(program.graph, plan, program.losses, program.chosen, program.dtype, program.backend)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "interpreter"])
+@pytest.mark.parametrize("rule", ["rtrl", "eprop", "eprop-deep", "tbptt", "eprop-random", "eprop-adaptive", "hops(1)"])
+@pytest.mark.parametrize("name", ["elman", "leaky_stack", "lstm", "gru", "lif", "alif"])
+def test_shipped_graphs_pass(name: str, rule: str, backend: str) -> None:
+    """A check that refuses what is right is switched off."""
+    found = verify(fg.compile(fg.load(name), rule=rule, backend=backend, dead="ignore"))
+    assert found.passed
+    assert found.runs
+    assert not any("zero in all runs" in text for text in found.unverified)
+
+
+@given(st.data())
+def test_what_is_compiled_passes(data: st.DataObject) -> None:
+    """Whatever graph and rule: ties, masks, parallel edges, constants per unit, functions of users, signals."""
+    problem = data.draw(problems(brought=True))
+    rule = data.draw(rule_mappings(problem))
+    found = verify(compiled(problem, rule))
+    assert found.passed or not found.runs, (found, problem)
+    assert found.runs or found.unverified
+
+
+def test_the_decisions_are_those_of_the_real_sizes() -> None:
+    """On two units, the leak would cost less where it is: compiling anew would check another program."""
+    program = fg.compile(leaky_readout(), loss={"y": "mse"}, rule="eprop")
+    assert any(place.filtered for place in program.plan.product.places)
+    assert verify(program).passed
+
+
+def narrowed(plan: Plan) -> Plan:
+    """The first influence that is stored in full, diagonal."""
+    key = next(key for key, word in plan.layouts.items() if word is Structure.FULL)
+    return replace(plan, layouts={**plan.layouts, key: Structure.DIAGONAL})
+
+
+def other_leak(plan: Plan) -> Plan:
+    """Filtered by a leak that is not that of the readout."""
+    arcs = [
+        replace(arc, factor=replace(arc.factor, values=(0.7,))) if arc.factor.values == (0.8,) else arc
+        for arc in plan.product.arcs
+    ]
+    return replace(plan, product=replace(plan.product, arcs=tuple(arcs)))
+
+
+def without_an_arc(plan: Plan) -> Plan:
+    """A kept edge is forgotten, as when two places are merged of which only one has it."""
+    delayed = next(arc for arc in plan.product.arcs if arc.delay and arc.source != arc.target)
+    return replace(plan, product=replace(plan.product, arcs=tuple(a for a in plan.product.arcs if a != delayed)))
+
+
+@pytest.mark.parametrize(
+    ("graph", "rule", "fault"),
+    [
+        (fg.load("elman"), "rtrl", narrowed),
+        (fg.load("gru"), "rtrl", narrowed),
+        (leaky_readout(), "eprop", other_leak),
+        (fg.load("lstm"), "rtrl", without_an_arc),
+        (fg.load("alif"), "eprop", without_an_arc),
+    ],
+)
+def test_wrong_decisions_are_found(graph: nx.MultiDiGraph[str], rule: str, fault: Callable[[Plan], Plan]) -> None:
+    """A check that cannot fail is none. The message says where to look."""
+    loss = graph.graph.get("loss") or {"y": "mse"}
+    right = fg.compile(graph, loss=loss, rule=rule)
+    assert verify(right).passed
+    with pytest.raises(fg.CheckError, match=r"(?s)verify: .*Sizes: x 2"):
+        verify(changed(right, fault))
+
+
+def test_classes_are_tied_by_all_that_ties_sizes() -> None:
+    """Otherwise the small graph would be refused, or a parameter would not fit all its edges."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for name in ("x", "a", "b", "c", "y"):
+        graph.add_node(name, op="input" if name == "x" else "tanh", size=5)
+    graph.add_edge("x", "a", weight="dense", param="shared")
+    graph.add_edge("a", "b", weight="dense", param="shared")
+    graph.add_edge("b", "c", weight="diagonal")
+    graph.add_edge("c", "y", weight="dense")
+    graph.add_edge("c", "c", weight="dense", delay=1)
+    program = fg.compile(graph, loss={"y": "mse"})
+    assert classes(program) == (("x", "a", "b", "c"), ("y",))
+    assert verify(program).passed
+
+
+def test_any_two_classes_differ_in_some_run() -> None:
+    """Only then does a transposed weight between them not fit."""
+    groups = [[str(number)] for number in range(11)]
+    runs = small_sizes(groups)
+    assert {size for run in runs for size in run.values()} == set(SMALL)
+    for i in range(11):
+        for j in range(i):
+            assert any(run[str(i)] != run[str(j)] for run in runs)
+
+
+def test_arrays_of_the_graph_are_drawn_again() -> None:
+    """Fixed weights, masks, vectors of options, biases, constants of a rule: each has a size."""
+    random = np.random.default_rng(0)
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=7)
+    graph.add_node("z", op="spike", size=6, threshold=random.uniform(0.1, 0.2, 6), bias=random.uniform(0, 1, 6))
+    graph.add_node("v", op="linear", size=6, initial=np.arange(6.0))
+    graph.add_node("y", op="tanh", size=4)
+    graph.add_edge("x", "v", weight="sparse", mask=(random.random((6, 7)) < 0.2).astype(float))
+    graph.add_edge("v", "v", delay=1, value=np.linspace(0.5, 0.9, 6))
+    graph.add_edge("z", "v", delay=1, weight="dense", value=random.normal(size=(6, 6)))
+    graph.add_edge("v", "z")
+    graph.add_edge("z", "y", weight="sparse", density=0.3, init=0.5)
+    graph.add_edge("y", "y", weight="dense", delay=2, init=np.eye(4))
+    for rule in (
+        "eprop-deep",
+        fg.Rule(
+            fg.compile(graph, loss={"y": "mse"}).chosen["z->y"].paths, operator={"v->v": [0.5, 0.6, 0.7, 0.5, 0.6, 0.7]}
+        ),
+    ):
+        found = verify(fg.compile(graph, loss={"y": "mse"}, rule=rule))
+        assert found.passed
+        assert not found.unverified
+
+
+def test_a_loss_that_ties_sizes_is_named() -> None:
+    """It cannot be computed on other sizes, and nobody must take silence for success."""
+    weights = np.array([0.1, 0.2, 0.3, 0.4])
+    weighted = fg.Loss(
+        "weighted",
+        lambda y, target: (weights * (y - target) ** 2).sum(-1) / 2,
+        lambda y, target: weights * (y - target),
+    )
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=3)
+    graph.add_node("y", op="tanh", size=4)
+    graph.add_edge("x", "y", weight="dense")
+    with pytest.warns(
+        fg.errors.UnverifiedWarning, match=r"cannot be checked on nodes of two and three units\. ValueError"
+    ):
+        program = fg.compile(graph, loss={"y": weighted}, verify=True)
+    assert not verify(program).passed
+
+
+def test_lossy_layouts_are_named() -> None:
+    """What they lose has no reference here."""
+    with pytest.warns(
+        fg.errors.UnverifiedWarning, match=r"In place of layout 'snap\(1\)' the lossless one was compared"
+    ):
+        fg.compile(fg.load("elman"), rule="snap(1)", verify=True)
+
+
+def test_compile_verifies_where_it_is_asked_to() -> None:
+    """In silence, when all was compared."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fg.compile(fg.load("lstm"), rule="eprop", verify=True, dtype="float32")
