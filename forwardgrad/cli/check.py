@@ -6,6 +6,7 @@ import argparse
 import shlex
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from forwardgrad.cli.options import (
     refuse_too_long,
 )
 from forwardgrad.compiling import compile
+from forwardgrad.errors import CheckError
 from forwardgrad.graph.files import load
 from forwardgrad.program import Program
 from forwardgrad.testing.examining import examine, summary, text
@@ -74,10 +76,18 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _structure(given: argparse.Namespace, program: Program) -> int:
-    found = verify(program, seed=given.seed, progress=partial(tqdm, unit=" runs", desc="verifying", disable=None))
+    about: dict[str, Any] = {"graph": given.graph, "rule": given.rule}
+    try:
+        found = verify(program, seed=given.seed, progress=partial(tqdm, unit=" runs", desc="verifying", disable=None))
+    except CheckError as error:
+        if given.json:
+            print_json(about | {"passed": False, "failure": str(error)})
+        else:
+            print(f"{error}\nFAILED")
+        return 1
     if given.json:
-        print_json({"graph": given.graph, "rule": given.rule} | found.data())
+        print_json(about | found.data())
     else:
-        print(f"{given.graph} under {given.rule}: decisions of its real sizes, replayed over {found.steps} steps")
+        print(f"{given.graph} under {given.rule}: decisions for its real sizes, replayed over {found.steps} steps")
         print(found.text)
     return 0 if found.passed and not (given.strict and found.unverified) else 1

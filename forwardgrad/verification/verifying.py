@@ -29,6 +29,9 @@ from forwardgrad.verification.shrinking import shrunk
 STEPS, BATCH, TRIES = 6, 2, 3
 """Steps after the longest delay, samples, and how many seeds are tried where a gradient is zero."""
 
+SHOWN = 6
+"""Nodes of one size that a message names."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -80,8 +83,7 @@ class Verification:
     def text(self) -> str:
         """What was compared, line by line."""
         lines = [
-            f"sizes {_named(run.sizes)}: largest relative error {run.error:.1e} (allowed {REVERSE:g})"
-            for run in self.runs
+            f"{_named(run.sizes)}: largest relative error {run.error:.1e} (allowed {REVERSE:g})" for run in self.runs
         ]
         return "\n".join([*lines, *self.unverified, "passed" if self.passed else "NOT VERIFIED"])
 
@@ -180,7 +182,7 @@ def _compared(program: Program, steps: int, seed: int) -> tuple[dict[str, float]
         except (ForwardgradError, ValueError, IndexError, TypeError) as error:
             raise CheckError(
                 f"verify: the program fails on small sizes, where the oracle does not: {str(error).splitlines()[0]}",
-                f"Sizes: {_named({name: node.size for name, node in nodes.items()})}.",
+                f"On {_named({name: node.size for name, node in nodes.items()})}.",
             ) from error
         for name in errors:
             off = float(np.abs(found[name] - wanted[name]).max()) / scale
@@ -194,7 +196,17 @@ def _lossy(program: Program) -> bool:
 
 
 def _named(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {size}" for name, size in sizes.items())
+    """`2 units: x, y; 3 units: h`; of long lists the beginning.
+
+    >>> _named({"x": 2, "h": 3, "y": 2})
+    '2 units: x, y; 3 units: h'
+    """
+    told: list[str] = []
+    for size in sorted(set(sizes.values())):
+        names = [name for name, each in sizes.items() if each == size]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        told.append(f"{size} units: {', '.join(names[:SHOWN])}{more}")
+    return "; ".join(told)
 
 
 def _demand(program: Program, run: Run) -> None:
@@ -207,7 +219,7 @@ def _demand(program: Program, run: Run) -> None:
     raise CheckError(
         f"verify: the gradient of {name!r} under rule '{program.chosen[name]}' is off by {run.errors[name]:.1e} "
         f"of the largest entry ({len(wrong)} of {len(run.errors)} parameters differ).",
-        f"Its influence is stored as: {', '.join(chosen) or 'nothing'}. Sizes: {_named(run.sizes)}.",
+        f"Its influence is stored as: {', '.join(chosen) or 'nothing'}. On {_named(run.sizes)}.",
         "This is a defect of the compiler, or a derivative or structure word of an op of your own is wrong: "
         "forwardgrad.testing.assert_op checks an op.",
     )

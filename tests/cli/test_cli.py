@@ -214,6 +214,38 @@ def test_check_fails_on_a_broken_engine(place, run, monkeypatch, factor):
     assert answer(lines)["passed"] is False
 
 
+def test_structure_is_checked_on_small_sizes(place, run):
+    """If it failed, nobody could check a graph that is too large for the oracle."""
+    (place / "large.toml").write_text(SMALL.replace("size = 3", "size = 3000"))
+    code, out, err = run("check", "large.toml", "--structure")
+    assert (code, err, out[-1]) == (0, [], "passed")
+    assert len([line for line in out if "2 units: x" in line and "largest relative error" in line]) == 2
+    code, lines, err = run("check", "large.toml", "--structure", "--json")
+    found = answer(lines)
+    assert (code, err, found["passed"], found["unverified"]) == (0, [], True, [])
+    assert [run["sizes"]["x"] for run in found["runs"]] == [2, 2]
+    code, out, err = run("check", "large.toml", "--structure", "--strict", "--rule", "snap(1)")
+    assert code == 1
+    assert "what it loses" in out[-2]
+
+
+def test_wrong_structure_is_told_with_exit_code_1(place, run, monkeypatch):
+    """If it failed, a script would take a defect of the compiler for a wrong command, or for success."""
+    true = Program.gradient
+
+    def broken(self: Program, *args: Any, **options: Any) -> Result:
+        result = true(self, *args, **options)
+        return Result(result.loss, {name: 1.001 * g for name, g in result.grads.items()})
+
+    monkeypatch.setattr(Program, "gradient", broken)
+    code, out, err = run("check", "small.toml", "--structure")
+    assert (code, err, out[-1]) == (1, [], "FAILED")
+    assert out[0].startswith("verify: the gradient of ")
+    code, lines, _ = run("check", "small.toml", "--structure", "--json")
+    assert code == 1
+    assert answer(lines)["passed"] is False
+
+
 def test_check_of_nothing_fails_and_says_so(place, run):
     """If it failed, a check that compared nothing would pass, or fail without a reason."""
     still = SMALL.replace('op = "tanh"\nsize = 3\nbias = true', 'op = "relu"\nsize = 3\nbias = -1e9')
