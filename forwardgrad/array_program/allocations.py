@@ -75,11 +75,13 @@ class Allocations:
         body = called.function.body
         self.inlined, self.added_to = inlined(body), added_to(body)
         self.results = frozenset(body.results)
-        self.names: dict[Value, Value] = {}
+        self.names = dict(self.added_to)
         """Values that go under the name of another."""
         self.bound: dict[Value, Held] = {}
         self.written: dict[Value, Instruction] = {}
         """The instructions of values that are written where they are used."""
+        self.guarded: set[Value] = set()
+        """Those of them that are zero beyond the ends of a block."""
         self.into: set[Value] = set()
         """The values that are written into an array that is there."""
 
@@ -100,8 +102,8 @@ class Allocations:
 
     def name(self, value: Value) -> Value:
         """The value under whose name a value goes."""
-        while (other := self.added_to.get(value) or self.names.get(value)) is not None:
-            value = other
+        while value in self.names:
+            value = self.names[value]
         return value
 
     def bind(self, value: Value, array: Held) -> None:
@@ -131,6 +133,8 @@ class Allocations:
                 value = statement.results[0]
                 if value in self.inlined:
                     self.written[value] = instruction
+                    if self.is_guarded(instruction):
+                        self.guarded.add(value)
                     return
                 self.account.name = self.name(value).name
                 self.assign(value, instruction)
@@ -150,7 +154,7 @@ class Allocations:
         first = arguments[terms[0].place] if isinstance(terms[0], Argument) else None
         if first is not None and self.name(first) == target:
             self.account.drop(self.sum(terms[1:], instruction))
-        elif any(self.guarded(term, arguments) for term in terms):
+        elif self.guarded and any(self.guards(term, arguments) for term in terms):
             self.assign_sum(value, instruction, terms)
         elif value in self.into and isinstance(tree, Apply) and tree.word in INTO:
             self.account.drop(*[self.tree(operand, instruction) for operand in tree.operands])
@@ -162,9 +166,9 @@ class Allocations:
 
     def assign_sum(self, value: Value, instruction: Elementwise, terms: Sequence[Tree]) -> None:
         """A sum whose guarded terms are added where they are not zero."""
-        arguments = instruction.arguments
-        always = [term for term in terms if not self.guarded(term, arguments)]
-        there = [term for term in terms if self.guarded(term, arguments) and not self.is_zero(term, arguments)]
+        guards = [self.guards(term, instruction.arguments) for term in terms]
+        always = [term for term, values in zip(terms, guards, strict=True) if not values]
+        there = [t for t, values in zip(terms, guards, strict=True) if values and not any(map(self.is_zero, values))]
         if not always and not there:
             self.bind(value, self.account.take(self.dims(value.dims)))
             return
@@ -227,38 +231,38 @@ class Allocations:
 
     # What is zero beyond the ends of a block.
 
-    def guarded(self, tree: Tree, arguments: Sequence[Value]) -> bool:
-        """Whether an expression is zero at some steps."""
-        return any(self.is_guarded(arguments[place]) for place in factors(tree))
-
-    def is_guarded(self, value: Value) -> bool:
-        match self.written.get(value):
-            case Read(or_zero=True):
-                return True
+    def is_guarded(self, instruction: Instruction) -> bool:
+        """Whether what an instruction makes is zero beyond the ends of a block."""
+        match instruction:
+            case Read(or_zero=or_zero):
+                return or_zero
             case Elementwise(tree=tree, arguments=arguments):
-                return self.guarded(tree, arguments)
-            case None | Read() | Call() | Concat():
+                return bool(self.guards(tree, arguments))
+            case Call() | Concat():
                 return False
-            case instruction:
-                return any(self.is_guarded(operand) for operand in instruction.operands)
+            case _:
+                return not self.guarded.isdisjoint(instruction.operands)
 
-    def is_zero(self, tree: Tree, arguments: Sequence[Value]) -> bool:
-        """Whether an expression is zero at this step."""
-        return any(self.is_zero_now(arguments[place]) for place in factors(tree))
+    def guards(self, tree: Tree, arguments: Sequence[Value]) -> list[Value]:
+        """The factors of an expression that are zero beyond the ends of a block."""
+        if not self.guarded:
+            return []
+        return [arguments[place] for place in factors(tree) if arguments[place] in self.guarded]
 
-    def is_zero_now(self, value: Value) -> bool:
-        match self.written.get(value):
+    def is_zero(self, value: Value) -> bool:
+        """Whether a value is zero at this step."""
+        if value not in self.guarded:
+            return False
+        match self.written[value]:
             case Read(series=series, at=at, or_zero=True):
                 return not 0 <= at.at(self.symbols) < series.dims[0].at(self.symbols)
             case Elementwise(tree=tree, arguments=arguments):
-                return self.is_zero(tree, arguments)
-            case None | Read() | Call() | Concat():
-                return False
+                return any(map(self.is_zero, self.guards(tree, arguments)))
             case instruction:
-                return any(self.is_zero_now(operand) for operand in instruction.operands)
+                return any(map(self.is_zero, instruction.operands))
 
     def or_zeros(self, value: Value) -> Held:
-        return self.account.take(self.dims(value.dims)) if self.is_zero_now(value) else self.value(value)
+        return self.account.take(self.dims(value.dims)) if self.is_zero(value) else self.value(value)
 
     # Values.
 
@@ -275,10 +279,10 @@ class Allocations:
         """What an instruction makes."""
         dims, kind = self.dims(value.dims), value.type.dtype
         if isinstance(instruction, Elementwise):
-            zero = not instruction.arguments or self.is_zero(instruction.tree, instruction.arguments)
+            zero = any(map(self.is_zero, self.guards(instruction.tree, instruction.arguments)))
             array = None if zero else self.tree(instruction.tree, instruction)
             return self.account.take(dims, kind) if array is None else array
-        if not isinstance(instruction, Call | Concat) and any(map(self.is_zero_now, instruction.operands)):
+        if not isinstance(instruction, Call | Concat) and any(map(self.is_zero, instruction.operands)):
             return self.account.take(dims, kind)
         return self.moved(instruction, [self.or_zeros(operand) for operand in instruction.operands], dims, kind)
 
@@ -333,7 +337,7 @@ class Allocations:
         """What an expression makes; `None` for a number."""
         if isinstance(tree, Argument):
             value = instruction.arguments[tree.place]
-            return None if self.is_zero_now(value) else self.value(value)
+            return None if self.is_zero(value) else self.value(value)
         if not isinstance(tree, Apply):
             return None
         parts = [self.tree(operand, instruction) for operand in tree.operands]
