@@ -46,16 +46,36 @@ RESHAPED: Mapping[str, tuple[bool, bool]] = {
 
 
 @dataclass(frozen=True)
+class Analysed:
+    """A function, and what is decided of its values before it is printed.
+
+    Args:
+        function: the function.
+        inlined: the values that are written where they are used.
+        added_to: values that are added to in place, each with the result.
+    """
+
+    function: Function
+    inlined: frozenset[Value]
+    added_to: Mapping[Value, Value]
+
+
+def analysed(program: ArrayProgram) -> dict[str, Analysed]:
+    """The functions of a program, by name."""
+    return {f.name: Analysed(f, inlined(f.body), added_to(f.body)) for f in program.functions}
+
+
+@dataclass(frozen=True)
 class FunctionCall:
     """A function as it is called.
 
     Args:
-        function: the function.
+        name: of the function.
         symbols: numbers for its symbols.
         forms: what its symbols stand for where the program was called.
     """
 
-    function: Function
+    name: str
     symbols: Mapping[str, int]
     forms: Mapping[str, Affine]
 
@@ -64,17 +84,17 @@ class Allocations:
     """Follows one call of a function.
 
     Args:
-        program: the program.
+        functions: of the program, by name.
         account: what is taken and given back is written there.
         called: the function as it is called.
     """
 
-    def __init__(self, program: ArrayProgram, account: Account, called: FunctionCall) -> None:
-        self.program, self.account, self.called = program, account, called
+    def __init__(self, functions: Mapping[str, Analysed], account: Account, called: FunctionCall) -> None:
+        self.functions, self.account, self.called = functions, account, called
         self.symbols = dict(called.symbols)
-        body = called.function.body
-        self.inlined, self.added_to = inlined(body), added_to(body)
-        self.results = frozenset(body.results)
+        analysed = functions[called.name]
+        self.function, self.inlined, self.added_to = analysed.function, analysed.inlined, analysed.added_to
+        self.results = frozenset(self.function.body.results)
         self.names = dict(self.added_to)
         """Values that go under the name of another."""
         self.bound: dict[Value, Held] = {}
@@ -87,7 +107,7 @@ class Allocations:
 
     def results_of(self, inputs: Sequence[Held]) -> list[Held]:
         """What the function returns; whoever calls it still holds the inputs."""
-        function = self.called.function
+        function = self.function
         for value, array in zip(function.inputs, inputs, strict=True):
             self.bind(value, self.account.view(array, array.dims))
         self.body(function.body)
@@ -112,7 +132,7 @@ class Allocations:
         if target in self.into:
             self.account.drop(array)
             return
-        old, self.bound[target] = self.bound.get(target), replace(array, fresh=False)
+        old, self.bound[target] = self.bound.get(target), array.named
         self.account.drop(old)
 
     # Statements.
@@ -221,10 +241,9 @@ class Allocations:
     def invoke(self, invoke: Invoke, results: Sequence[Value]) -> None:
         symbols = {name: form.at(self.symbols) for name, form in invoke.symbols}
         given = {name: form.replaced(self.called.forms) for name, form in invoke.symbols}
-        function = self.program.function(invoke.function)
-        called = FunctionCall(function, {**self.called.symbols, **symbols}, {**self.called.forms, **given})
+        called = FunctionCall(invoke.function, {**self.called.symbols, **symbols}, {**self.called.forms, **given})
         inputs = [self.value(value) for value in invoke.arguments]
-        found = Allocations(self.program, self.account, called).results_of(inputs)
+        found = Allocations(self.functions, self.account, called).results_of(inputs)
         self.account.drop(*inputs)
         for value, array in zip(results, found, strict=True):
             self.bind(value, array)

@@ -56,6 +56,11 @@ class Held:
     dense: bool = True
     ordered: bool = True
 
+    @property
+    def named(self) -> Held:
+        """The array under a name, which no operator writes into."""
+        return Held(self.dims, self.buffer, self.kind, False, self.dense, self.ordered) if self.fresh else self
+
 
 class Account:
     """What a computation takes and gives back, in order.

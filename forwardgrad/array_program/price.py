@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from forwardgrad.array_program.allocations import Allocations, FunctionCall
+from forwardgrad.array_program.allocations import Allocations, FunctionCall, analysed
 from forwardgrad.array_program.arithmetic import Counts, operations, total
 from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.inlining import bodies
@@ -19,6 +20,7 @@ from forwardgrad.array_program.instructions import Read, Slice
 from forwardgrad.array_program.memory import Account, Held
 from forwardgrad.array_program.regions import ArrayProgram, Invoke, When
 from forwardgrad.array_program.values import Value
+from forwardgrad.ops import Array
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ class _Followed:
     ends: Mapping[str, int]
     operations: Mapping[str, Counts]
 
+    @cached_property
+    def places(self) -> Array:
+        """Of each move, the place of its size."""
+        return np.array([buffer.size for buffer, _ in self.account.moves], np.int64)
+
+    @cached_property
+    def signs(self) -> Array:
+        """Of each move, whether it takes or gives back."""
+        return np.array([sign for _, sign in self.account.moves], np.int64)
+
 
 class Prices:
     """The prices of a program's blocks.
@@ -71,6 +83,7 @@ class Prices:
         self.order = list(outermost(program)) if order is None else list(order)
         self.long = 2 * max(reaches(program), default=0) + 8
         """Steps of a block from which on all blocks do the same."""
+        self._functions = analysed(program)
         self._followed: dict[tuple[int, int], _Followed] = {}
 
     def at(self, steps: int, batch: int, seeds: int = 1, fresh: bool = False) -> Price:
@@ -84,14 +97,13 @@ class Prices:
         """
         symbols = {"steps": steps, "batch": batch, "seeds": seeds, "fresh": int(fresh)}
         followed = self._follow(min(steps, self.long), int(fresh))
-        sizes, moves = followed.account.sizes(symbols), followed.account.moves
-        moved = sizes[[buffer.size for buffer, _ in moves]] * np.array([sign for _, sign in moves], np.int64)
+        moved = followed.account.sizes(symbols)[followed.places] * followed.signs
         alive = np.concatenate(([0], np.cumsum(moved)))
         peaks, first = dict[str, int](), 0
         for name, end in followed.ends.items():
             peaks[name], first = int(alive[first : end + 1].max()), end
         holders: dict[str, int] = {}
-        for (buffer, _), size in zip(moves[: int(alive.argmax())], moved.tolist(), strict=False):
+        for (buffer, _), size in zip(followed.account.moves[: int(alive.argmax())], moved.tolist(), strict=False):
             holders[buffer.name] = holders.get(buffer.name, 0) + size
         return Price(
             peaks,
@@ -109,7 +121,7 @@ class Prices:
             for name in self.order:
                 function = self.program.function(name)
                 inputs = [known.get(value.name, _given(value)) for value in function.inputs]
-                made = Allocations(self.program, account, FunctionCall(function, symbols, {})).results_of(inputs)
+                made = Allocations(self._functions, account, FunctionCall(name, symbols, {})).results_of(inputs)
                 known |= {value.name: array for value, array in zip(function.body.results, made, strict=True)}
                 ends[name] = len(account.moves)
             found = self._followed[steps, fresh] = _Followed(account, ends, counts)

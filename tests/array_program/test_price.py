@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from array_program.cases import Case, named, named_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.arithmetic import counted, operations, total
@@ -17,6 +19,8 @@ from forwardgrad.array_program.numpy_source import source
 from forwardgrad.array_program.price import Price, Prices
 from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.ops import Array
+from forwardgrad.testing import Problem
+from forwardgrad.testing.strategies import path_rules, problems
 
 MIB = 2**20
 
@@ -69,7 +73,7 @@ class Measured:
             for value in function.inputs:
                 if value.name not in made and value.name not in given:
                     shape = [dim.at(symbols) for dim in value.dims]
-                    given[value.name] = random.standard_normal(shape).astype(self.dtype)
+                    given[value.name] = random.uniform(-0.1, 0.1, shape).astype(self.dtype)
             made.update(value.name for value in function.body.results)
         return given
 
@@ -108,6 +112,22 @@ def test_price_is_what_printed_functions_take(
     assert price.peak == pytest.approx(max(peaks.values()), rel=0.05)
     for function, peak in peaks.items():
         assert price.peaks[function] == pytest.approx(peak, rel=0.1, abs=MIB / 8), function
+
+
+@given(
+    data=st.data(),
+    problem=problems(),
+    steps=st.sampled_from([1, 2, 5, 24]),
+    fresh=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+@settings(max_examples=8, deadline=None)
+def test_price_on_random_graphs(data: st.DataObject, problem: Problem, steps: int, fresh: bool, dtype: str) -> None:
+    """If this fails, some instruction is priced as something else."""
+    measured, batch = Measured(Case(problem, data.draw(path_rules(problem.edges))), dtype), 6000 // steps
+    peaks = measured.peaks(ORDER, {"steps": steps, "batch": batch, "seeds": 1, "fresh": int(fresh)})
+    price = Prices(measured.program, ORDER).at(steps, batch, fresh=fresh)
+    assert price.peak == pytest.approx(max(peaks.values()), rel=0.1, abs=MIB / 6)
 
 
 def prices(name: str, rule: str) -> tuple[ArrayProgram, Prices]:
