@@ -1,8 +1,8 @@
 """Allocations: which arrays the printed functions of a program take and give back, in order, without running them.
 
 This follows `numpy_source.py` line by line: what is written where it is used, goes into an array that is there, or has
-a name, which holds its array until the function returns or the name is bound anew. Of a loop, the first two steps and
-two in its middle are followed; the others take the same memory.
+a name, which holds its array until the function returns or the name is bound anew. Of a loop, the first step and two
+in its middle are followed; the others take no more memory.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Allocations:
             self.bound[value] = account.view(self.bound[series], self.dims(value.dims))
             self.into.add(value)
         middle = length // 2
-        followed = range(length) if length <= 4 else (0, 1, middle, middle + 1)
+        followed = range(length) if length <= 3 else (0, middle, middle + 1)
         for t in followed:
             self.symbols[scan.index] = length - 1 - t if scan.backward else t
             self.body(scan.body)
