@@ -317,7 +317,7 @@ class Allocations:
                 return account.computed(*operands, dims=dims)
             case Gather(axis=axis):
                 array = dense(account.computed(*operands, dims=dims, kind=kind))
-                return replace(array, fresh=False, dense=False, ordered=False) if axis else array
+                return replace(array, fresh=False, dense=False, rows=False, ordered=False) if axis else array
             case Call():
                 copies = [account.computed(account.view(array, array.dims), dims=array.dims) for array in operands]
                 return account.computed(account.computed(*copies, *operands, dims=dims), dims=dims)
@@ -326,14 +326,16 @@ class Allocations:
 
     def view(self, instruction: Instruction, array: Held, dims: Dimensions) -> Held:
         """A part of an array, or an array repeated."""
+        joined = rows = True
         match instruction:
             case Slice(axis=axis, backward=backward):
                 joined = not axis and not backward
+                rows = not backward and axis in (0, len(dims) - 1)
             case Broadcast(axes=axes):
-                joined = all(dim == Affine(1) for axis, dim in enumerate(dims) if axis not in axes)
+                joined = rows = all(dim == Affine(1) for axis, dim in enumerate(dims) if axis not in axes)
             case _:
-                joined = True
-        found = self.account.view(array, dims, dense=joined)
+                pass
+        found = self.account.view(array, dims, dense=joined, rows=rows)
         self.account.drop(array)
         return found
 
@@ -346,7 +348,9 @@ class Allocations:
         if text == "{0} * {1}":
             return account.operator("*", left, right, dims)
         one, two = RESHAPED.get(helper, (False, False))
-        left, right = account.reshaped(left) if one else left, account.reshaped(right) if two else right
+        rows = helper in ("times", "pulled", "outer")
+        left = account.reshaped(left, rows) if one else left
+        right = account.reshaped(right, rows) if two else right
         fresh = helper not in RESHAPED or helper == "outer"
         return dense(account.computed(left, right, dims=dims, fresh=fresh))
 
@@ -378,7 +382,7 @@ class Allocations:
 
 def dense(array: Held) -> Held:
     """An array that is made in order, whatever it is made of."""
-    return replace(array, dense=True, ordered=True)
+    return replace(array, dense=True, rows=True, ordered=True)
 
 
 def summands(tree: Tree) -> list[Tree]:

@@ -7,7 +7,7 @@ type and is large. This is known of CPython on Linux and macOS; elsewhere a sum 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -46,6 +46,7 @@ class Held:
         kind: its dtype, as types of values name it.
         fresh: whether nothing but the expression in which it was made refers to it, and it is no view.
         dense: whether its entries lie one after the other, so that reshaping it is free.
+        rows: whether at least joining all axes but the last is free.
         ordered: whether its axes lie in order, so that what is computed of it is dense.
     """
 
@@ -55,11 +56,12 @@ class Held:
     fresh: bool = False
     dense: bool = True
     ordered: bool = True
+    rows: bool = True
 
     @property
     def named(self) -> Held:
         """The array under a name, which no operator writes into."""
-        return Held(self.dims, self.buffer, self.kind, False, self.dense, self.ordered) if self.fresh else self
+        return replace(self, fresh=False) if self.fresh else self
 
 
 class Account:
@@ -86,11 +88,11 @@ class Account:
         self.moves.append((buffer, 1))
         return Held(dims, buffer, kind, fresh=True)
 
-    def view(self, array: Held, dims: Dimensions, *, dense: bool = True, ordered: bool = True) -> Held:
-        """A view of an array."""
+    def view(self, array: Held, dims: Dimensions, *, dense: bool = True, rows: bool = True) -> Held:
+        """A view of an array, which may be less dense."""
         if array.buffer is not None:
             array.buffer.holders += 1
-        return Held(dims, array.buffer, array.kind, False, dense and array.dense, ordered and array.ordered)
+        return Held(dims, array.buffer, array.kind, False, dense and array.dense, array.ordered, rows and array.rows)
 
     def drop(self, *arrays: Held | None) -> None:
         """Arrays that are needed no more; a number takes nothing."""
@@ -108,7 +110,7 @@ class Account:
         made = self.take(dims, kind)
         self.drop(*operands)
         ordered = like is None or like.ordered
-        return Held(dims, made.buffer, kind, fresh, ordered, ordered)
+        return Held(dims, made.buffer, kind, fresh, ordered, ordered, ordered)
 
     def operator(self, word: str, left: Held | None, right: Held | None, dims: Dimensions) -> Held:
         """What an operator makes of two operands, `None` standing for a number."""
@@ -133,9 +135,9 @@ class Account:
         self.drop(self.take(array.dims, briefly=True))
         return array
 
-    def reshaped(self, array: Held) -> Held:
-        """An array with axes joined, which copies one that is not dense."""
-        return array if array.dense else self.computed(array, dims=array.dims)
+    def reshaped(self, array: Held, rows: bool) -> Held:
+        """An array with axes joined, all but the last if `rows`; this copies where they do not lie together."""
+        return array if array.dense or (rows and array.rows) else self.computed(array, dims=array.dims)
 
     # Numbers.
 

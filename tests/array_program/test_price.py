@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,17 @@ from hypothesis import strategies as st
 
 from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.arithmetic import counted, operations, total
+from forwardgrad.array_program.builder import Builder
+from forwardgrad.array_program.checker import check
+from forwardgrad.array_program.dimensions import affine
+from forwardgrad.array_program.expressions import Argument, apply
+from forwardgrad.array_program.formulas import read
+from forwardgrad.array_program.instructions import Contract, Gather, Slice
 from forwardgrad.array_program.lowering.lower import lower
 from forwardgrad.array_program.numpy_source import source
 from forwardgrad.array_program.price import Price, Prices
-from forwardgrad.array_program.regions import ArrayProgram
+from forwardgrad.array_program.regions import ArrayProgram, Function
+from forwardgrad.array_program.values import Type, Value, floats
 from forwardgrad.ops import Array
 from forwardgrad.testing import Problem
 from forwardgrad.testing.strategies import path_rules, problems
@@ -55,16 +62,16 @@ class Measured:
     """Runs the printed functions of a program in turn, and measures what they take.
 
     Args:
-        case: the problem and rule.
-        dtype: of all arrays.
+        program: the program.
+        calls: the Python functions that it calls, by name.
     """
 
-    def __init__(self, case: Case, dtype: str) -> None:
-        self.program, self.dtype = lower(case.plan, dtype).program, np.dtype(dtype)
-        constants = {value.name: array for value, array in self.program.constants.items()}
-        self.names: dict[str, Any] = {**vars(numpy_helpers), **constants, **case.evaluator.calls, "np": np}
+    def __init__(self, program: ArrayProgram, calls: Mapping[str, Any]) -> None:
+        self.program, self.dtype = program, np.dtype(program.dtype)
+        constants = {value.name: array for value, array in program.constants.items()}
+        self.names: dict[str, Any] = {**vars(numpy_helpers), **constants, **calls, "np": np}
         self.names["dtype"] = self.dtype.type
-        exec(source(self.program), self.names)
+        exec(source(program), self.names)
 
     def given(self, order: Sequence[str], symbols: Mapping[str, int]) -> dict[str, Array]:
         """What comes from outside."""
@@ -99,13 +106,18 @@ class Measured:
         return peaks
 
 
+def measured_case(case: Case, dtype: str) -> Measured:
+    """The program of a case in a dtype."""
+    return Measured(lower(case.plan, dtype).program, case.evaluator.calls)
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize(("name", "rule", "dtype", "steps", "batch"), MEASURED)
 def test_price_is_what_printed_functions_take(
     name: str, rule: str, dtype: str, steps: int, batch: int, fresh: bool
 ) -> None:
     """If this fails, blocks are refused that would fit, or chosen that do not."""
-    measured = Measured(named_case(name, rule), dtype)
+    measured = measured_case(named_case(name, rule), dtype)
     peaks = measured.peaks(ORDER, {"steps": steps, "batch": batch, "seeds": 1, "fresh": int(fresh)})
     price = Prices(measured.program, ORDER).at(steps, batch, fresh=fresh)
     assert max(peaks.values()) > MIB
@@ -124,10 +136,77 @@ def test_price_is_what_printed_functions_take(
 @settings(max_examples=8, deadline=None)
 def test_price_on_random_graphs(data: st.DataObject, problem: Problem, steps: int, fresh: bool, dtype: str) -> None:
     """If this fails, some instruction is priced as something else."""
-    measured, batch = Measured(Case(problem, data.draw(path_rules(problem.edges))), dtype), 6000 // steps
+    measured, batch = measured_case(Case(problem, data.draw(path_rules(problem.edges))), dtype), 6000 // steps
     peaks = measured.peaks(ORDER, {"steps": steps, "batch": batch, "seeds": 1, "fresh": int(fresh)})
     price = Prices(measured.program, ORDER).at(steps, batch, fresh=fresh)
     assert price.peak == pytest.approx(max(peaks.values()), rel=0.1, abs=MIB / 6)
+
+
+SERIES = Value("x", floats("steps", "batch", 32))
+MATRIX = Value("w", floats(32, 32))
+TABLE = Value("table", Type("int", (affine(32),)))
+
+
+def repeated(builder: Builder) -> Value:
+    """A matrix times a part of an array whose entries do not lie one after the other."""
+    cut = builder.add(Slice(Value("x2", floats("steps", "batch", 64)), 2, affine(8), affine(32)))
+    return builder.add(Contract(cut, MATRIX, "tbj,ij->tbi"), "y")
+
+
+def gathered(builder: Builder) -> Value:
+    """A matrix times entries by a table."""
+    return builder.add(Contract(builder.add(Gather(SERIES, 2, (TABLE,))), MATRIX, "tbj,ij->tbi"), "y")
+
+
+def windowed(builder: Builder) -> Value:
+    """A range with zeros beyond the end, added to."""
+    cut = builder.add(Slice(SERIES, 0, affine(2), affine("steps"), or_zero=True))
+    return builder.elementwise(apply("+", Argument(0), Argument(1)), cut, SERIES, name="y")
+
+
+def written(text: str) -> Callable[[Builder], Value]:
+    """An expression of `x`."""
+
+    def build(builder: Builder) -> Value:
+        return builder.elementwise(read(text, ["x"]), SERIES, name="y")
+
+    return build
+
+
+BUILT: Mapping[str, Callable[[Builder], Value]] = {
+    "repeated": repeated,
+    "gathered": gathered,
+    "windowed": windowed,
+    **{
+        text: written(text)
+        for text in (
+            "x * x + x",
+            "x + x * x",
+            "1 - x * x",
+            "0.5 * (x * x)",
+            "-(x * x) / x",
+            "x / (x * x)",
+            "(x * x) ** 2",
+            "np.tanh(x * x)",
+            "np.where(x > 0, x * x, 0)",
+            "x * (x > 0).astype(x.dtype)",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("build", BUILT.values(), ids=BUILT)
+def test_price_of_one_instruction(build: Callable[[Builder], Value], dtype: str) -> None:
+    """If this fails, it is not known when NumPy copies, or writes a result into an operand."""
+    builder = Builder()
+    value = build(builder)
+    body = builder.body(value)
+    inputs = dict.fromkeys(v for s in body.statements for v in s.instruction.operands if not v.unnamed and v != TABLE)
+    function = Function("made", "One value.", tuple(inputs), body)
+    program = check(ArrayProgram(dtype, (function,), {TABLE: np.arange(32)}))
+    peaks = Measured(program, {}).peaks(["made"], {"steps": 20, "batch": 500})
+    assert Prices(program).at(20, 500).peak == pytest.approx(peaks["made"], rel=0.1)
 
 
 def prices(name: str, rule: str) -> tuple[ArrayProgram, Prices]:
