@@ -117,8 +117,7 @@ class Allocations:
 
     def dims(self, dims: Dimensions) -> Dimensions:
         """Dimensions in the symbols with which the program was called."""
-        forms = self.called.forms
-        return tuple(dim.replaced(forms) for dim in dims) if forms else dims
+        return tuple(dim.replaced(self.called.forms) for dim in dims) if self.called.forms else dims
 
     def name(self, value: Value) -> Value:
         """The value under whose name a value goes."""
@@ -317,7 +316,8 @@ class Allocations:
                 return account.computed(*operands, dims=dims)
             case Gather(axis=axis):
                 array = dense(account.computed(*operands, dims=dims, kind=kind))
-                return replace(array, fresh=False, dense=False, rows=False, ordered=False) if axis else array
+                last = axis == len(dims) - 1
+                return replace(array, fresh=False, dense=False, rows=last, ordered=False) if axis else array
             case Call():
                 copies = [account.computed(account.view(array, array.dims), dims=array.dims) for array in operands]
                 return account.computed(account.computed(*copies, *operands, dims=dims), dims=dims)
@@ -334,7 +334,7 @@ class Allocations:
             case Broadcast(axes=axes):
                 joined = rows = all(dim == Affine(1) for axis, dim in enumerate(dims) if axis not in axes)
             case _:
-                pass
+                ...
         found = self.account.view(array, dims, dense=joined, rows=rows)
         self.account.drop(array)
         return found
@@ -349,10 +349,9 @@ class Allocations:
             return account.operator("*", left, right, dims)
         one, two = RESHAPED.get(helper, (False, False))
         rows = helper in ("times", "pulled", "outer")
-        left = account.reshaped(left, rows) if one else left
-        right = account.reshaped(right, rows) if two else right
+        copies = [account.reshaped(array, rows) for array, joined in ((left, one), (right, two)) if joined]
         fresh = helper not in RESHAPED or helper == "outer"
-        return dense(account.computed(left, right, dims=dims, fresh=fresh))
+        return dense(account.computed(left, right, *copies, dims=dims, fresh=fresh))
 
     # Expressions.
 

@@ -135,9 +135,9 @@ class Account:
         self.drop(self.take(array.dims, briefly=True))
         return array
 
-    def reshaped(self, array: Held, rows: bool) -> Held:
-        """An array with axes joined, all but the last if `rows`; this copies where they do not lie together."""
-        return array if array.dense or (rows and array.rows) else self.computed(array, dims=array.dims)
+    def reshaped(self, array: Held, rows: bool) -> Held | None:
+        """The copy that joining axes, all but the last if `rows`, makes where they do not lie together."""
+        return None if array.dense or (rows and array.rows) else self.take(array.dims)
 
     # Numbers.
 
