@@ -63,20 +63,30 @@ def index(letters: str, result: str) -> str:
     return f"[{', '.join(kept)}]"
 
 
-def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
-    """The text of a contraction of two arrays."""
+def template(axes: str) -> str:
+    """The text of a contraction with `{0}` and `{1}` for its operands, which may want axes of length 1 first.
+
+    >>> template("bi,bj->bij"), template("bj,ij->bi"), template("bij,kj->bik")
+    ('{0} * {1}', '{0} @ {1}.T', 'times({0}, {1})')
+    """
     read, result = axes.split("->")
     ours, theirs = read.split(",")
     in_order = all(sorted(letters, key=result.find) == list(letters) for letters in (ours, theirs))
     if set(ours) | set(theirs) == set(result) and in_order:
+        return "{0} * {1}"
+    return PATTERNS.get(axes) or _KNOWN.get(_canonical(axes)) or f"np.einsum({axes!r}, {{0}}, {{1}})"
+
+
+def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
+    """The text of a contraction of two arrays."""
+    text = template(axes)
+    if text == "{0} * {1}":
+        read, result = axes.split("->")
         parts = [left, right]
-        for place, letters in enumerate((ours, theirs)):
+        for place, letters in enumerate(read.split(",")):
             where = index(letters, result)
             parts[place] = Spelled(f"{parts[place].within(ATOM)}{where}") if where else parts[place]
-        return Spelled(f"{parts[0].within(MULTIPLIED)} * {parts[1].within(MULTIPLIED + 1)}", MULTIPLIED)
-    text = PATTERNS.get(axes) or _KNOWN.get(_canonical(axes))
-    if text is None:
-        return Spelled(f"np.einsum({axes!r}, {left.text}, {right.text})")
+        return Spelled(text.format(parts[0].within(MULTIPLIED), parts[1].within(MULTIPLIED + 1)), MULTIPLIED)
     if text.startswith("("):
         return Spelled(text.format(left.within(MULTIPLIED), right.within(MULTIPLIED + 1)))
     if "@" in text:

@@ -54,6 +54,9 @@ class Value:
     name: str
     type: Type
 
+    def __hash__(self) -> int:  # the same as for all fields, since names are unique, and much faster
+        return hash(self.name)
+
     @property
     def dims(self) -> Dimensions:
         """Its dimensions."""
