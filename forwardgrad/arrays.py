@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from forwardgrad.attributes import is_whole
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import Network, Parameter
-from forwardgrad.graph.schema import is_whole
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 

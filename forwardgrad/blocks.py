@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from forwardgrad.arrays import read_inputs, read_signals, read_targets, shape_without_inputs
+from forwardgrad.attributes import is_whole
 from forwardgrad.compiler import Plan
 from forwardgrad.cost import choose_block
 from forwardgrad.errors import DataError
-from forwardgrad.graph.schema import is_whole
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 
+from forwardgrad.attributes import is_whole, show
 from forwardgrad.cost import Cost
 from forwardgrad.errors import DataError, ForwardgradError, MemoryBudgetError
-from forwardgrad.graph.schema import is_whole, show
 from forwardgrad.headroom import headroom
 
 SHARE = 0.8

@@ -18,10 +18,11 @@ import numpy as np
 
 from forwardgrad import archive, losses, optimizers, rules
 from forwardgrad.atomic import write_bytes
+from forwardgrad.attributes import is_whole
 from forwardgrad.compiling import compile
 from forwardgrad.errors import FileError, ForwardgradError
 from forwardgrad.graph import files
-from forwardgrad.graph.schema import DRAWING, is_whole
+from forwardgrad.graph.schema import DRAWING
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer
 from forwardgrad.packing import packed

@@ -10,14 +10,7 @@ import networkx as nx
 from forwardgrad.graph import Edge, Network
 from forwardgrad.paths import EdgeView, NodeView
 from forwardgrad.structure import Structure, compose
-
-_WEIGHT_STRUCTURE = {
-    "identity": Structure.SCALAR,
-    "scalar": Structure.SCALAR,
-    "diagonal": Structure.DIAGONAL,
-    "dense": Structure.FULL,
-    "sparse": Structure.FULL,
-}
+from forwardgrad.weights import FORMS
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class Labels:
 
 def weight_structure(edge: Edge) -> Structure:
     """The structure word of an edge's weight."""
-    return _WEIGHT_STRUCTURE[edge.kind]
+    return FORMS[edge.kind].structure
 
 
 def port_structure(network: Network, node: str, port: str) -> Structure:

@@ -16,10 +16,11 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad import archive, cells, losses
+from forwardgrad.attributes import is_whole, numbers, show
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, OpError, did_you_mean
 from forwardgrad.graph import library, pairs
 from forwardgrad.graph.formats import FORMAT, FORMATS, MARK, Document
-from forwardgrad.graph.schema import is_whole, numbers, show, where
+from forwardgrad.graph.schema import where
 from forwardgrad.graph.validate import validate
 from forwardgrad.ops import Array
 from forwardgrad.packing import packed

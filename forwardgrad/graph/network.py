@@ -7,38 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from forwardgrad.ops import Array, Op
-
-KINDS = ("identity", "scalar", "diagonal", "dense", "sparse")
-"""The weight kinds of edges."""
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """Where a sparse weight is not zero: its entries in row-major order.
-
-    Args:
-        rows: `(nnz,)`, units of the target.
-        columns: `(nnz,)`, units of the source.
-        shape: `(size of target, size of source)`.
-    """
-
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    shape: tuple[int, int]
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Pattern)
-            and self.shape == other.shape
-            and np.array_equal(self.rows, other.rows)
-            and np.array_equal(self.columns, other.columns)
-        )
-
-    __hash__ = None  # type: ignore[assignment]
+from forwardgrad.weights import Pattern
 
 
 @dataclass(frozen=True)
@@ -75,12 +45,13 @@ class Edge:
     Args:
         name: `"u->v"`, or `"u->v#key"` when the networkx key is not 0.
         source, target, key: as in the graph.
-        kind: `identity`, `scalar`, `diagonal`, `dense` or `sparse`.
+        weight: name of its weight kind.
+        kind: the form of that kind: `identity`, `scalar`, `diagonal`, `dense` or `sparse`.
         port: port of the target.
         delay: whole number of steps, >= 0.
         param: name of its parameter, or `None` for an identity or a fixed value.
         value: the fixed weight, shaped as its kind says (`()`, `(size,)`, `(target, source)`, `(nnz,)`), or `None`.
-        pattern: the pattern of a sparse weight.
+        pattern: the synapse table of a weight that has one.
         role: a word that rules may look at.
         credit: `cut`, `keep` or `None`: the rule decides.
     """
@@ -89,6 +60,7 @@ class Edge:
     source: str
     target: str
     key: int | str
+    weight: str
     kind: str
     port: str
     delay: int = 0
@@ -105,14 +77,14 @@ class Parameter:
 
     Args:
         name: its name in `params` and `grads`.
-        kind: a weight kind, or `bias`.
+        kind: the form of a weight kind, or `bias`.
         shape: shape of the array: `()`, `(size,)`, `(target, source)` or `(nnz,)`.
         trainable: whether it is in `grads`.
         init: how it is drawn: a word, a word with an argument, a number or an array.
         fan: `(inputs, outputs)` per unit, which scale random initial weights.
         edges: names of the edges it stands on; empty for a bias.
         node: the node whose bias it is, or `None`.
-        pattern: pattern of a sparse weight.
+        pattern: the synapse table of a weight that has one.
     """
 
     name: str

@@ -9,21 +9,14 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from forwardgrad.attributes import is_whole, numbers, show
 from forwardgrad.errors import DataError, GraphError
-from forwardgrad.graph.network import Edge, Node, Parameter, Pattern
-from forwardgrad.graph.schema import is_whole, name_of, numbers, show, where
+from forwardgrad.graph.network import Edge, Node, Parameter
+from forwardgrad.graph.schema import name_of, where
 from forwardgrad.ops import Array
+from forwardgrad.weights import KINDS
 
 _ARGUMENTS: Mapping[str, tuple[float, ...]] = {"normal": (0.1,), "uniform": (-0.1, 0.1), "orthogonal": (1.0,)}
-_DEFAULT = {"dense": "glorot", "sparse": "glorot", "diagonal": "uniform(0.1, 0.9)", "scalar": "uniform(0.1, 0.9)"}
-
-
-def weight_shape(kind: str, source: int, target: int, pattern: Pattern | None) -> tuple[int, ...]:
-    """The shape of a weight's array: `()`, `(size,)`, `(target, source)` or `(nnz,)`."""
-    if kind == "sparse":
-        assert pattern is not None
-        return (len(pattern.rows),)
-    return {"scalar": (), "diagonal": (target,), "dense": (target, source)}[kind]
 
 
 def edge_parameters(
@@ -42,13 +35,13 @@ def _shared(
 ) -> Parameter:
     first = edges[name_of(*places[0])]
     trainable = _trainable(graph.edges[places[0]])
-    shape = weight_shape(first.kind, sizes[first.source], sizes[first.target], first.pattern)
+    shape = _shape(first, sizes)
     init: Any = None
     for place in places:
         edge, attributes = edges[name_of(*place)], graph.edges[place]
         for what, one, other in (
-            ("kind", first.kind, edge.kind),
-            ("shape", shape, weight_shape(edge.kind, sizes[edge.source], sizes[edge.target], edge.pattern)),
+            ("kind", first.weight, edge.weight),
+            ("shape", shape, _shape(edge, sizes)),
             ("pattern", first.pattern, edge.pattern),
             ("trainability", trainable, _trainable(attributes)),
         ):
@@ -64,7 +57,7 @@ def _shared(
                     f"{where(*place)}: parameter {name!r} has two different 'init'.", "Give 'init' on one edge only."
                 )
             init = attributes["init"]
-    init = _DEFAULT[first.kind] if init is None else init
+    init = KINDS[first.weight].init if init is None else init
     _check_init(where(*places[0]), init, shape)
     return Parameter(
         name=name,
@@ -78,6 +71,10 @@ def _shared(
     )
 
 
+def _shape(edge: Edge, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return KINDS[edge.weight].form.shape(sizes[edge.source], sizes[edge.target], edge.pattern)
+
+
 def _trainable(attributes: Mapping[str, Any]) -> bool:
     return bool(attributes["trainable"]) if attributes.get("trainable") is not None else True
 
@@ -87,7 +84,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _fan(edge: Edge, sizes: Mapping[str, int]) -> tuple[float, float]:
-    if edge.kind == "dense":
+    if edge.pattern is None and len(_shape(edge, sizes)) == 2:
         return float(sizes[edge.source]), float(sizes[edge.target])
     if edge.pattern is not None:
         entries = len(edge.pattern.rows)

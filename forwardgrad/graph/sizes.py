@@ -12,9 +12,11 @@ from typing import Any
 
 import networkx as nx
 
+from forwardgrad.attributes import numbers
 from forwardgrad.errors import GraphError
-from forwardgrad.graph.schema import numbers, where
+from forwardgrad.graph.schema import where
 from forwardgrad.ops import Op
+from forwardgrad.weights import KINDS, Kind, read_off
 
 _UNEQUAL = "A 'dense' or 'sparse' weight connects nodes of unequal size; all others need equal sizes."
 
@@ -54,14 +56,12 @@ class _Sizes:
         return b in self.found and self.set(a, self.found[b][0], reason)
 
 
-def kind_of(attributes: Mapping[str, Any]) -> str:
+def kind_of(attributes: Mapping[str, Any]) -> Kind:
     """The weight kind of an edge: as given, or read off the shape of its value."""
     if attributes.get("weight") is not None:
-        return str(attributes["weight"])
+        return KINDS[str(attributes["weight"])]
     value = numbers(attributes["value"]) if attributes.get("value") is not None else None
-    if value is None:
-        return "identity"
-    return {0: "scalar", 1: "diagonal", 2: "dense"}.get(value.ndim, "dense")
+    return KINDS["identity"] if value is None else read_off(value.ndim)
 
 
 def infer(graph: nx.MultiDiGraph[str], ops_of: Mapping[str, Op], ties: Iterable[list[Any]]) -> dict[str, int]:
@@ -97,20 +97,19 @@ def infer(graph: nx.MultiDiGraph[str], ops_of: Mapping[str, Op], ties: Iterable[
 
 def _from_arrays(sizes: _Sizes, u: str, v: str, place: str, attributes: Mapping[str, Any]) -> None:
     kind = kind_of(attributes)
-    keys = {"dense": ("value", "init"), "sparse": ("mask",), "diagonal": ("value", "init")}.get(kind, ())
-    for key in keys:
+    for key in kind.sizing:
         given = attributes.get(key)
         array = numbers(given) if given is not None and not isinstance(given, str) else None
-        if array is None or array.ndim != (1 if kind == "diagonal" else 2):
+        if array is None or array.ndim != (1 if kind.form.keeps_size else 2):
             continue
         reason = f"{place} with {key!r} of shape {array.shape}"
-        if kind != "diagonal" and u in sizes.found and v in sizes.found:
+        if not kind.form.keeps_size and u in sizes.found and v in sizes.found:
             expected = (sizes.found[v][0], sizes.found[u][0])
             if array.shape != expected:
                 raise GraphError(
-                    f"{place}: weight {kind!r} needs {key} of shape {expected}, got {array.shape}.",
+                    f"{place}: weight {kind.name!r} needs {key} of shape {expected}, got {array.shape}.",
                     f"{v!r} has size {expected[0]}, {u!r} has size {expected[1]}; "
-                    f"a {kind} weight is (size of target, size of source).",
+                    f"a {kind.name} weight is (size of target, size of source).",
                     "Did you mean its transpose?" if array.shape[::-1] == expected else "",
                 )
         sizes.set(v, array.shape[0], reason)
@@ -141,12 +140,12 @@ def links(graph: nx.MultiDiGraph[str], ties: Iterable[list[Any]]) -> list[tuple[
     """
     found: list[tuple[str, str, str]] = []
     for u, v, key, attributes in graph.edges(keys=True, data=True):
-        if (kind := kind_of(attributes)) in ("identity", "scalar", "diagonal"):
-            found.append((u, v, f"{where(u, v, key)} of weight {kind!r}"))
+        if (kind := kind_of(attributes)).form.keeps_size:
+            found.append((u, v, f"{where(u, v, key)} of weight {kind.name!r}"))
     for first, *others in ties:
         kind = kind_of(graph.edges[first])
         for other in others:
-            if kind == "scalar" or kind != kind_of(graph.edges[other]):
+            if not kind.form.shape(2, 2, None) or kind != kind_of(graph.edges[other]):
                 continue  # no shape to agree in; ties of unequal kind are refused with the parameters
             reason = f"{where(*other)}, which shares a parameter with {where(*first)}"
             found += [(first[0], other[0], reason), (first[1], other[1], reason)]

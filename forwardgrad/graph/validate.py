@@ -10,15 +10,13 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
+from forwardgrad.attributes import is_whole, numbers
 from forwardgrad.errors import GraphError, did_you_mean
-from forwardgrad.graph.network import Edge, Network, Node, Parameter, Pattern
-from forwardgrad.graph.parameters import bias_parameter, edge_parameters, weight_shape
-from forwardgrad.graph.schema import check_edge, check_node, is_whole, name_of, numbers, where
+from forwardgrad.graph.network import Edge, Network, Node, Parameter
+from forwardgrad.graph.parameters import bias_parameter, edge_parameters
+from forwardgrad.graph.schema import check_edge, check_node, name_of, where
 from forwardgrad.graph.sizes import infer, kind_of
 from forwardgrad.ops import Array, Op
-
-LARGEST_PATTERN = 2**28
-"""The most entries of a matrix of which a sparse pattern is drawn; a quarter of them may be kept."""
 
 
 def validate(graph: nx.MultiDiGraph[str]) -> Network:
@@ -115,33 +113,34 @@ def _ties(graph: nx.MultiDiGraph[str]) -> dict[str, list[Any]]:
     """The edges of each parameter, as `(source, target, key)`."""
     ties: defaultdict[str, list[Any]] = defaultdict(list)
     for u, v, key, attributes in graph.edges(keys=True, data=True):
-        if attributes.get("value") is None and kind_of(attributes) != "identity":
+        if attributes.get("value") is None and kind_of(attributes).form.weighted:
             ties[attributes.get("param") or name_of(u, v, key)].append((u, v, key))
     return dict(ties)
 
 
 def _edge(u: str, v: str, key: int | str, attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> Edge:
     kind, place = kind_of(attributes), where(u, v, key)
-    pattern = _pattern(place, attributes, (sizes[v], sizes[u])) if kind == "sparse" else None
+    pattern = None if kind.pattern is None else kind.pattern(place, attributes, (sizes[v], sizes[u]))
     value = None
     if attributes.get("value") is not None:
         value = numbers(attributes["value"])
         assert value is not None  # the schema has checked it
-        shape = weight_shape(kind, sizes[u], sizes[v], pattern)
+        shape = kind.form.shape(sizes[u], sizes[v], pattern)
         if value.shape != shape:
             raise GraphError(
-                f"{place}: weight {kind!r} needs value of shape {shape}, got {value.shape}.",
+                f"{place}: weight {kind.name!r} needs value of shape {shape}, got {value.shape}.",
                 f"{v!r} has size {sizes[v]}, {u!r} has size {sizes[u]}.",
                 "Leave out 'weight' to have it read off the shape of 'value'.",
             )
         value.flags.writeable = False
-    fixed = value is not None or kind == "identity"
+    fixed = value is not None or not kind.form.weighted
     return Edge(
         name=name_of(u, v, key),
         source=u,
         target=v,
         key=key,
-        kind=kind,
+        weight=kind.name,
+        kind=kind.form.word,
         port=attributes.get("port") or "in",
         delay=int(attributes.get("delay") or 0),
         param=None if fixed else attributes.get("param") or name_of(u, v, key),
@@ -150,35 +149,6 @@ def _edge(u: str, v: str, key: int | str, attributes: Mapping[str, Any], sizes: 
         role=attributes.get("role"),
         credit=attributes.get("credit"),
     )
-
-
-def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) -> Pattern:
-    if attributes.get("mask") is not None:
-        mask = numbers(attributes["mask"])
-        assert mask is not None  # the schema has checked it
-        if mask.shape != shape:
-            raise GraphError(f"{place}: weight 'sparse' needs a mask of shape {shape}, got {mask.shape}.")
-    else:
-        density, entries = float(attributes["density"]), shape[0] * shape[1]
-        too_large = GraphError(
-            f"{place}: a pattern of shape {shape} drawn by 'density' does not fit into memory.",
-            "Make the nodes smaller.",
-        )
-        if entries > LARGEST_PATTERN or entries * density > LARGEST_PATTERN / 4:
-            raise too_large
-        random = np.random.default_rng(int(attributes.get("pattern_seed") or 0))
-        try:
-            mask = np.empty(shape, np.bool_)
-            for row in mask:  # a row at a time: the same numbers as all at once, in an eighth of the memory
-                row[:] = random.random(shape[1]) < density
-        except MemoryError:
-            raise too_large from None
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        raise GraphError(
-            f"{place}: the pattern of the sparse weight is empty.", "Give a larger 'density' or another mask."
-        )
-    return Pattern(rows, columns, shape)
 
 
 def _node(name: str, attributes: Mapping[str, Any], op: Op, size: int, into: list[Edge]) -> Node:

@@ -23,12 +23,12 @@ from forwardgrad.arrays import (
     read_targets,
     shape_without_inputs,
 )
+from forwardgrad.attributes import is_whole, show
 from forwardgrad.backends import BACKENDS, Engine, State
 from forwardgrad.backends.estimates import COUNT, DRAW, PERIOD
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
 from forwardgrad.errors import DataError
-from forwardgrad.graph.schema import is_whole, show
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import graphviz
 import numpy as np
 
+from forwardgrad.attributes import is_whole
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import Edge, Node
-from forwardgrad.graph.schema import is_whole
 from forwardgrad.ops import Array
 from forwardgrad.recording import Record, Sizes
 from forwardgrad.render import collapsed, style

@@ -52,9 +52,9 @@ def _weight(network: Network, edge: Edge) -> str:
             return f"{fixed}diagonal {target}"
         case "sparse":
             assert edge.pattern is not None
-            return f"{fixed}sparse {target}×{source}, {len(edge.pattern.rows)} entries"
+            return f"{fixed}{edge.weight} {target}×{source}, {len(edge.pattern.rows)} entries"
         case _:
-            return f"{fixed}{edge.kind} {target}×{source}"
+            return f"{fixed}{edge.weight} {target}×{source}"
 
 
 def _number(value: object) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import graphviz
 
+from forwardgrad.attributes import is_whole
 from forwardgrad.errors import RenderError
 from forwardgrad.graph import Network
-from forwardgrad.graph.schema import is_whole
 from forwardgrad.program import Program
 from forwardgrad.render import style
 from forwardgrad.render.collapsed import CAP

@@ -19,9 +19,9 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad import checking, oracle
+from forwardgrad.attributes import is_whole
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, DeadParameterWarning, RuleError
-from forwardgrad.graph.schema import is_whole
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forwardgrad import data
+from forwardgrad.attributes import is_whole
 from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError, GraphError
-from forwardgrad.graph.schema import is_whole
 from forwardgrad.optimizers import Adam, clip_by_norm
 from forwardgrad.program import Program
 

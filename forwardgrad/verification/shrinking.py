@@ -8,10 +8,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from forwardgrad.attributes import numbers
 from forwardgrad.graph import Edge, Network
 from forwardgrad.graph.parameters import stream
-from forwardgrad.graph.schema import numbers
 from forwardgrad.ops import Array
+from forwardgrad.weights import ATTRIBUTES
 
 
 def shrunk(graph: nx.MultiDiGraph[str], network: Network, sizes: Mapping[str, int], seed: int) -> nx.MultiDiGraph[str]:
@@ -46,7 +47,7 @@ def shrunk(graph: nx.MultiDiGraph[str], network: Network, sizes: Mapping[str, in
     return small
 
 
-_DRAWN = ("weight", "value", "init", "mask", "density", "pattern_seed")
+_DRAWN = frozenset({"weight", "value", "init", *ATTRIBUTES})
 """The attributes of edges that are arrays, or say how one is drawn."""
 
 

@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwardgrad import cells
+from forwardgrad.attributes import numbers
 from forwardgrad.errors import FileError, ForwardgradError, GraphError
 from forwardgrad.graph import files, library, pairs, validate
 from forwardgrad.graph.files import load, save
-from forwardgrad.graph.schema import numbers
 from forwardgrad.ops import Op
 from forwardgrad.testing.strategies import graphs
 

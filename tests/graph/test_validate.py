@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwardgrad import oracle
+from forwardgrad.attributes import MOST
 from forwardgrad.errors import DataError, ForwardgradError, GraphError
 from forwardgrad.graph import draw, validate
-from forwardgrad.graph.schema import EDGE, INITS, MOST, NODE
+from forwardgrad.graph.schema import EDGE, INITS, NODE
 from forwardgrad.ops import Op, Port, registry
 
 Edges = list[tuple[str, str, dict[str, Any]]]

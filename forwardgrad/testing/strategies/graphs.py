@@ -15,11 +15,11 @@ import networkx as nx
 import numpy as np
 from hypothesis import strategies as st
 
-from forwardgrad.graph.network import KINDS
 from forwardgrad.graph.sizes import kind_of
 from forwardgrad.ops import registry
 from forwardgrad.testing.problem import weights
 from forwardgrad.testing.strategies.brought import brought_ops, options_of
+from forwardgrad.weights import ATTRIBUTES, KINDS, Kind
 
 SEEDS = st.integers(0, 2**16)
 
@@ -59,7 +59,7 @@ def graphs(
     components: int | None = None,
     smooth: bool = False,
     spiking: bool = False,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = tuple(KINDS),
     sharing: bool = True,
     roles: bool = True,
     stop: bool = False,
@@ -227,50 +227,51 @@ def _add_weight(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, ke
         graph.remove_edge(u, v, key)
         key = graph.add_edge(u, v, key=f"k{key}", **attributes)
         attributes = graph.edges[u, v, key]
-    alike = ["scalar", "diagonal", "identity"] if shape[0] == shape[1] else []
+    fitting = [kind for kind in KINDS.values() if kind.name in knobs.kinds and _fits(kind, shape)]
     others = (edge for _, _, edge in graph.in_edges(v, data=True) if edge is not attributes and edge.get("delay"))
-    if alike and attributes.get("delay") and not all(edge.keys() & {"weight", "value"} for edge in others):
-        alike.remove("identity")  # two loops without damping could double a value at every step
-    fitting = [kind for kind in ("dense", *alike, "sparse") if kind in knobs.kinds]
-    kind = draw(st.sampled_from(fitting or ["dense"]))
-    if kind != "identity":
-        attributes["weight"] = kind
-    if kind == "sparse":
-        attributes |= _pattern(draw, shape)
-    trained = draw(st.sampled_from(["yes", "yes", "yes", "yes", "frozen", "fixed"]))
-    if kind != "identity" and trained == "frozen":
-        attributes["trainable"] = False
-    if kind != "identity" and trained == "fixed":
-        attributes["value"] = _fixed(graph, attributes, kind, shape, v, draw(SEEDS))
-        if kind != "sparse" and draw(st.booleans()):
-            del attributes["weight"]  # read off the shape
+    if attributes.get("delay") and not all(edge.keys() & {"weight", "value"} for edge in others):
+        # Two loops without damping could double a value at every step.
+        fitting = [kind for kind in fitting if kind.form.weighted]
+    kind = draw(st.sampled_from(sorted(fitting, key=lambda kind: kind.name != "dense") or [KINDS["dense"]]))
+    if kind.form.weighted:
+        attributes |= {"weight": kind.name, **(kind.example(np.random.default_rng(draw(SEEDS)), shape) or {})}
+        _train(draw, graph, attributes, kind, shape, v)
     if knobs.credit and _rarely(draw, 12):
         attributes["credit"] = draw(st.sampled_from(["cut", "keep"]))
 
 
-def _pattern(draw: st.DrawFn, shape: tuple[int, int]) -> dict[str, Any]:
-    """The pattern of a sparse weight with at least one entry: a mask, or a density."""
-    seed = draw(SEEDS)
-    mask = np.random.default_rng(seed).random(shape) < 0.6
-    if not mask.any():
-        return {"density": 1.0}
-    return {"density": 0.6, "pattern_seed": seed} if draw(st.booleans()) else {"mask": mask.astype(int)}
+def _train(
+    draw: st.DrawFn,
+    graph: nx.MultiDiGraph[str],
+    attributes: dict[str, Any],
+    kind: Kind,
+    shape: tuple[int, int],
+    v: str,
+) -> None:
+    """Most weights are trained; some are frozen, or fixed."""
+    trained = draw(st.sampled_from(["yes", "yes", "yes", "yes", "frozen", "fixed"]))
+    if trained == "frozen":
+        attributes["trainable"] = False
+    if trained == "fixed":
+        attributes["value"] = _fixed(graph, attributes, kind, shape, v, draw(SEEDS))
+        if kind.read_off is not None and draw(st.booleans()):
+            del attributes["weight"]  # read off the shape
+
+
+def _fits(kind: Kind, shape: tuple[int, int]) -> bool:
+    if kind.form.keeps_size:
+        return shape[0] == shape[1]
+    return kind.example(np.random.default_rng(0), shape) is not None
 
 
 def _fixed(
-    graph: nx.MultiDiGraph[str], attributes: dict[str, Any], kind: str, shape: tuple[int, int], v: str, seed: int
+    graph: nx.MultiDiGraph[str], attributes: dict[str, Any], kind: Kind, shape: tuple[int, int], v: str, seed: int
 ) -> Any:
     port = attributes.get("port")
     fan = sum(edge.get("port") == port for _, _, edge in graph.in_edges(v, data=True))
-    if kind == "sparse":
-        entries = attributes.get("mask")
-        if entries is None:
-            random = np.random.default_rng(attributes.get("pattern_seed", 0))
-            entries = random.random(shape) < attributes["density"]
-        form: tuple[int, ...] = (int(np.sum(entries)),)
-    else:
-        form = {"scalar": (), "diagonal": (shape[0],), "dense": shape}[kind]
-    value = weights(np.random.default_rng(seed), form, fan, shape[1] if kind in ("dense", "sparse") else 1)
+    pattern = None if kind.pattern is None else kind.pattern("edge", attributes, shape)
+    form = kind.form.shape(shape[1], shape[0], pattern)
+    value = weights(np.random.default_rng(seed), form, fan, 1 if kind.form.keeps_size else shape[1])
     return float(value) if form == () else value
 
 
@@ -279,16 +280,16 @@ def _share(draw: st.DrawFn, graph: nx.MultiDiGraph[str]) -> None:
     alike: defaultdict[Any, list[Any]] = defaultdict(list)
     for u, v, key, edge in graph.edges(keys=True, data=True):
         kind = kind_of(edge)
-        if "value" in edge or kind == "identity":
+        if "value" in edge or not kind.form.weighted:
             continue
-        sizes = () if kind == "scalar" else (graph.nodes[v]["size"], graph.nodes[u]["size"])
-        alike[kind, sizes, edge.get("trainable", True)].append((u, v, key))
+        sizes = () if kind.name == "scalar" else (graph.nodes[v]["size"], graph.nodes[u]["size"])
+        alike[kind.name, sizes, edge.get("trainable", True)].append((u, v, key))
     groups = [group for group in alike.values() if len(group) > 1]
     if not groups:
         return
     group = draw(st.sampled_from(groups))[: draw(st.integers(2, 3))]
-    pattern = {k: graph.edges[group[0]][k] for k in ("mask", "density", "pattern_seed") if k in graph.edges[group[0]]}
+    pattern = {k: graph.edges[group[0]][k] for k in ATTRIBUTES if k in graph.edges[group[0]]}
     for place in group:
-        for attribute in ("mask", "density", "pattern_seed"):
+        for attribute in ATTRIBUTES:
             graph.edges[place].pop(attribute, None)
         graph.edges[place].update(pattern, param="shared")
