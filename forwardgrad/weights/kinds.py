@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from forwardgrad.weights.block import BLOCK
 from forwardgrad.weights.dense import DENSE
 from forwardgrad.weights.diagonal import DIAGONAL
 from forwardgrad.weights.identity import IDENTITY
@@ -13,7 +14,9 @@ from forwardgrad.weights.kind import Kind
 from forwardgrad.weights.scalar import SCALAR
 from forwardgrad.weights.sparse import SPARSE
 
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in (IDENTITY, SCALAR, DIAGONAL, DENSE, SPARSE)})
+KINDS: Mapping[str, Kind] = MappingProxyType(
+    {kind.name: kind for kind in (IDENTITY, SCALAR, DIAGONAL, DENSE, SPARSE, BLOCK)}
+)
 """All weight kinds, by name."""
 
 ATTRIBUTES: Mapping[str, Callable[[Any], str]] = MappingProxyType(

@@ -1,0 +1,47 @@
+"""`block`: a block-diagonal matrix, whose blocks connect groups of units that follow each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.attributes import whole
+from forwardgrad.errors import GraphError
+from forwardgrad.weights.forms import FORMS, Pattern
+from forwardgrad.weights.kind import Kind
+
+
+def _check(place: str, given: Set[str]) -> None:
+    if "blocks" not in given:
+        raise GraphError(f"{place}: weight 'block' needs a number of blocks.", "Give 'blocks', such as blocks=4.")
+
+
+def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) -> Pattern:
+    """Entry `(b, i, j)` enters unit i of group b of the target, and reads unit j of group b of the source."""
+    blocks = int(attributes["blocks"])
+    if shape[0] % blocks or shape[1] % blocks:
+        raise GraphError(
+            f"{place}: {blocks} blocks do not divide sizes {shape[0]} (target) and {shape[1]} (source).",
+            "Give a number of blocks that divides both.",
+        )
+    height, width = shape[0] // blocks, shape[1] // blocks
+    block, row, column = np.indices((blocks, height, width)).reshape(3, -1)
+    return Pattern(block * height + row, block * width + column, shape)
+
+
+def _example(random: np.random.Generator, shape: tuple[int, int]) -> dict[str, Any] | None:
+    numbers = [n for n in range(2, min(shape) + 1) if shape[0] % n == shape[1] % n == 0]
+    return {"blocks": int(random.choice(numbers))} if numbers else None
+
+
+BLOCK = Kind(
+    "block",
+    FORMS["sparse"],
+    init="glorot",
+    attributes={"blocks": whole(1)},
+    check=_check,
+    pattern=_pattern,
+    example=_example,
+)
