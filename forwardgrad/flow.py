@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forwardgrad.backends.influence import Single, Synapses, influence_of
 from forwardgrad.backends.tape import Tape
-from forwardgrad.backends.traces import Stored, Traces
 from forwardgrad.backends.weights import is_elementwise, pull
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.factors import arc_structure, factor_structure
 from forwardgrad.compiler.layouts import stored_shape
 from forwardgrad.compiler.product import Arc, Injection
+from forwardgrad.layouts.influence import Single, Synapses, influence_of
+from forwardgrad.layouts.traces import Stored, Traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose, join
 

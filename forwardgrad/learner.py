@@ -12,10 +12,10 @@ import numpy as np
 
 from forwardgrad import checkpoint, numerics
 from forwardgrad.arrays import read_params
-from forwardgrad.backends.estimates import PERIOD
 from forwardgrad.blocks import Block
 from forwardgrad.checkpoint import Checkpoint
 from forwardgrad.errors import DataError, FileError, NonFiniteError, NonFiniteWarning
+from forwardgrad.layouts.draws import PERIOD
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer, clip_by_norm
 from forwardgrad.program import Program, State, Step

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
+from forwardgrad import layouts
 from forwardgrad.errors import RuleError, did_you_mean
+from forwardgrad.layouts import Layout
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
 
-LAYOUTS = ("lossless", "snap", "uoro", "kronecker")
 FEEDBACKS = ("exact", "random", "adaptive", "signal")
 AUTAPSES = ("explicit", "implicit")
 LABELS = ("explicit", "implicit")
@@ -19,7 +19,8 @@ LABELS = ("explicit", "implicit")
 
 Pairs = tuple[tuple[str, Any], ...]
 
-_ANY_LOSSY = "snap(1)"
+_LOSSLESS = layouts.LOSSLESS.name
+_ANY_LOSSY = layouts.SNAP.example
 """One lossy layout in place of all: to the product it matters only that there is one."""
 
 
@@ -30,7 +31,7 @@ class Rule:
     Args:
         paths: which credit paths count: an automaton.
         layout: `lossless` (derived, nothing is lost), or a lossy compression at the ends of blocks: `snap(n)`, `uoro`,
-            `kronecker`.
+            `kronecker`, or one of yours (`register_layout`).
         feedback: `exact` adjoints; `random` or `adaptive` matrices in place of the transposed weights that lead into
             output layers from outside, or of the edges named as `{pattern: word}`; `signal`: learning signals that the
             user gives for the outputs in place of the losses' gradients, or for the nodes named as `{node: "signal"}`.
@@ -47,7 +48,7 @@ class Rule:
     """
 
     paths: PathRule
-    layout: str = "lossless"
+    layout: str = _LOSSLESS
     feedback: Any = "exact"
     operator: Any = ()
     carry: bool = True
@@ -59,7 +60,8 @@ class Rule:
         if not isinstance(self.paths, PathRule):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise RuleError(f"a rule's paths must be a path rule, got {type(self.paths).__name__}.")
         set_ = object.__setattr__
-        set_(self, "layout", _layout(self.layout))
+        layout, argument = layouts.get(self.layout)
+        set_(self, "layout", layout.text(argument))
         set_(self, "feedback", _feedback(self.feedback))
         set_(self, "operator", _operator(self.operator))
         if not isinstance(self.carry, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -68,7 +70,7 @@ class Rule:
             raise RuleError(f"unknown autapses {self.autapses!r}.", did_you_mean(self.autapses, AUTAPSES))
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise RuleError(f"seed must be a whole number >= 0, got {self.seed!r}.")
-        if not self.carry and self.layout != "lossless":
+        if not self.carry and self.lossy:
             raise RuleError(
                 f"layout {self.layout!r} compresses what is carried, and carry=False carries nothing.",
                 "Give one of the two: a lossy layout, or carry=False.",
@@ -79,17 +81,27 @@ class Rule:
     @property
     def _random(self) -> bool:
         words = [word for _, word in self.feedback]
-        return self.layout in ("uoro", "kronecker") or "random" in words or "adaptive" in words
+        return self.kept.random or "random" in words or "adaptive" in words
+
+    @property
+    def kept(self) -> Layout:
+        """How influence is kept between blocks: the registration that `layout` names."""
+        return layouts.get(self.layout)[0]
+
+    @property
+    def argument(self) -> Any:
+        """The number in brackets behind the layout's name, or `None`."""
+        return layouts.get(self.layout)[1]
+
+    @property
+    def lossy(self) -> bool:
+        """Whether its layout loses something at the ends of blocks."""
+        return not self.kept.lossless
 
     @property
     def along(self) -> Rule:
         """What the product graph sees of the rule: all but which lossy layout it has and whether it is carried."""
-        return replace(self, layout="lossless" if self.layout == "lossless" else _ANY_LOSSY, carry=True, name="")
-
-    @property
-    def snap(self) -> int | None:
-        """The order n of the layout `snap(n)`, or `None`."""
-        return int(self.layout[5:-1]) if self.layout.startswith("snap(") else None
+        return replace(self, layout=_ANY_LOSSY if self.lossy else self.layout, carry=True, name="")
 
     def signals(self, node: NodeView) -> bool:
         """Whether the user gives the learning signal on a node."""
@@ -126,7 +138,7 @@ class Rule:
     def text(self) -> str:
         """The rule in the form that `rule` reads, coordinates left at their defaults left out."""
         axes = {
-            "layout": self.layout if self.layout != "lossless" else None,
+            "layout": self.layout if self.layout != _LOSSLESS else None,
             "feedback": _short(self.feedback),
             "operator": {key: v[0] if len(v) == 1 else list(v) for key, v in self.operator} or None,
             "carry": None if self.carry else False,
@@ -144,16 +156,6 @@ def _short(feedback: Pairs) -> Any:
     if not feedback:
         return None
     return feedback[0][1] if len(feedback) == 1 and feedback[0][0] == "*" else dict(feedback)
-
-
-def _layout(given: Any) -> str:
-    match = re.fullmatch(r"\s*([a-z]+)\s*(?:\(\s*(\d{1,9})\s*\))?\s*", given) if isinstance(given, str) else None
-    word, order = match.groups() if match else (given, None)
-    if word not in LAYOUTS:
-        raise RuleError(f"unknown layout {given!r}.", did_you_mean(given, ["lossless", "snap(n)", "uoro", "kronecker"]))
-    if (word == "snap") != (order is not None) or (order is not None and int(order) < 1):
-        raise RuleError(f"layout {given!r}: write lossless, snap(n) with n >= 1, uoro or kronecker.")
-    return f"snap({int(order)})" if order is not None else str(word)
 
 
 def _feedback(given: Any) -> Pairs:

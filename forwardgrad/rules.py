@@ -41,12 +41,6 @@ def _eprop() -> PathRule:
     return paths.EpropDeep() & paths.Synaptic()
 
 
-def _snap(order: Any) -> Rule:
-    if isinstance(order, bool) or not isinstance(order, int) or order < 1:
-        raise RuleError(f"snap(n) needs a whole number >= 1, got {order!r}.")
-    return Rule(paths.All(), layout=f"snap({order})")
-
-
 _BELLEC = "Bellec et al. 2020, doi 10.1038/s41467-020-17236-y"
 _FULL = "influence is full where units mix: n^3 numbers a dense recurrent weight"
 
@@ -138,7 +132,7 @@ RULES: Mapping[str, Row] = MappingProxyType(
             "without a leak it is the immediate rule",
         ),
         "snap": Row(
-            _snap,
+            lambda order: Rule(paths.All(), layout=f"snap({order!r})"),
             "influence on the units that a parameter's own reaches in n - 1 moves to other units in time",
             "Menick et al. 2021, arXiv 2006.07232",
             "biased; a compression at the ends of blocks, so that block length 1 is the published rule",

@@ -13,7 +13,8 @@ from nets import declare, problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
-from forwardgrad.backends import BACKENDS, estimates
+from forwardgrad.backends import BACKENDS
+from forwardgrad.layouts import draws
 from forwardgrad.ops import Array
 from forwardgrad.testing import Problem, refactored
 
@@ -38,13 +39,13 @@ def mean_over_all_draws(given: Problem, rule: Any, block: int, patch: Patch) -> 
         wide[count] = max(wide.get(count, 0), shape[1])
         return np.ones(shape)
 
-    patch.setattr(estimates, "signs", measure)
+    patch.setattr(draws, "signs", measure)
     gradient(program, given, block)
     # Nothing reads what the last block leaves behind, but the losses of its last step do read its compression.
-    draws = sum(wide.values())
-    assert draws <= 14
+    count = sum(wide.values())
+    assert count <= 14
     total: dict[str, Array] = {}
-    for number, flat in enumerate(itertools.product((-1.0, 1.0), repeat=draws)):
+    for number, flat in enumerate(itertools.product((-1.0, 1.0), repeat=count)):
         ends = np.cumsum([wide[count] for count in sorted(wide)])
         by_block = dict(zip(sorted(wide), np.split(np.array(flat), ends[:-1]), strict=True))
 
@@ -53,10 +54,10 @@ def mean_over_all_draws(given: Problem, rule: Any, block: int, patch: Patch) -> 
         ) -> Array:
             return by_block[count][None, : shape[1]]
 
-        patch.setattr(estimates, "signs", signs)
+        patch.setattr(draws, "signs", signs)
         found = gradient(program, given, block)
         total = {name: g + total[name] if number else g for name, g in found.items()}
-    return {name: g / 2**draws for name, g in total.items()}, draws
+    return {name: g / 2**count for name, g in total.items()}, count
 
 
 def tiny(**recurrent: Any) -> Any:
@@ -153,7 +154,7 @@ def test_an_estimate_is_the_published_one(rule: str, backend: str) -> None:
     program = fg.compile(of.graph, {"y": "mse"}, {"h->h": f"{rule}; seed=4", "*": "rtrl"}, backend=backend)
     count = 3 if rule == "uoro" else 2
     for draw in (0, 5):
-        signs = [estimates.signs(4, "h->h", draw, t, (of.batch, count)) for t in range(of.steps)]
+        signs = [draws.signs(4, "h->h", draw, t, (of.batch, count)) for t in range(of.steps)]
         wanted = spread.by_hand(rule, of, np.array([signs]))[0]
         found = program.gradient(of.params, of.inputs, of.targets, block=1, draw=draw).grads["h->h"]
         assert np.abs(wanted).max() > 1e-2
@@ -213,7 +214,7 @@ def test_noise_averages_out_over_episodes_of_a_learner(rule: str) -> None:
 @pytest.mark.parametrize("rule", ["uoro", "kf-rtrl"])
 def test_a_draw_repeats_a_run_and_another_draw_does_not(rule: str, dtype: str) -> None:
     """If this fails, a run cannot be repeated, single precision cannot count, or numbers of draws mean nothing."""
-    given, last = larger(rule), estimates.PERIOD - 1
+    given, last = larger(rule), draws.PERIOD - 1
     program = fg.compile(given.graph, loss=dict(given.loss), rule=rule, dtype=dtype)
     call = (given.params, given.inputs, given.targets, 2)
     first = {draw: program.gradient(*call, draw=draw).grads for draw in (0, 1, last - 1, last)}
@@ -231,7 +232,7 @@ def test_a_draw_repeats_a_run_and_another_draw_does_not(rule: str, dtype: str) -
     assert error(program.gradient(*call).grads, first[0]) == 0  # the counter was not moved by any of these
 
 
-@pytest.mark.parametrize("draw", [-1, estimates.PERIOD, 0.5, True, "1", 10**400])
+@pytest.mark.parametrize("draw", [-1, draws.PERIOD, 0.5, True, "1", 10**400])
 def test_what_is_no_draw_is_refused(draw: Any) -> None:
     """If this fails, a number that single precision cannot hold ends in other signs, or in an error of NumPy's."""
     given = larger("uoro")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from forwardgrad.backends.traces import Traces
+from forwardgrad.layouts.traces import Traces
 from forwardgrad.ops import Array
 
 State = dict[str, Array]

@@ -14,13 +14,12 @@ import numpy as np
 
 from forwardgrad.backends import reuse
 from forwardgrad.backends.engine import State
-from forwardgrad.backends.interpreter import TRACES
 from forwardgrad.backends.sweep import Adjoints
-from forwardgrad.backends.traces import Passed, Traces
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key, value_key
 from forwardgrad.compiler.source import Source, generate, support
 from forwardgrad.compiler.source.credit import Swept
+from forwardgrad.layouts.traces import Passed, Traces
 from forwardgrad.ops import Array
 
 _numbers = count(1)
@@ -63,7 +62,7 @@ class Generated:
     def __init__(self, plan: Plan, dtype: Any) -> None:
         self.plan, self.dtype = plan, np.dtype(dtype)
         self.traces: dict[str, Traces] = {
-            name: TRACES[plan.rules[name].layout.partition("(")[0]](plan, name, dtype) for name in plan.entries
+            name: plan.rules[name].kept.traces(plan, name, dtype) for name in plan.entries
         }
         self.source = generate(plan, dtype)
         self._functions = self._compiled()

@@ -13,23 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.backends.estimates import KroneckerTraces, RankOneTraces
 from forwardgrad.backends.route import route
 from forwardgrad.backends.sweep import Adjoints, sweep
 from forwardgrad.backends.tape import Tape
-from forwardgrad.backends.traces import MaskedTraces, Part, Passed, Traces
 from forwardgrad.compiler import Plan
+from forwardgrad.layouts.traces import Part, Passed
 from forwardgrad.ops import Array
 
 Params = Mapping[str, Array]
 Shape = tuple[int, int]
-
-TRACES: Mapping[str, type[Traces]] = {
-    "lossless": Traces,
-    "snap": MaskedTraces,
-    "uoro": RankOneTraces,
-    "kronecker": KroneckerTraces,
-}
 
 
 @dataclass(frozen=True)
@@ -62,9 +54,7 @@ class Interpreter:
 
     def __init__(self, plan: Plan, dtype: Any) -> None:
         self.plan, self.dtype = plan, dtype
-        self.traces = {
-            name: TRACES[plan.rules[name].layout.partition("(")[0]](plan, name, dtype) for name in plan.entries
-        }
+        self.traces = {name: plan.rules[name].kept.traces(plan, name, dtype) for name in plan.entries}
         self.loss_route = route(plan)
         self.place_routes = {place: route(plan, place) for place in plan.stored}
         self._history = {name: n for name in plan.network.nodes if (n := plan.network.history(name))}

@@ -7,9 +7,6 @@ from itertools import islice
 from types import FunctionType
 from typing import Any
 
-import numpy as np
-
-from forwardgrad.backends.estimates import Estimate
 from forwardgrad.backends.generated import Generated
 from forwardgrad.backends.phantom import Ledger, Numpy, Phantom
 from forwardgrad.compiler import Plan
@@ -30,13 +27,7 @@ class Rehearsal(Generated):
         self._numpy = Numpy(self.ledger)
         super().__init__(plan, dtype)
         for traces in self.traces.values():
-            if isinstance(traces, Estimate):
-                traces.drawn = self._signs
-
-    def _signs(self, stored: Any, shape: tuple[int, ...]) -> Any:
-        """Signs are drawn as whole numbers, scaled and converted."""
-        drawn = self._numpy.empty(shape, np.int64)
-        return (drawn * 2.0 - 1.0).astype(self.dtype)
+            traces.rehearse(self._numpy)
 
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         names: dict[str, Any] = super()._compiled()

@@ -399,8 +399,8 @@ class _Derivation:
             self._note(None, "No kept path leads from it to a loss.")
         if not self.rule.carry:
             self._note(None, "At the end of a block all influence is dropped.")
-        if self.delayed and self.rule.layout != "lossless":
-            self._note(None, f"At the end of a block {_compression(self.rule.layout, self.rule.snap)}.")
+        if self.delayed and self.rule.lossy:
+            self._note(None, f"At the end of a block {self.rule.kept.compression(self.rule.argument)}.")
 
 
 def _in_order(notes: Iterable[Note], lines: Sequence[Line]) -> tuple[Note, ...]:
@@ -414,16 +414,6 @@ def _in_order(notes: Iterable[Note], lines: Sequence[Line]) -> tuple[Note, ...]:
 
 def _bare(symbol: Symbol) -> Symbol:
     return replace(symbol, index="", delay=None, form="")
-
-
-def _compression(layout: str, order: int | None) -> str:
-    """What becomes of influence in a lossy layout."""
-    if order is not None:
-        return f"only the entries reached within n - 1 = {order - 1} transitions from a weight's own unit are kept"
-    return {
-        "uoro": "all influence becomes one random product a b^T, equal to it on average",
-        "kronecker": "all influence becomes one random Kronecker product a (x) B, equal to it on average",
-    }[layout]
 
 
 def _at(factor: Symbol, index: str) -> Symbol:

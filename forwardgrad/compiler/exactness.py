@@ -51,7 +51,7 @@ def substitutions(product: Product, rules: Mapping[str, Rule]) -> dict[str, tupl
         reasons = dict.fromkeys(texts[number] for number in reached.get(name, []))
         if rule.signalled and starts:
             reasons["learning signal of the user's"] = None
-        if rule.layout != "lossless" and starts:
+        if rule.lossy and starts:
             reasons[f"layout {rule.layout}"] = None
         if not rule.carry and starts:
             reasons["no carry over the ends of blocks"] = None

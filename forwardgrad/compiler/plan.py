@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
+import numpy as np
+
 from forwardgrad.compiler.decisions import Decision, Kind
 from forwardgrad.compiler.exactness import dropped_edges, substitutions
 from forwardgrad.compiler.factors import feedback_name
 from forwardgrad.compiler.labels import Labels, label, port_structure
 from forwardgrad.compiler.layouts import depths, entries, layouts, stored_shape, words_to
 from forwardgrad.compiler.leaks import filter_sources
-from forwardgrad.compiler.product import Product, multiply
+from forwardgrad.compiler.product import Injection, Product, multiply
 from forwardgrad.compiler.pruning import live_places, merge, prune
+from forwardgrad.compiler.reach import Pattern, reached_units
 from forwardgrad.compiler.schedule import sweep_order
 from forwardgrad.errors import RuleError
 from forwardgrad.graph import Network, Parameter
@@ -95,6 +98,22 @@ class Plan:
     def size(self, place: int) -> int:
         """Number of units of a place's node."""
         return self.network.nodes[self.product.places[place].node].size
+
+    def sites(self, name: str) -> Sequence[Injection]:
+        """Where a parameter enters."""
+        return self.product.sites.get(name, [])
+
+    def stored_shape(self, name: str, place: int) -> tuple[int, ...]:
+        """Shape of a parameter's influence on a stored place, for one sample and lag."""
+        word = self.layouts[name, place]
+        return stored_shape(self.network, self.network.parameters[name], word, self.size(place))
+
+    def reached(self, name: str, within: int) -> Mapping[int, Pattern]:
+        """Per stored place, which of its units each row of a parameter reaches within n: `(size, rows)`."""
+        parameter = self.network.parameters[name]
+        found = reached_units(self.network, self.product, self.order, parameter, self.sites(name), within)
+        rows = next(iter(found.values())).shape[1] if found else 0
+        return {p: found.get(p, np.zeros((self.size(p), rows), np.bool_)) for p in self.entries[name]}
 
     def port_word(self, place: int, port: str | None) -> Structure:
         """The structure word of the derivative of a place's node by a port, or by itself."""

@@ -280,7 +280,7 @@ def multiply(network: Network, labels: Labels, rules: Mapping[str, Rule]) -> Pro
                 injections.append(Injection(name, explorer.place(number, node, mode), port, edge))
     explorer.explore()
     places = tuple(
-        Place(node, text(mode), explorer.signal(rule, node), lossy=explorer.rules[rule].layout != "lossless")
+        Place(node, text(mode), explorer.signal(rule, node), lossy=explorer.rules[rule].lossy)
         for rule, node, mode in explorer.index
     )
     return Product(places, tuple(explorer.arcs), tuple(injections), tuple(explorer.dropped), tuple(untrained))

@@ -107,7 +107,7 @@ def reverse(
         ways = _ways(network, run, jacobians, arguments, each, views)
         sources = _signalled(run, each, views, signals) if each.signalled else seeds
         length = None if each.carry else block
-        if each.layout != "lossless" or (not each.carry and block is None):
+        if each.lossy or (not each.carry and block is None):
             raise RuleError(
                 f"rule '{each}': its gradient is no sum over paths of the whole sequence.",
                 "Give block= for a rule that carries nothing; lossy layouts have no such reference.",

@@ -25,10 +25,10 @@ from forwardgrad.arrays import (
 )
 from forwardgrad.attributes import is_whole, show
 from forwardgrad.backends import BACKENDS, Engine, State
-from forwardgrad.backends.estimates import COUNT, DRAW, PERIOD
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
 from forwardgrad.errors import DataError
+from forwardgrad.layouts.draws import COUNT, DRAW, PERIOD
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 

@@ -386,7 +386,7 @@ class Program:
         True
         """
         for name, rule in self.chosen.items():
-            if name in self.rules and rule.layout != "lossless":
+            if name in self.rules and rule.lossy:
                 raise RuleError(
                     f"source: parameter {name!r} has layout {rule.layout!r}, which is not written as source.",
                     "Give it a rule of lossless layout.",

@@ -103,7 +103,7 @@ def _signals(program: Program, found: Fates, node: str) -> list[str]:
 def _stored(program: Program, parameter: str, node: str) -> list[str]:
     """Layout, shape and price of what is stored on a node, per sample."""
     derived, texts = program.rules[parameter], list[str]()
-    lossy = "" if derived.rule.layout == "lossless" else derived.rule.layout
+    lossy = derived.rule.layout if derived.rule.lossy else ""
     for place in program.plan.entries[parameter]:
         at = program.plan.product.places[place]
         if at.node == node:

@@ -174,7 +174,7 @@ class _Contender:
 
     @property
     def lossy(self) -> bool:
-        return any(derived.rule.layout != "lossless" for derived in self.program.rules.values())
+        return any(derived.rule.lossy for derived in self.program.rules.values())
 
     @property
     def any_block(self) -> bool:

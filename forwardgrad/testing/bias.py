@@ -11,6 +11,7 @@ import numpy as np
 
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, RuleError, VacuousError
+from forwardgrad.layouts import LOSSLESS
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
 from forwardgrad.rule import Rule
@@ -65,7 +66,7 @@ def assert_unbiased(
     to the largest entry, must stay below `resolution`, or the check says nothing.
 
     Args:
-        rule: a rule with the layout `uoro` or `kronecker`, or a mapping as for `compile`.
+        rule: a rule with a random layout, such as `uoro` or `kronecker`, or a mapping as for `compile`.
         problem: a graph with parameters and data; a larger batch means less noise.
         seeds: how many estimates to average.
         block: steps per block.
@@ -92,8 +93,8 @@ def assert_unbiased(
     """
     lossless = _compiled(problem, _each(rule, _without_noise))
     wanted = reference(lossless, problem)
-    if not any(each.layout in ("uoro", "kronecker") for each in _rules(rule)):
-        raise RuleError(f"rule {str(rule)!r} draws nothing at random: it has no layout 'uoro' or 'kronecker'.")
+    if not any(each.kept.random for each in _rules(rule)):
+        raise RuleError(f"rule {str(rule)!r} draws nothing at random: its layout is not random.")
     few = VacuousError(Vacuity.TOO_FEW_SEEDS, f"{seeds} seeds say nothing about a mean.", "Give at least 50.")
     refuse([zero_gradient(lossless, wanted), silent_spikes(lossless, problem)], allow)
     refuse([few if seeds < LEAST_SEEDS else None], ())
@@ -151,12 +152,12 @@ def _each(rule: Any, change: Callable[[Rule], Rule]) -> Rule | dict[str, Rule]:
 
 
 def _without_noise(rule: Rule) -> Rule:
-    return replace(rule, layout="lossless", name="")
+    return replace(rule, layout=LOSSLESS.name, name="")
 
 
 def _seeded(seed: int) -> Callable[[Rule], Rule]:
     def change(rule: Rule) -> Rule:
-        return replace(rule, seed=seed, name="") if rule.layout in ("uoro", "kronecker") else rule
+        return replace(rule, seed=seed, name="") if rule.kept.random else rule
 
     return change
 

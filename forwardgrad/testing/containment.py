@@ -116,7 +116,7 @@ def _keeps_nothing(a: Rule, graph: nx.MultiDiGraph[str], loss: Mapping[str, Any]
 
 def _lossless(given: Any) -> Rule:
     rule = read_rule(given)
-    if rule.layout != "lossless" or not rule.carry:
+    if rule.lossy or not rule.carry:
         what = f"layout {rule.layout!r}" if rule.carry else "carry=False"
         raise RuleError(f"rule '{rule}': {what} drops more than paths, at the ends of blocks.", "Compare its paths.")
     return rule

@@ -176,7 +176,7 @@ def assert_block_invariant(
 
 
 def _block_reason(program: Program) -> str:
-    rules = [rule for rule in program.chosen.values() if not rule.carry or rule.layout != "lossless"]
+    rules = [rule for rule in program.chosen.values() if not rule.carry or rule.lossy]
     if not rules:
         return ""
     how = "drops" if not rules[0].carry else f"compresses ({rules[0].layout})"

@@ -86,7 +86,7 @@ def assert_refactoring_invariant(
     """
     given = Problem.of(program) if problem is None else problem
     for rule in program.chosen.values():
-        if rule.layout == "uoro" or rule.operator:
+        if rule.kept.as_spelled or rule.operator:
             raise RuleError(f"rule '{rule}': its layout or operator belongs to nodes and edges as they are spelled.")
     lengths = tuple(blocks) or checking.usual_blocks(given.steps)[:2]
     edges = free_edges(program)

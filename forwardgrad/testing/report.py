@@ -112,7 +112,7 @@ def gradient_report(program: Program, problem: Problem | None = None, *, blocks:
     found = [gradient(program, given, block) for block in lengths]
     own = {name: found[0][name] for name in program.rules if name in found[0]}
     exact = exact_gradient(program, given)
-    lossy = any(rule.layout != "lossless" for rule in program.chosen.values())
+    lossy = any(rule.lossy for rule in program.chosen.values())
     wanted = None if lossy else [reference(program, given, block) for block in lengths]
     paths: dict[str, float] = {}
     for at, grads in enumerate(found if wanted else ()):

@@ -192,7 +192,7 @@ def _compared(program: Program, steps: int, seed: int) -> tuple[dict[str, float]
 
 
 def _lossy(program: Program) -> bool:
-    return any(rule.layout != "lossless" for rule in program.chosen.values())
+    return any(rule.lossy for rule in program.chosen.values())
 
 
 def _named(sizes: Mapping[str, int]) -> str:

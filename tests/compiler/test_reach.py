@@ -14,7 +14,7 @@ from nets import declare, gru, problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import cells, oracle
-from forwardgrad.backends.traces import MaskedTraces
+from forwardgrad.layouts.snap import MaskedTraces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem, refactored

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from forwardgrad.backends import influence, interpreter, sweep, tape, traces
+from forwardgrad.backends import interpreter, sweep, tape
 from forwardgrad.backends.interpreter import Interpreter
 from forwardgrad.compiler import labels, layouts, plan, product, pruning
 from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.compiler.source import influence as source_influence
+from forwardgrad.layouts import influence, traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
 from mutations.comparison import WORKED, Disagreement, wrong

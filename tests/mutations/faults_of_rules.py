@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forwardgrad import losses, paths
-from forwardgrad.backends import interpreter, traces, weights
+from forwardgrad.backends import interpreter, weights
 from forwardgrad.compiler import factors, leaks, plan, product, pruning
 from forwardgrad.compiler.factors import WEIGHT, Factor
 from forwardgrad.compiler.product import Arc
@@ -232,8 +232,8 @@ def a_loss_gradient_is_wrong(patch: Patch) -> None:
 
 def snap_keeps_too_much(patch: Patch) -> None:
     """`snap(n)` also keeps what is reached within n transitions."""
-    original = traces.reached_units
-    patch.setattr(traces, "reached_units", lambda *arguments: original(*arguments[:-1], arguments[-1] + 1))
+    original = plan.reached_units
+    patch.setattr(plan, "reached_units", lambda *arguments: original(*arguments[:-1], arguments[-1] + 1))
 
 
 OF_BOTH_ENGINES = [

@@ -11,7 +11,7 @@ from checks import compiled
 from nets import problem, vanilla
 
 from forwardgrad import losses
-from forwardgrad.backends import estimates
+from forwardgrad.layouts import kronecker, uoro
 from forwardgrad.ops import Array
 from forwardgrad.testing import Problem
 from mutations.comparison import Disagreement
@@ -24,7 +24,8 @@ WIDER = 1.3
 
 def unscaled(patch: pytest.MonkeyPatch) -> None:
     """The two factors of an estimate are not scaled such that its variance is least; its mean stays right."""
-    patch.setattr(estimates, "_ratio", lambda over, under: np.ones_like(over))
+    for layout in (uoro, kronecker):
+        patch.setattr(layout, "ratio", lambda over, under: np.ones_like(over))
 
 
 def given() -> Problem:

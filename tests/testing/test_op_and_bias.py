@@ -10,8 +10,8 @@ from nets import problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import CheckError, VacuousError, testing
-from forwardgrad.backends import estimates
 from forwardgrad.graph.parameters import stream
+from forwardgrad.layouts import draws
 from forwardgrad.ops import Op, Port, registry
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem, Vacuity
@@ -94,7 +94,7 @@ def uneven(seed: int, name: str, draw: int, block: int, shape: tuple[int, ...]) 
 @pytest.mark.parametrize("rule", ["uoro", "kf-rtrl"])
 def test_uneven_signs_fail(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If it failed, an estimate with a bias would pass for one without."""
-    monkeypatch.setattr(estimates, "signs", uneven)
+    monkeypatch.setattr(draws, "signs", uneven)
     with pytest.raises(CheckError, match=r"is biased: parameter .* on average over 300 seeds(?s:.*) standard errors"):
         testing.assert_unbiased(rule, tiny())
 
@@ -119,7 +119,7 @@ def test_estimates_that_say_nothing_are_refused(monkeypatch: pytest.MonkeyPatch)
         testing.assert_unbiased("uoro", tiny(), block=4)
     with pytest.raises(fg.RuleError, match="draws nothing at random"):
         testing.assert_unbiased("snap(1)", tiny())
-    monkeypatch.setattr(estimates, "signs", lambda seed, name, draw, block, shape: np.ones(shape))
+    monkeypatch.setattr(draws, "signs", lambda seed, name, draw, block, shape: np.ones(shape))
     with pytest.raises(VacuousError, match="all 60 seeds give one estimate") as same:
         testing.assert_unbiased("uoro", tiny(), seeds=60)
     assert same.value.kind is Vacuity.NO_NOISE

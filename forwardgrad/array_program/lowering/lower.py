@@ -48,7 +48,7 @@ def lower(plan: Plan, dtype: Any) -> Lowered:
     from_losses = credit(context)
     from_places = {target: jacobian(context, target) for target in plan.stored}
     weights = _weights(context)
-    influences = {name: Influence(context, name) for name in plan.entries if plan.rules[name].layout == "lossless"}
+    influences = {name: Influence(context, name) for name in plan.entries if not plan.rules[name].lossy}
     advances = [
         advance_place(context, target, swept, stored)
         for target, swept in from_places.items()

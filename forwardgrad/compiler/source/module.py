@@ -68,8 +68,8 @@ def generate(plan: Plan, dtype: Any) -> Source:
         dtype: of all arrays.
     """
     build = Build(plan, dtype)
-    lossless = [name for name in plan.entries if plan.rules[name].layout == "lossless"]
-    lossy = [name for name in plan.entries if plan.rules[name].layout != "lossless"]
+    lossless = [name for name in plan.entries if not plan.rules[name].lossy]
+    lossy = [name for name in plan.entries if plan.rules[name].lossy]
     held = sorted({place for name in lossy for place in plan.entries[name]})
     text = forward(build)
     lines, found = slopes(build)

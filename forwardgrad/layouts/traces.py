@@ -1,21 +1,20 @@
-"""How is one parameter's influence kept between blocks, used in a gradient, and advanced? Without loss, or masked."""
+"""How is one parameter's influence kept between blocks, used in a gradient, and advanced? Here without loss.
+
+Layouts that lose something are subclasses of `Traces`. What they need of a derived algorithm and of a block is written
+down as protocols, so that layouts stand below the rules, which name them, and below the engines, which run them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from forwardgrad.backends.forms import count_true
-from forwardgrad.backends.influence import Single, influence_of
-from forwardgrad.backends.sweep import Adjoints
-from forwardgrad.compiler import Plan
-from forwardgrad.compiler.layouts import stored_shape
-from forwardgrad.compiler.product import Injection
-from forwardgrad.compiler.reach import reached_units
+from forwardgrad.graph import Network
+from forwardgrad.layouts.influence import influence_of
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 
@@ -39,6 +38,52 @@ def nothing(shape: tuple[int, ...], dtype: Any, stored: Stored) -> Array:
     return np.broadcast_to(np.zeros((), dtype), shape) if like is None else np.zeros(shape, dtype, like=like)
 
 
+class Site(Protocol):
+    """Where a parameter enters: a place and a port of its node, and the edge it stands on (`None` for a bias)."""
+
+    @property
+    def place(self) -> int: ...
+    @property
+    def port(self) -> str: ...
+    @property
+    def edge(self) -> str | None: ...
+
+
+class Chosen(Protocol):
+    """The rule of a parameter, as its layout sees it."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def argument(self) -> Any: ...
+    @property
+    def lossy(self) -> bool: ...
+
+
+class Planned(Protocol):
+    """A derived algorithm, as a layout sees it; `forwardgrad.compiler.Plan` says what each is."""
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def outputs(self) -> Sequence[str]: ...
+    @property
+    def depth(self) -> Sequence[int]: ...
+    @property
+    def entries(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def words(self) -> Mapping[int, Mapping[int, Structure]]: ...
+    @property
+    def layouts(self) -> Mapping[tuple[str, int], Structure]: ...
+    @property
+    def rules(self) -> Mapping[str, Chosen]: ...
+    def size(self, place: int) -> int: ...
+    def port_word(self, place: int, port: str | None) -> Structure: ...
+    def sites(self, name: str) -> Sequence[Site]: ...
+    def stored_shape(self, name: str, place: int) -> tuple[int, ...]: ...
+    def reached(self, name: str, within: int) -> Mapping[int, Any]: ...
+
+
 class Pass(Protocol):
     """The forward pass of a block."""
 
@@ -47,6 +92,19 @@ class Pass(Protocol):
 
     def values(self, name: str, delay: int = 0) -> Array:
         """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
+        ...
+
+
+class Swept(Protocol):
+    """What a sweep found; adjoints are `(batch, seeds, size)`."""
+
+    @property
+    def boundary(self) -> Mapping[tuple[int, int], Array]:
+        """Per place and lag, the adjoint of the place that many steps before the block."""
+        ...
+
+    def at_port(self, place: int, port: str) -> tuple[list[int], Array] | None:
+        """The steps at which a port has an adjoint, and the adjoints, `(steps, batch, seeds, size)`."""
         ...
 
 
@@ -61,8 +119,8 @@ class Passed:
     """
 
     tape: Pass
-    rows: Callable[[int, int], Adjoints]
-    pulled: Callable[[Mapping[tuple[int, int], Array]], Adjoints]
+    rows: Callable[[int, int], Swept]
+    pulled: Callable[[Mapping[tuple[int, int], Array]], Swept]
 
 
 class Traces:
@@ -77,22 +135,32 @@ class Traces:
         dtype: of all arrays.
     """
 
-    lossy: ClassVar[bool] = False
-
-    def __init__(self, plan: Plan, name: str, dtype: Any) -> None:
+    def __init__(self, plan: Planned, name: str, dtype: Any) -> None:
         self.plan, self.name, self.dtype = plan, name, dtype
         self.kind = influence_of(plan.network, plan.network.parameters[name])
-        self.sites = plan.product.sites.get(name, [])
+        self.sites = plan.sites(name)
+        self.rule = plan.rules[name]
         self.places = plan.entries[name]
+
+    @property
+    def lossy(self) -> bool:
+        """Whether something is lost at the ends of blocks, so that a gradient needs what is stored after its block."""
+        return self.rule.lossy
+
+    def rehearse(self, numpy: Any) -> None:
+        """Take arrays without contents from now on, to find what a block takes.
+
+        Args:
+            numpy: what makes such arrays, in place of NumPy.
+        """
 
     def size(self, place: int) -> int:
         """Number of units of a place's node."""
-        return self.plan.network.nodes[self.plan.product.places[place].node].size
+        return self.plan.size(place)
 
     def full_shape(self, place: int) -> tuple[int, ...]:
         """Shape of the influence on a place, for one sample and lag, in its derived layout."""
-        parameter = self.plan.network.parameters[self.name]
-        return stored_shape(self.plan.network, parameter, self.plan.layouts[self.name, place], self.size(place))
+        return self.plan.stored_shape(self.name, place)
 
     def shapes(self) -> dict[Part, tuple[int, ...]]:
         """Shape of what is stored, for one sample, with the lags before it."""
@@ -135,7 +203,7 @@ class Traces:
         """All stored places with their lags."""
         return [(place, lag) for place in self.places for lag in range(1, self.plan.depth[place] + 1)]
 
-    def within(self, tape: Pass, adjoints: Adjoints) -> Array:
+    def within(self, tape: Pass, adjoints: Swept) -> Array:
         """The gradient that comes from inside the block: adjoints at the sites times what the parameter multiplies."""
         like = tape.values(self.plan.outputs[0])
         total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=like)
@@ -145,7 +213,7 @@ class Traces:
                 total = total + self.kind.gradient(b[:, :, 0], self.presynaptic(tape, site)[steps])
         return total
 
-    def presynaptic(self, tape: Pass, site: Injection) -> Array:
+    def presynaptic(self, tape: Pass, site: Site) -> Array:
         """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
         if site.edge is None:
             return np.ones((tape.steps, tape.batch), self.dtype, like=tape.values(self.plan.outputs[0]))
@@ -163,7 +231,7 @@ class Traces:
                 after[place][lag - 1] = self.encode(place, influence)
         return after
 
-    def _carried(self, tape: Pass, rows: Adjoints, stored: Stored, target: int) -> Array:
+    def _carried(self, tape: Pass, rows: Swept, stored: Stored, target: int) -> Array:
         """The influence on a place at a step of the block, `(batch, ...)` in its derived layout."""
         words, layout = self.plan.words[target], self.plan.layouts[self.name, target]
         total = np.zeros((tape.batch, *self.full_shape(target)), self.dtype, like=stored[target])
@@ -182,52 +250,3 @@ class Traces:
             carried = self.kind.carry(word, j, known, self.decode(place, stored[place][lag - 1]))
             total += self.kind.widen(carried, compose(word, known), layout)
         return total
-
-
-class MaskedTraces(Traces):
-    """The influence on the units that are reached within n - 1 transitions (SnAp-n), and none on others.
-
-    Only kept entries are stored. What a block adds to the others is dropped at its end.
-    """
-
-    lossy = True
-
-    def __init__(self, plan: Plan, name: str, dtype: Any) -> None:
-        super().__init__(plan, name, dtype)
-        order = plan.rules[name].snap
-        assert order is not None
-        parameter = plan.network.parameters[name]
-        reached = reached_units(plan.network, plan.product, plan.order, parameter, self.sites, order)
-        rows = next(iter(reached.values())).shape[1] if reached else 0
-        self.masks = {
-            place: self._mask(place, reached.get(place, np.zeros((self.size(place), rows), bool)))
-            for place in self.places
-        }
-        self.kept = {place: count_true(mask) for place, mask in self.masks.items()}
-
-    def _mask(self, place: int, reached: Array) -> Array:
-        """Which entries of the influence on a place are kept, shaped like it."""
-        word, shape = self.plan.layouts[self.name, place], self.full_shape(place)
-        if isinstance(self.kind, Single):
-            return reached[:, 0]
-        if word is Structure.FULL:
-            return np.broadcast_to(self.kind.by_row(reached), shape)
-        own = np.diagonal(reached)
-        if word is Structure.DIAGONAL:
-            return np.asarray(np.broadcast_to(self.kind.by_row(own), shape))
-        return np.full(shape, fill_value=bool(own.all()), dtype=np.bool_)
-
-    def encoded_shape(self, place: int) -> tuple[int, ...]:
-        return (self.kept[place],)
-
-    def carried(self, place: int) -> int:
-        """How many numbers of a place a Jacobian is multiplied with, per lag."""
-        return prod(self.full_shape(place))
-
-    def encode(self, place: int, influence: Array) -> Array:
-        return influence[:, self.masks[place]]
-
-    def decode(self, place: int, stored: Array) -> Array:
-        influence = np.zeros((len(stored), *self.full_shape(place)), self.dtype, like=stored)
-        influence[:, self.masks[place]] = stored
-        return influence
