@@ -106,8 +106,6 @@ def hold(
     named = ", ".join(f"{name} {size_text(size)} under {rules[name]}" for name, size in dearest if size)
     fitting: list[tuple[int, str]] = []
     for rule in CHEAPER:
-        if rule.startswith("snap") and max(cost.influence.values(), default=0) > limit:
-            continue  # it makes an influence in full before it keeps a part, and so cannot fit either
         try:
             other = price(rule)
         except ForwardgradError:  # a rule that cannot serve this graph is no way out

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import count
 from typing import Any
 from weakref import finalize
@@ -14,11 +14,15 @@ import numpy as np
 
 from forwardgrad.backends import reuse
 from forwardgrad.backends.engine import State
+from forwardgrad.backends.onestep import Factors, StepJacobians, step_jacobians
+from forwardgrad.backends.route import route
 from forwardgrad.backends.sweep import Adjoints
 from forwardgrad.compiler import Plan
+from forwardgrad.compiler.factors import Factor
 from forwardgrad.compiler.keys import influence_key, value_key
 from forwardgrad.compiler.source import Source, generate, support
 from forwardgrad.compiler.source.credit import Swept
+from forwardgrad.graph import Edge
 from forwardgrad.layouts.traces import Passed, Traces
 from forwardgrad.ops import Array
 
@@ -65,6 +69,7 @@ class Generated:
             name: plan.rules[name].kept.traces(plan, name, dtype) for name in plan.entries
         }
         self.source = generate(plan, dtype)
+        self._routes = cache(partial(route, plan))
         self._functions = self._compiled()
         self._lossy = [name for name, traces in self.traces.items() if traces.lossy]
         self.lossy = bool(self._lossy)
@@ -72,11 +77,9 @@ class Generated:
         self._values = {
             value_key(name): (name, n, nodes[name].size) for name in nodes if (n := plan.network.history(name))
         }
-        self._influence = {
-            influence_key(plan, name, part): shape
-            for name, traces in self.traces.items()
-            for part, shape in traces.shapes().items()
-        }
+        shapes = {name: traces.shapes() for name, traces in self.traces.items()}
+        self._parts = {name: {p: influence_key(plan, name, p) for p in parts} for name, parts in shapes.items()}
+        self._influence = {self._parts[name][p]: shape for name, parts in shapes.items() for p, shape in parts.items()}
 
     def _compiled(self) -> dict[str, Callable[..., Any]]:
         filename = f"<forwardgrad program {next(_numbers)}>"
@@ -156,25 +159,44 @@ class Generated:
         if not self.lossy:
             found = self._functions["credit"](arrays, losses, signals)
             return self._functions["gradients"](arrays, state, found, fresh)
-        found = self._swept(tape, losses, signals)
-        grads = self._functions["gradients"](arrays, state, found.arrays, fresh)
         assert after is not None
-        last, earlier = ({name: _cut(a, part) for name, a in losses.items()} for part in (True, False))
-        last_signals, earlier_signals = ({n: _cut(a, part) for n, a in signals.items()} for part in (True, False))
-        before = self._swept(tape, earlier, earlier_signals)
-        ended = self._swept(tape, last, last_signals, hold=True)
+        grads: dict[str, Array] = {}
+        if len(self._lossy) < len(self.traces):
+            whole = self._swept(tape, losses, signals)
+            grads = self._functions["gradients"](arrays, state, whole.arrays, fresh)
+        swept = self._ended(tape, losses, signals)
         for name in self._lossy:
             traces, old, new = self.traces[name], self._stored(state, name), self._stored(after, name)
-            held = {(place, 1): ended.held[place] for place in traces.places if place in ended.held}
-            grads[name] = sum(
-                (traces.within(tape, f) + traces.contract(f.boundary, old) for f in (before, ended)),
-                traces.contract(held, new),
-            )
+            parts = [traces.within(tape, found) for found in swept]
+            parts += [traces.contract(found.boundary, old) for found in swept if found.boundary]
+            held = {(p, 1): found.held[p] for found in swept for p in traces.places if p in found.held}
+            grads[name] = sum(parts, traces.contract(held, new))
         followers = self.plan.followers.items()
         return grads | {follower: grads[name].copy() for follower, name in followers if name in self._lossy}
 
+    def _ended(self, tape: Block, losses: Mapping[str, Array], signals: Mapping[str, Array]) -> list[Found]:
+        """Two sweeps: of the losses of the last step, ending at stored places; and of all before, if there are any."""
+        if tape.steps == 1:
+            ended = self._swept(tape, losses, signals, hold=True)
+            ended.keep(self._beside)
+            return [ended]
+        last, earlier = ({name: _cut(a, part) for name, a in losses.items()} for part in (True, False))
+        last_signals, earlier_signals = ({n: _cut(a, part) for n, a in signals.items()} for part in (True, False))
+        return [self._swept(tape, earlier, earlier_signals), self._swept(tape, last, last_signals, hold=True)]
+
+    @cached_property
+    def _beside(self) -> frozenset[int]:
+        """The places that credit of a step reaches in that step where it ends at those that lossy layouts store."""
+        held = {place for name in self._lossy for place in self.traces[name].places}
+        leaving, found = self.plan.product.leaving, set[int]()
+        for place in self.plan.order:
+            reached = any(arc.target in found for arc in leaving[place] if not arc.delay)
+            if place not in held and (reached or self.plan.product.places[place].signal != "none"):
+                found.add(place)
+        return frozenset(found)
+
     def _stored(self, state: Mapping[str, Array], name: str) -> dict[Any, Array]:
-        return {part: state[influence_key(self.plan, name, part)] for part in self.traces[name].shapes()}
+        return {part: state[key] for part, key in self._parts[name].items()}
 
     # Lossy layouts: their classes are handed what the generated sweeps find.
 
@@ -208,6 +230,23 @@ class Generated:
         arrays = self._functions[jacobian.name](self._derived(block), *given)
         return Found(self.plan, jacobian.out, arrays, end)
 
+    def _stepped(self, block: Block, place: int) -> StepJacobians:
+        arrays, source = self._derived(block), self.source
+
+        def slope(node: str, port: str) -> Any:
+            if (found := source.slopes.get((node, port))) is not None:
+                return arrays[found.name][found.first]
+            declared = self.plan.network.nodes[node]
+            constant = declared.op.port(port, declared.ports).constant
+            return None if constant == 1.0 else constant
+
+        def weight(edge: Edge, factor: Factor) -> Any:
+            text = source.build.weight(edge, factor)
+            found = arrays.get(text, source.constants.get(text))
+            return found if found is not None or not text else float(text)
+
+        return step_jacobians(self._routes(place), place, Factors(slope, weight), self.dtype.type)
+
     def _pulled(self, block: Block, seeds: Mapping[tuple[int, int], Array]) -> Found:
         noise: dict[int, Array] = {}
         for (place, lag), seed in seeds.items():
@@ -224,10 +263,11 @@ class Generated:
         made = self._functions["advance"](self._derived(tape), state, fresh)
         if self.lossy:
             rows = cache(partial(self._rows, tape))
-            block = Passed(tape, rows, partial(self._pulled, tape))
+            stepped = cache(partial(self._stepped, tape))
+            block = Passed(tape, rows, partial(self._pulled, tape), stepped)
             for name in self._lossy:
                 after = self.traces[name].advance(block, self._stored(state, name))
-                made |= {influence_key(self.plan, name, part): array for part, array in after.items()}
+                made |= {self._parts[name][part]: array for part, array in after.items()}
         return {key: made[key] for key in (*self._values, *self._influence)}
 
 
@@ -244,12 +284,20 @@ class Found(Adjoints):
     def __init__(self, plan: Plan, out: Swept, arrays: dict[str, Any], end: int) -> None:
         super().__init__()
         self._plan, self._out, self.arrays, self._end = plan, out, arrays, end
+        self._kept: frozenset[int] | None = None
         for place, name in out.past.items():
             past = arrays[name]
             for lag in range(1, len(past) + 1):
                 reached = place not in out.windows or end - 1 + lag <= out.windows[place][1]
                 if reached:
                     self.boundary[place, lag] = self._seeded(past[len(past) - lag], place)
+
+    def keep(self, places: Collection[int]) -> None:
+        """Of a block of one step: leave what does not come over these places, which is zero."""
+        self._kept = frozenset(places)
+        arcs = self._plan.product.arcs
+        entries = {(arc.source, arc.delay) for arc in arcs if arc.target in self._kept}
+        self.boundary = {entry: adjoint for entry, adjoint in self.boundary.items() if entry in entries}
 
     def _seeded(self, adjoint: Array, place: int) -> Array:
         if adjoint.ndim == 3:
@@ -258,7 +306,7 @@ class Found(Adjoints):
 
     def at_port(self, place: int, port: str) -> tuple[list[int], Array] | None:
         series = self._out.ports.get((place, port))
-        if series is None:
+        if series is None or (self._kept is not None and place not in self._kept):
             return None
         found = self.arrays[series.name]
         least, most = self._out.windows.get(place, (0, self._end - 1))

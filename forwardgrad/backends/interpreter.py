@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from forwardgrad.backends.onestep import Factors, StepJacobians, step_jacobians
 from forwardgrad.backends.route import route
 from forwardgrad.backends.sweep import Adjoints, sweep
 from forwardgrad.backends.tape import Tape
@@ -161,7 +162,12 @@ class Interpreter:
             by_step = {(place, tape.steps - lag): seed[:, None] for (place, lag), seed in seeds.items()}
             return sweep(tape, self.loss_route, by_step)
 
-        block = Passed(tape, rows, pulled)
+        @cache
+        def stepped(place: int) -> StepJacobians:
+            factors = Factors(lambda node, port: tape.jacobian(node, port)[0], tape.weights.of)
+            return step_jacobians(self.place_routes[place], place, factors, np.dtype(self.dtype).type)
+
+        block = Passed(tape, rows, pulled, stepped)
         values = {name: tape.last(name) for name in memory.values}
         stored = {name: traces.advance(block, memory.of(name)) for name, traces in self.traces.items()}
         return Memory(values, {(name, part): array for name, own in stored.items() for part, array in own.items()})

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from forwardgrad.compiler.plan import Plan
-from forwardgrad.structure import Structure
 
 
-def flops(plan: Plan, name: str, numbers: Callable[[int], int]) -> int:
+def flops(plan: Plan, name: str, numbers: Callable[[int], int], products: Callable[[int, int], int]) -> int:
     """Floating-point operations of one step of one sample, with blocks of one step.
 
     Counted are the products and sums of carrying the influence (Jacobian x influence, per pair of stored places that
@@ -19,12 +18,10 @@ def flops(plan: Plan, name: str, numbers: Callable[[int], int]) -> int:
         plan: the derived algorithm.
         name: the parameter.
         numbers: how many numbers are carried on a place, per lag.
+        products: how many multiplications carry the influence on a place (the second) over to another (the first).
     """
     stored = set(plan.entries[name])
-    held = {place: numbers(place) for place in stored}
-    products = 2 * sum(held.values())  # injected, and read off
+    count = 2 * sum(numbers(place) for place in stored)  # injected, and read off
     for target in stored:
-        for source in plan.one_step_before[target] & stored:
-            seeds = plan.size(target) if plan.words[target][source] is Structure.FULL else 1
-            products += seeds * held[source]
-    return 2 * products
+        count += sum(products(target, source) for source in plan.one_step_before[target] & stored)
+    return 2 * count

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +67,8 @@ def reached_units(
     for site in sites:
         full = port_structure(network, product.places[site.place].node, site.port) is Structure.FULL
         all_ = full or parameter.kind == "scalar"
-        own = np.ones((sizes[site.place], rows), bool) if all_ else np.eye(rows, dtype=bool)
-        seeds[site.place] = seeds.get(site.place, np.zeros_like(own)) | own
+        own = np.ones((sizes[site.place], rows), np.bool_) if all_ else np.eye(rows, dtype=np.bool_)
+        seeds[site.place] = seeds[site.place] | own if site.place in seeds else own
     fresh = _spread(network, product, order, seeds)
     for _ in range(within - 1):
         moved = _transition(network, product, fresh, _held(network, product, fresh))
@@ -137,15 +136,17 @@ def _through(network: Network, arc: Arc, pattern: Pattern) -> Pattern:
     edge = network.edges[arc.edge]
     if not _mixes(network, arc):
         return pattern
-    size = network.nodes[edge.target].size
+    size, rest = network.nodes[edge.target].size, arc.factor.kind == "rest"
     port_mixes = port_structure(network, edge.target, edge.port) is Structure.FULL
-    matrix: Any = np.ones((size, len(pattern)), bool)
-    if edge.pattern is not None and not port_mixes:
-        matrix = np.zeros(edge.pattern.shape, bool)
-        matrix[edge.pattern.rows, edge.pattern.columns] = True
-    if arc.factor.kind == "rest":
-        matrix[np.diag_indices(size)] = False
-    return (matrix.astype(np.int64) @ pattern.astype(np.int64)) > 0
+    if edge.pattern is None or port_mixes:  # from each unit to all; from all but itself where the diagonal is apart
+        if rest:
+            return pattern.sum(axis=0) > pattern
+        return np.broadcast_to(pattern.any(axis=0), (size, pattern.shape[1]))
+    rows, columns = np.asarray(edge.pattern.rows), np.asarray(edge.pattern.columns)
+    if rest:
+        rows, columns = rows[rows != columns], columns[rows != columns]
+    heard = np.split(columns, np.cumsum(np.bincount(rows, minlength=size))[:-1])
+    return np.stack([pattern[units].any(axis=0) for units in heard])
 
 
 def _mixes(network: Network, arc: Arc) -> bool:

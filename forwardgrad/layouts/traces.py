@@ -15,6 +15,7 @@ import numpy as np
 
 from forwardgrad.graph import Network
 from forwardgrad.layouts.influence import influence_of
+from forwardgrad.layouts.jacobians import Jacobian
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 
@@ -108,6 +109,20 @@ class Swept(Protocol):
         ...
 
 
+class Stepped(Protocol):
+    """What the sweep from a stored place found over a block of one step."""
+
+    @property
+    def boundary(self) -> Mapping[tuple[int, int], Jacobian]:
+        """Per place and lag, the Jacobian by the place that many steps before."""
+        ...
+
+    @property
+    def ports(self) -> Mapping[tuple[int, str | None], Jacobian]:
+        """Per place and port, the Jacobian by that in the step itself."""
+        ...
+
+
 @dataclass(frozen=True)
 class Passed:
     """A block that has been run.
@@ -116,11 +131,14 @@ class Passed:
         tape: its forward pass.
         rows: `rows(place, lag)`: the sweep from a stored place, `lag` steps before the block's end.
         pulled: `pulled(seeds)`: one sweep from seeds `(batch, size)` by place and lag, all at once.
+        stepped: `stepped(place)`, for a block of one step: what `rows(place, 1)` finds, of which only what is read is
+            made.
     """
 
     tape: Pass
     rows: Callable[[int, int], Swept]
     pulled: Callable[[Mapping[tuple[int, int], Array]], Swept]
+    stepped: Callable[[int], Stepped]
 
 
 class Traces:
@@ -174,6 +192,11 @@ class Traces:
         """How many numbers of a place a Jacobian is multiplied with, per lag."""
         return prod(self.full_shape(place))
 
+    def products(self, target: int, source: int) -> int:
+        """How many multiplications carry the influence on a place over to another, in one step of one sample."""
+        seeds = self.size(target) if self.plan.words[target][source] is Structure.FULL else 1
+        return seeds * self.carried(source)
+
     def encode(self, place: int, influence: Array) -> Array:
         """An influence `(batch, ...)` in its derived layout, as it is stored."""
         return influence
@@ -195,9 +218,12 @@ class Traces:
         total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
-                influence = self.decode(place, stored[place][lag - 1])
-                total = total + self.kind.contract(adjoint[:, 0], self.plan.layouts[self.name, place], influence)
+                total = total + self.contracted(place, adjoint[:, 0], stored[place][lag - 1])
         return total
+
+    def contracted(self, place: int, adjoint: Array, stored: Array) -> Array:
+        """Adjoint `(batch, size)` of a place times its influence as it is stored: a gradient."""
+        return self.kind.contract(adjoint, self.plan.layouts[self.name, place], self.decode(place, stored))
 
     def entries(self) -> list[tuple[int, int]]:
         """All stored places with their lags."""
@@ -222,14 +248,17 @@ class Traces:
 
     def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:
         """What is stored after the block: influence' = Jacobian x influence + injections, per place and lag."""
-        after: dict[Part, Array] = {place: np.zeros_like(stored[place]) for place in self.places}
-        for place, lag in self.entries():
-            if lag > block.tape.steps:  # the step lies before this block: only its lag has grown
-                after[place][lag - 1] = stored[place][lag - 1 - block.tape.steps]
-            else:
-                influence = self._carried(block.tape, block.rows(place, lag), stored, place)
-                after[place][lag - 1] = self.encode(place, influence)
+        after: dict[Part, Array] = {}
+        for place in self.places:
+            lags, steps = range(1, self.plan.depth[place] + 1), block.tape.steps
+            new = [self.renewed(block, place, lag, stored) for lag in lags if lag <= steps]
+            old = [stored[place][lag - 1 - steps] for lag in lags if lag > steps]  # only its lag has grown
+            after[place] = np.stack([*new, *old]) if len(lags) > 1 else new[0][None]
         return after
+
+    def renewed(self, block: Passed, place: int, lag: int, stored: Stored) -> Array:
+        """The influence on a place at a step of the block, as it is stored."""
+        return self.encode(place, self._carried(block.tape, block.rows(place, lag), stored, place))
 
     def _carried(self, tape: Pass, rows: Swept, stored: Stored, target: int) -> Array:
         """The influence on a place at a step of the block, `(batch, ...)` in its derived layout."""

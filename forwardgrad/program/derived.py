@@ -45,6 +45,6 @@ def _derive(execution: Execution, name: str, rule: Rule) -> Derived:
         dropped=plan.dropped[name],
         reasons=plan.reasons[name],
         bytes=sum(prod(shape) for shape in traces.shapes().values()) * execution.dtype.itemsize,
-        flops=flops(plan, name, traces.carried),
+        flops=flops(plan, name, traces.carried, traces.products),
         plan=plan,
     )

@@ -12,7 +12,7 @@ from forwardgrad.compiler.source.build import Build
 from forwardgrad.compiler.source.credit import Sweep, Swept
 from forwardgrad.compiler.source.forward import forward, slopes
 from forwardgrad.compiler.source.influence import Influences
-from forwardgrad.compiler.source.text import broken, function, loaded, reading
+from forwardgrad.compiler.source.text import Series, broken, function, loaded, reading
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
 
@@ -45,6 +45,7 @@ class Source:
         text: the functions.
         constants: arrays by the names by which the text knows them.
         tables: tables of names, likewise.
+        slopes: by node and port, the array over time of its derivative, where that is not one number.
         calls: by name, the node and port (none for the value) whose op is called because it is no formula.
         credit: what the sweep from the losses leaves.
         jacobians: by stored place, the function that sweeps from it.
@@ -54,6 +55,7 @@ class Source:
     text: str
     constants: Mapping[str, Array]
     tables: Mapping[str, Any]
+    slopes: Mapping[tuple[str, str], Series]
     calls: Mapping[str, tuple[str, str]]
     credit: Swept
     jacobians: Mapping[int, Jacobian]
@@ -83,9 +85,9 @@ def generate(plan: Plan, dtype: Any) -> Source:
     text += [*credit, *swept]
     text += _gradients(build, influences, sweep.out, tape, lossy=bool(held))
     text += _advance(build, influences, jacobians, tape)
-    return Source(
-        "\n".join([*_weights(build), *text]), build.constants, build.tables, build.calls, sweep.out, jacobians, build
-    )
+    series = {port: slope.series for port, slope in found.items() if slope.series is not None}
+    whole = "\n".join([*_weights(build), *text])
+    return Source(whole, build.constants, build.tables, series, build.calls, sweep.out, jacobians, build)
 
 
 def returned(names: Sequence[str]) -> str:
