@@ -22,7 +22,7 @@ from forwardgrad.errors import (
 if TYPE_CHECKING:
     from forwardgrad import oracle, render, testing
     from forwardgrad.compiling import compile
-    from forwardgrad.extend import register_loss, register_op
+    from forwardgrad.extend import register_layout, register_loss, register_op
     from forwardgrad.graph.files import load, save
     from forwardgrad.learner import Learner
     from forwardgrad.losses import Loss
@@ -38,7 +38,7 @@ else:  # a script that needs two names does not wait for the rest
         __name__,
         {
             "compiling": ["compile"],
-            "extend": ["register_loss", "register_op"],
+            "extend": ["register_layout", "register_loss", "register_op"],
             "graph.files": ["load", "save"],
             "learner": ["Learner"],
             "losses": ["Loss"],
@@ -79,6 +79,7 @@ __all__ = [
     "determinised",
     "load",
     "oracle",
+    "register_layout",
     "register_loss",
     "register_op",
     "render",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from forwardgrad import layouts
 from forwardgrad.errors import RuleError, did_you_mean
+from forwardgrad.layouts import Layout
 from forwardgrad.rules import AUTOMATA, RULES, TABLE, Row, rule
 
 EXAMPLES: Mapping[str, str] = {
     "hops": "hops(2)",
-    "snap": "snap(1)",
+    "snap": layouts.SNAP.example,
     "dsf": "dsf(0.5)",
     "window": "window(5)",
     "cut": "cut(['h->h'])",
@@ -70,8 +72,19 @@ def entry(name: str) -> Entry:
 
 
 def report() -> dict[str, dict[str, dict[str, str]]]:
-    """The whole table as plain data: `{"rules" or "automata": {name: fields}}`."""
-    return {"rules": {n: vars(entry(n)) for n in RULES}, "automata": {n: vars(entry(n)) for n in AUTOMATA}}
+    """All tables as plain data: `{"rules", "automata" or "layouts": {name: fields}}`."""
+    kept = {layout.name: _layout(layout) for layout in layouts.SHIPPED}
+    return {
+        "rules": {n: vars(entry(n)) for n in RULES},
+        "automata": {n: vars(entry(n)) for n in AUTOMATA},
+        "layouts": kept,
+    }
+
+
+def _layout(layout: Layout) -> dict[str, str]:
+    """A row of the table of layouts, as plain data."""
+    kind = "lossless" if layout.lossless else "random" if layout.random else "lossy"
+    return {"name": layout.form, "kind": kind, "keeps": layout.keeps, "source": layout.source}
 
 
 def text(names: list[str] | None = None) -> str:
@@ -83,7 +96,14 @@ def text(names: list[str] | None = None) -> str:
     if names is not None:
         return "\n\n".join(_paragraph(entry(name)) for name in names)
     automata = "Automata, to compose rules with (such as 'eprop-deep & near'):"
-    return f"{text(list(RULES))}\n\n\n{automata}\n\n{text(list(AUTOMATA))}"
+    kept = "Layouts, how influence is kept between blocks (such as 'rtrl; layout=uoro'):"
+    rows = "\n\n".join(_paragraph_of(layout) for layout in layouts.SHIPPED)
+    return f"{text(list(RULES))}\n\n\n{automata}\n\n{text(list(AUTOMATA))}\n\n\n{kept}\n\n{rows}"
+
+
+def _paragraph_of(layout: Layout) -> str:
+    lines = {key: line for key, line in _layout(layout).items() if key != "name" and line}
+    return "\n".join([layout.form, *(f"  {key:<8}{line}" for key, line in lines.items())])
 
 
 def _paragraph(row: Entry) -> str:
@@ -112,6 +132,15 @@ def markdown() -> str:
             "## Automata to compose with",
             "",
             *_rows(list(AUTOMATA), limits=False),
+            "",
+            "## Layouts",
+            "",
+            "How influence is kept between blocks, after the semicolon: `rtrl; layout=uoro`. Others can be added by",
+            "`forwardgrad.register_layout`.",
+            "",
+            "| layout | | keeps | source |",
+            "| --- | --- | --- | --- |",
+            *(f"| `{r['name']}` | {r['kind']} | {r['keeps']} | {r['source']} |" for r in map(_layout, layouts.SHIPPED)),
             "",
         ]
     )

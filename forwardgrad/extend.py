@@ -1,4 +1,4 @@
-"""How does a user add an op or a loss? One call each; the result works under every rule.
+"""How does a user add an op, a loss or a layout? One call each; ops and losses work under every rule.
 
 >>> import numpy as np
 >>> swish = register_op(
@@ -16,8 +16,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forwardgrad import losses, ops
-from forwardgrad.errors import OpError, did_you_mean
+from forwardgrad import layouts, losses, ops
+from forwardgrad.errors import OpError, RuleError, did_you_mean
+from forwardgrad.layouts import trial
+from forwardgrad.layouts.compressed import Compression
 from forwardgrad.structure import Structure
 
 
@@ -90,3 +92,69 @@ def register_loss(
         OpError: if the name is taken.
     """
     return losses.add(losses.Loss(name, value, gradient, labels), replace=replace)
+
+
+def register_layout(
+    name: str,
+    compress: Callable[..., Any],
+    *,
+    keeps: str,
+    argument: str = "",
+    example: float | None = None,
+    legal: Callable[[Any], bool] = lambda _: True,
+    random: bool = False,
+    expand: Callable[..., Any] | None = None,
+    stores: Callable[..., Any] | None = None,
+    source: str = "",
+    replace: bool = False,
+) -> layouts.Layout:
+    """Register a lossy layout: what is kept of influence at the end of each block.
+
+    `compress(influence)` gets the influence of one parameter on one place, `(batch, ...)`, as it would be stored
+    without loss: in full, one number a synapse, or as the filtered input (`docs/design.md`, section 5). It gets a copy.
+    Compression comes before the losses of the block's last step are read, as in the layouts of the library.
+
+    Args:
+        name: the word in `layout=name`, or `layout=name(argument)`.
+        compress: `compress(influence)`; the argument comes second, and last a `numpy.random.Generator`, if it draws. It
+            returns what is stored, an array like the influence.
+        keeps: what it keeps, in one line.
+        argument: what the number in brackets is called; none if there is none.
+        example: a legal argument, with which the functions are tried; a whole number (`1`) where it must be one.
+        legal: whether an argument is.
+        random: whether it draws. Then a rule's `seed` counts, and every block of every sequence draws anew.
+        expand, stores: for an array of another shape: `expand(stored, shape)` makes it an influence of that shape
+            again; `stores(shape)` is the shape of what is stored, both for one sample. The argument comes last.
+        source: where it comes from.
+        replace: put it in place of a registered layout of that name.
+
+    Returns:
+        The registered layout.
+
+    Raises:
+        RuleError: if the name is taken, or a function cannot be called so, returns another shape, mixes samples, or
+            draws from elsewhere.
+
+    >>> rounded = register_layout("rounded_example", lambda s: s.round(2), keeps="two digits of every entry")
+    >>> import forwardgrad as fg
+    >>> fg.compile(fg.load("elman"), rule="rtrl; layout=rounded_example").rules["h->h"].exact
+    False
+    """
+    if bool(argument) is not (example is not None):
+        raise RuleError(f"layout {name!r}: argument and example go together, and one of them is missing.")
+    if not (argument.isidentifier() or not argument):
+        raise RuleError(f"layout {name!r}: the name of an argument is letters, digits and underscores.")
+    number = None if example is None else layouts.Argument(argument, example, legal)
+    compression = Compression(name, compress, expand, stores, random)
+    made = layouts.Layout(
+        name,
+        compression.traces,
+        keeps=keeps,
+        source=source,
+        compression=lambda given: f"influence is compressed by {made.text(given)}, which keeps {keeps}",
+        argument=number,
+        random=random,
+        as_spelled=True,
+    )
+    trial.check(compression, number)
+    return layouts.add(made, replace=replace)

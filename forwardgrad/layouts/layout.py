@@ -87,7 +87,8 @@ class Layout:
                 value = int(given) if wanted.whole else float(given)
         if wanted is None or value is None or not abs(value) < MOST or not wanted.legal(value):
             condition = f" with {wanted.condition}" if wanted is not None and wanted.condition else ""
-            raise RuleError(f"layout {self.text(given)!r}: write {self.form}{condition}.")
+            hint = "" if wanted is None else f"Such as {self.example}."
+            raise RuleError(f"layout {self.text(given)!r}: write {self.form}{condition}.", hint)
         return value
 
 

@@ -5,7 +5,7 @@ Menick et al. 2021, arXiv 2006.07232. `compiler/reach.py` finds the pattern.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
@@ -32,7 +32,7 @@ class MaskedTraces(Traces):
     def __init__(self, plan: Planned, name: str, dtype: Any) -> None:
         super().__init__(plan, name, dtype)
         full = [place for place in self.places if plan.layouts[name, place] is Structure.FULL]
-        reached = plan.reached(name, self.rule.argument) if full else {}
+        reached: Mapping[int, Any] = plan.reached(name, self.rule.argument) if full else {}
         some = frozenset(place for place in full if not reached[place].all())
         self._blocks: dict[int, Block] = {}
         self._masks: dict[int, Array] = {}
@@ -85,6 +85,8 @@ class MaskedTraces(Traces):
     def contracted(self, place: int, adjoint: Array, stored: Array) -> Array:
         if place not in self._partial:
             return super().contracted(place, adjoint, stored)
+        if not stored.size:
+            return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=stored)
         block = self._blocks[place]
         lines, influence = adjoint[:, block.units], block.gathered(stored)
         if block.filled_up:
@@ -96,10 +98,13 @@ class MaskedTraces(Traces):
     def renewed(self, block: Passed, place: int, lag: int, stored: Stored) -> Array:
         if place not in self._partial:
             return super().renewed(block, place, lag, stored)
+        if not stored[place].size:  # no unit is reached
+            return np.zeros_like(stored[place][lag - 1])
         kept, own = self._blocks[place], np.arange(self._blocks[place].rows.units)[:, None]
         parts = [
             _carried(j, kept, self._blocks[source], stored[source][back - 1])
             for (source, back), j in self._boundary(block, place, lag).items()
+            if stored[source].size
         ]
         for j, x in self._injections(block, place, lag):
             parts.append(_injected(j.at(kept.units, own), kept.rows.read(x)))

@@ -1,0 +1,106 @@
+"""Layouts of users: what a block leaves of an influence is compressed at its end, by a function of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.errors import RuleError
+from forwardgrad.layouts.draws import COUNTERS, Drawn, generator
+from forwardgrad.layouts.traces import Part, Passed, Planned, Stored
+from forwardgrad.ops import Array
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How an influence is compressed, for one parameter, place and lag at a time.
+
+    Args:
+        name: of the layout.
+        compress: `compress(influence, *argument, *random)`: what is stored of an influence `(batch, ...)`; `random` is
+            a `numpy.random.Generator`, if it draws.
+        expand: `expand(stored, shape, *argument)`: the influence again, of that shape; where there is none, what is
+            stored is an influence.
+        stores: `stores(shape, *argument)`: the shape of what is stored of an influence, both for one sample.
+        random: whether it draws.
+    """
+
+    name: str
+    compress: Callable[..., Any]
+    expand: Callable[..., Any] | None = None
+    stores: Callable[..., Any] | None = None
+    random: bool = False
+
+    def stored_shape(self, shape: tuple[int, ...], argument: tuple[Any, ...]) -> tuple[int, ...]:
+        """The shape of what is stored, for one sample."""
+        return shape if self.stores is None else tuple(self.stores(shape, *argument))
+
+    def traces(self, plan: Planned, name: str, dtype: Any) -> CompressedTraces:
+        """What holds one parameter's influence."""
+        return CompressedTraces(self, plan, name, dtype)
+
+    def called(self, what: str, function: Callable[..., Any], array: Array, shape: tuple[int, ...], *more: Any) -> Any:
+        """What a function makes of a copy of an array.
+
+        Raises:
+            RuleError: if that is not an array of numbers of this shape.
+        """
+        made = np.asarray(function(array.copy(), *more))
+        if made.dtype.kind not in "biuf":
+            raise RuleError(f"layout {self.name!r}: {what} returns {made.dtype}, expected numbers.")
+        if made.shape != shape:
+            hint = "" if self.stores else "Give stores= and expand= for what is stored in another shape."
+            raise RuleError(
+                f"layout {self.name!r}: {what} returns shape {made.shape} for {array.shape}, expected {shape}.", hint
+            )
+        return made
+
+
+class CompressedTraces(Drawn):
+    """The influence of one parameter under a layout of a user's."""
+
+    def __init__(self, compression: Compression, plan: Planned, name: str, dtype: Any) -> None:
+        super().__init__(plan, name, dtype)
+        self.compression = compression
+        self.argument = () if self.rule.argument is None else (self.rule.argument,)
+        self.called = compression.called
+
+    def rehearse(self, numpy: Any) -> None:
+        """A function is any Python: priced as a copy of what it gets, and twice what it makes."""
+
+        def called(what: str, function: Any, array: Any, shape: tuple[int, ...], *more: Any) -> Any:
+            array.copy()
+            return numpy.empty(shape, self.dtype)
+
+        self.called = called
+
+    def shapes(self) -> dict[Part, tuple[int, ...]]:
+        shapes = super().shapes()
+        return shapes | COUNTERS if shapes and self.compression.random else shapes
+
+    def encoded_shape(self, place: int) -> tuple[int, ...]:
+        return self.compression.stored_shape(self.full_shape(place), self.argument)
+
+    def decode(self, place: int, stored: Array) -> Array:
+        if self.compression.expand is None:
+            return stored
+        shape = (len(stored), *self.full_shape(place))
+        made = self.called("expand", self.compression.expand, stored, shape, shape, *self.argument)
+        return made.astype(self.dtype)
+
+    def renewed(self, block: Passed, place: int, lag: int, stored: Stored) -> Array:
+        influence = self._carried(block.tape, block.rows(place, lag), stored, place)
+        shape = (len(influence), *self.encoded_shape(place))
+        random = ()
+        if self.compression.random:  # each place and lag has a stream of its own
+            owner = f"{self.name} on {place} at {lag}"
+            random = (generator(self.rule.seed, owner, *self.numbers(stored)),)
+        made = self.called("compress", self.compression.compress, influence, shape, *self.argument, *random)
+        return made.astype(self.dtype)
+
+    def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:
+        after = super().advance(block, stored)
+        return after | self.counted(stored) if after and self.compression.random else after

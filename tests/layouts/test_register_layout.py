@@ -1,0 +1,203 @@
+"""Is a layout of a user's as good as ours, and is a bad one refused when it is registered?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checks import TOLERANCE, error
+from nets import problem, stack, vanilla
+
+import forwardgrad as fg
+from forwardgrad import oracle, testing
+from forwardgrad.backends import BACKENDS
+from forwardgrad.layouts import table
+from forwardgrad.ops import Array
+
+
+@pytest.fixture(autouse=True)
+def table_as_before() -> Iterator[None]:
+    before = dict(table._table)
+    yield
+    table._table.clear()
+    table._table.update(before)
+
+
+def keep(influence: Array, share: float, random: np.random.Generator) -> Array:
+    return influence * (random.random(influence.shape) < share) / share
+
+
+def register_keep(**changed: Any) -> Any:
+    given = {"argument": "share", "example": 0.5, "legal": lambda share: 0 < share <= 1, "random": True}
+    return fg.register_layout("keep", **{"compress": keep, "keeps": "a share of the entries", **given, **changed})
+
+
+def halves(influence: Array) -> Array:
+    """Influence in two parts, one beside the other: the same numbers in another shape."""
+    flat = influence.reshape(len(influence), -1)
+    return np.concatenate([flat, flat], axis=1) / 2
+
+
+def joined(stored: Array, shape: tuple[int, ...]) -> Array:
+    first, second = np.split(stored, 2, axis=1)
+    return (first + second).reshape(shape)
+
+
+def register_halves(**changed: Any) -> Any:
+    given = {"compress": halves, "expand": joined, "stores": lambda shape: (2 * int(np.prod(shape)),)}
+    return fg.register_layout("halves", **{"keeps": "all, twice", **given, **changed})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_layout_that_loses_nothing_gives_the_gradient_of_the_paths(backend: str) -> None:
+    """If this fails, compression comes at the wrong time, or what is stored is read as something else."""
+    register_halves()
+    given = problem(stack(), "y", steps=8, gain=1.5)
+    fg.register_layout("none", lambda s: 0 * s, keeps="nothing")
+    for paths in ("rtrl", "eprop"):
+        wanted = oracle.reverse(**given.arguments, rule=paths).grads
+        for block in (1, 3):
+            found, none = (
+                fg.compile(given.graph, {"y": "mse"}, f"{paths}; layout={layout}", backend=backend)
+                .gradient(given.params, given.inputs, given.targets, block=block)
+                .grads
+                for layout in ("halves", "none")
+            )
+            assert error(found, wanted) <= TOLERANCE
+            assert error(none, wanted) > 1e-3
+
+
+def test_what_is_stored_is_what_is_priced_and_shown() -> None:
+    """If this fails, a budget holds a layout of a user's to a price that it does not have."""
+    register_halves()
+    given = problem(vanilla(), "y", steps=8)
+    program, lossless = (fg.compile(given.graph, {"y": "mse"}, rule) for rule in ("rtrl; layout=halves", "rtrl"))
+    state = program.start(4)
+    assert sum(a.nbytes for key, a in state.items() if key.startswith("influence")) == sum(
+        program.cost(4, 1).influence.values()
+    )
+    assert program.rules["h->h"].bytes == 2 * lossless.rules["h->h"].bytes
+    assert program.rules["h->h"].reasons == ("layout halves",)
+    assert "layout=halves" in str(program)
+    assert "compressed by halves, which keeps all, twice" in str(program.rules["h->h"].equation)
+    one, other = (
+        p.record(given.params, given.inputs, given.targets, block=1).traces["h->h", "h", "all"]
+        for p in (program, lossless)
+    )
+    assert np.allclose(one, other)
+
+
+def test_a_random_layout_is_unbiased_and_repeats_its_draws() -> None:
+    """If this fails, noise is the same in every block, or a run cannot be repeated."""
+    register_keep()
+    graph = fg.load("elman")
+    graph.nodes["h"]["size"] = 2
+    given = testing.Problem.of(fg.compile(graph), steps=4, batch=8)
+    testing.assert_unbiased("rtrl; layout=keep(0.5)", given, seeds=100)
+    grads = {
+        (backend, draw, seed): fg.compile(graph, rule=f"rtrl; layout=keep(0.5), seed={seed}", backend=backend)
+        .gradient(given.params, given.inputs, given.targets, block=1, draw=draw)
+        .grads
+        for backend in BACKENDS
+        for draw in (0, 1)
+        for seed in (0, 1)
+    }
+    for draw, seed in ((0, 0), (0, 1), (1, 0)):
+        assert error(grads["numpy", draw, seed], grads["interpreter", draw, seed]) <= TOLERANCE
+        assert error(grads["numpy", draw, seed], grads["numpy", 1, 1]) > 1e-3
+    register_keep(compress=lambda s, share, random: s * (random.random(s.shape) < share), replace=True)
+    with pytest.raises(fg.CheckError, match="is biased"):
+        testing.assert_unbiased("rtrl; layout=keep(0.5)", given, seeds=100)
+
+
+def test_a_learner_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """If this fails, a checkpoint forgets what a layout of a user's stores, or what it has drawn."""
+    register_keep()
+    given = problem(vanilla(), "y", steps=12)
+    pieces = [({"x": given.inputs["x"][cut]}, {"y": given.targets["y"][cut]}) for cut in (slice(0, 5), slice(5, None))]
+    program = fg.compile(given.graph, {"y": "mse"}, "rtrl; layout=keep(0.25)")
+    straight, halted = (fg.Learner(program, program.init(1), fg.Adam(0.01)) for _ in range(2))
+    straight.fit(pieces, block=2)
+    halted.fit(pieces[:1], block=2)
+    halted.save(tmp_path / "half.npz")
+    resumed = fg.Learner.load(tmp_path / "half.npz")
+    resumed.fit(pieces[1:], block=2)
+    assert all(np.array_equal(resumed.params[name], array) for name, array in straight.params.items())
+    table._table.pop("keep")
+    with pytest.raises(fg.ForwardgradError, match=r"unknown layout 'keep\(0.25\)'"):
+        fg.Learner.load(tmp_path / "half.npz")
+
+
+def test_a_text_names_it_with_its_argument() -> None:
+    """If this fails, a rule with a layout of a user's cannot be written down."""
+    register_keep()
+    rule = fg.compile(fg.load("elman"), rule="rtrl; layout=keep( 0.50 ), seed=3").chosen["h->h"]
+    assert rule.text == "all; layout='keep(0.5)', seed=3"
+    for text in ("keep(2.0)", "keep(nan)", "keep", "keep(x)", "keep(0)", "keep(1, 2)"):
+        with pytest.raises(fg.RuleError, match=r"layout|coordinates|cannot read"):
+            fg.compile(fg.load("elman"), rule=f"rtrl; layout={text}")
+    with pytest.raises(fg.RuleError, match=r"layout 'keep\(2.0\)': write keep\(share\).\n.*Such as keep\(0.5\)"):
+        fg.compile(fg.load("elman"), rule="rtrl; layout=keep(2.0)")
+    with pytest.raises(fg.RuleError, match=r"keep\(share\)"):
+        fg.compile(fg.load("elman"), rule="rtrl; layout=kept")
+
+
+def memory(influence: Array, sums: list[Any] = []) -> Array:  # noqa: B006
+    sums.append(0)
+    return influence * len(sums)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a name with capitals": ({"name": "Half"}, "lower-case letters"),
+    "a taken name": ({"name": "uoro"}, "'uoro' is registered already"),
+    "no function": ({"compress": 3}, "compress must be a function, got 3"),
+    "too few arguments": ({"compress": lambda: 0}, "It gets 1 arguments in order: influence"),
+    "an argument that it does not take": (
+        {"argument": "n", "example": 2},
+        "compress cannot be called as a layout is: too many positional arguments",
+    ),
+    "an argument without an example": ({"argument": "n"}, "argument and example go together"),
+    "another shape": ({"compress": lambda s: s.sum(axis=0)}, "compress returns shape .* expected"),
+    "no numbers": ({"compress": lambda s: s.astype(str)}, "compress returns .* expected numbers"),
+    "a fault": ({"compress": lambda s: s[:, 10**6, 0]}, "compress fails: IndexError"),
+    "samples that mix": ({"compress": lambda s: s - s.mean(axis=0)}, "compress mixes samples"),
+    "a memory": ({"compress": memory}, "two results for one influence(?s:.*)random=True"),
+    "half a codec": ({"stores": lambda shape: shape}, "expand and stores go together"),
+    "a shape that is not stored": (
+        {"stores": lambda shape: (1,), "expand": lambda s, shape: np.zeros(shape)},
+        r"compress returns shape .* expected \(3, 1\)",
+    ),
+    "a shape that does not come back": (
+        {"stores": lambda shape: shape, "expand": lambda s, shape: s[:1]},
+        "expand returns shape",
+    ),
+    "no draws": ({"compress": lambda s, random: s, "random": True}, "compress draws nothing"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_layout_is_refused_when_it_is_registered(what: str) -> None:
+    """If this fails, the fault comes up in the middle of a run, or never."""
+    changed, message = BAD[what]
+    with pytest.raises(fg.RuleError, match=message):
+        fg.register_layout(**{"name": "half", "compress": lambda s: s / 2, "keeps": "half", **changed})
+    assert "half" not in table.names()
+
+
+def test_a_shape_that_changes_later_is_refused_in_our_words() -> None:
+    """If this fails, NumPy complains about shapes of which the user knows nothing."""
+    fg.register_layout("flaky", lambda s: s if s.size < 10**3 else s[..., :1], keeps="what it likes")
+    given = problem(vanilla(), "y", steps=4, batch=60)
+    program = fg.compile(given.graph, {"y": "mse"}, "rtrl; layout=flaky")
+    with pytest.raises(fg.RuleError, match="layout 'flaky': compress returns shape"):
+        program.gradient(given.params, given.inputs, given.targets, block=1)
+
+
+def test_its_gradient_belongs_to_delays_as_they_are_spelled() -> None:
+    """If this fails, an assertion that cannot hold is made about a layout of a user's."""
+    register_keep()
+    with pytest.raises(fg.RuleError, match="as they are spelled"):
+        testing.assert_refactoring_invariant(fg.compile(fg.load("elman"), rule="rtrl; layout=keep(0.5)"))
