@@ -68,6 +68,24 @@ class StreamingCase:
 
 
 @dataclass(frozen=True)
+class PatternCase:
+    """One call a step under `snap(1)`, beside the rule that keeps the same paths as e-prop does: with autapses."""
+
+    name: str
+    network: Network
+    steps: int
+    batch: int
+    goals: tuple[Goal, ...]
+
+    def __str__(self) -> str:
+        return f"snap(1), {self.network}, batch {self.batch}, a call a step, {self.steps:,} steps"
+
+    def quick(self) -> PatternCase:
+        """A first look."""
+        return replace(self, steps=self.steps // 8)
+
+
+@dataclass(frozen=True)
 class ForwardCase:
     """What e-prop costs beside the forward pass alone, `program.run`."""
 
@@ -103,7 +121,7 @@ class MemoryCase:
         return replace(self, lengths=tuple(length // 10 for length in self.lengths))
 
 
-Case = GradientCase | StreamingCase | ForwardCase | MemoryCase
+Case = GradientCase | StreamingCase | PatternCase | ForwardCase | MemoryCase
 
 _LSTM = ("jax BPTT", "jax e-prop", "torch BPTT", "braintrace D-RTRL windows", "braintrace D-RTRL per step")
 _LIF = (*_LSTM, "braintrace pp-prop")
@@ -137,6 +155,7 @@ CASES: tuple[Case, ...] = (
         (Goal("jax BPTT", 1.0),),
     ),
     StreamingCase("streaming", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("braintrace D-RTRL", 1.5),)),
+    PatternCase("streaming-snap", Network("rnn", 8, (64,), 4, "mse"), 400, 8, (Goal("its paths as a rule", 1.5),)),
     ForwardCase("forward", _classifier("lstm", 64, 128), 512, 32, (Goal("forward pass", 4.0),)),
     MemoryCase(
         "memory", Network("lstm", 16, (32,), 1, "mse"), 8, (2_000, 20_000, 200_000), (Goal("2,000 steps", 1.05),)

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import agreement, memory, streaming
 from benchmarks.agreement import Check
-from benchmarks.cases import Case, ForwardCase, Goal, GradientCase, MemoryCase, StreamingCase
+from benchmarks.cases import Case, ForwardCase, Goal, GradientCase, MemoryCase, PatternCase, StreamingCase
 from benchmarks.contestants import EPROP, Contestant, MissingPeerError, peer
 from benchmarks.ours import RULES, compiled, ours
 from benchmarks.tasks import make
@@ -150,6 +150,20 @@ def _streaming(case: StreamingCase, options: Options) -> Result:
     return judged(case, checks, [Timing(name, values, "per step") for name, values in per_step.items()])
 
 
+def _pattern(case: PatternCase, options: Options) -> Result:
+    names = {"snap(1)": "forwardgrad", "eprop; autapses=implicit": "its paths as a rule"}
+    checks = [streaming.same(agreement.small(case.network), *names)]
+    if not all(check.passed for check in checks):
+        return Result(case.name, str(case), tuple(checks))
+    task = make(case.network, case.steps, case.batch)
+    runs = {name: streaming.ours(task, rule) for rule, name in names.items()}
+    for run in runs.values():
+        warm(run)
+    took = alternate(runs, options.rounds, options.budget, case.name)
+    per_step = {name: tuple(value / case.steps for value in took[name]) for name in names.values()}
+    return judged(case, checks, [Timing(name, per_step[name], f"{rule}, per step") for rule, name in names.items()])
+
+
 def _forward(case: ForwardCase, options: Options) -> Result:
     task = make(case.network, case.steps, case.batch)
     first, program = ours(task, "eprop", options.block), compiled(case.network, "eprop")
@@ -169,6 +183,7 @@ def _memory(case: MemoryCase, options: Options) -> Result:
 _MEASURES: dict[type, Callable[[Any, Options], Result]] = {
     GradientCase: _gradient,
     StreamingCase: _streaming,
+    PatternCase: _pattern,
     ForwardCase: _forward,
     MemoryCase: _memory,
 }

@@ -11,9 +11,9 @@ from benchmarks.ours import compiled
 from benchmarks.tasks import Gradient, Task
 
 
-def ours(task: Task) -> Callable[[], Any]:
+def ours(task: Task, rule: str = "eprop") -> Callable[[], Any]:
     """A pass over the stream, a block of one step a call."""
-    program = compiled(task.network, "eprop", task.x.dtype.name)
+    program = compiled(task.network, rule, task.x.dtype.name)
     steps = [({"x": task.x[t : t + 1]}, {"y": task.target[t : t + 1]}) for t in range(task.steps)]
 
     def run() -> Any:
@@ -27,15 +27,26 @@ def ours(task: Task) -> Callable[[], Any]:
 
 def check(task: Task, our: Gradient) -> Check:
     """Whether the sum over single steps is the gradient of the sequence."""
-    program = compiled(task.network, "eprop", task.x.dtype.name)
-    state, loss, grads = program.start(task.batch), 0.0, dict.fromkeys(our.grads, 0.0)
+    stepped = Contestant("forwardgrad step by step", EPROP, lambda: None, lambda _: our)
+    return compare(stepped, _summed(task, "eprop"), our, "its gradient in blocks", TOLERANCE)
+
+
+def same(task: Task, rule: str, other: str) -> Check:
+    """Whether two rules give the same gradient, step by step."""
+    first = Contestant(rule, EPROP, lambda: None, lambda gradient: gradient)
+    return compare(first, _summed(task, rule), _summed(task, other), other, TOLERANCE)
+
+
+def _summed(task: Task, rule: str) -> Gradient:
+    """The sum over single steps."""
+    program = compiled(task.network, rule, task.x.dtype.name)
+    state, loss, grads = program.start(task.batch), 0.0, dict.fromkeys(program.rules, 0.0)
     for t in range(task.steps):
         now = slice(t, t + 1)
         state, step = program.step(task.params, state, {"x": task.x[now]}, {"y": task.target[now]})
         loss += step.loss
         grads = {name: grad + step.grads[name] for name, grad in grads.items()}
-    stepped = Contestant("forwardgrad step by step", EPROP, lambda: None, lambda _: our)
-    return compare(stepped, Gradient(loss, grads), our, "its gradient in blocks", TOLERANCE)
+    return Gradient(loss, grads)
 
 
 def theirs(task: Task) -> Callable[[], Any]:
