@@ -167,10 +167,8 @@ class Generated:
         swept = self._ended(tape, losses, signals)
         for name in self._lossy:
             traces, old, new = self.traces[name], self._stored(state, name), self._stored(after, name)
-            parts = [traces.within(tape, found) for found in swept]
-            parts += [traces.contract(found.boundary, old) for found in swept if found.boundary]
             held = {(p, 1): found.held[p] for found in swept for p in traces.places if p in found.held}
-            grads[name] = sum(parts, traces.contract(held, new))
+            grads[name] = traces.gradient(tape, swept, [(held, new), *((found.boundary, old) for found in swept)])
         followers = self.plan.followers.items()
         return grads | {follower: grads[name].copy() for follower, name in followers if name in self._lossy}
 

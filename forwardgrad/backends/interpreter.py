@@ -122,14 +122,14 @@ class Interpreter:
         for name, traces in self.traces.items():
             old = memory.of(name)
             if not traces.lossy:
-                grads[name] = traces.within(tape, whole()) + traces.contract(whole().boundary, old)
+                grads[name] = traces.gradient(tape, [whole()], [(whole().boundary, old)])
                 continue
             assert after is not None
             ended = at_last(traces.places)
-            grads[name] = sum(
-                (traces.within(tape, found) + traces.contract(found.boundary, old) for found in (before_last(), ended)),
-                traces.contract({(place, 1): adjoint for place, adjoint in ended.held.items()}, after.of(name)),
-            )
+            held = {(place, 1): adjoint for place, adjoint in ended.held.items()}
+            sweeps = [before_last(), ended]
+            through = [(held, after.of(name)), *((found.boundary, old) for found in sweeps)]
+            grads[name] = traces.gradient(tape, sweeps, through)
         return grads | {follower: grads[name].copy() for follower, name in self.plan.followers.items()}
 
     def _seeds(

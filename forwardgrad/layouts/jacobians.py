@@ -25,6 +25,11 @@ class Jacobian(Protocol):
         """Its entries at index arrays that broadcast to one shape: `(..., *shape)`."""
         ...
 
+    @property
+    def diagonal(self) -> Array:
+        """Its entries of one unit by itself, `(..., size)`; of the smaller size, where there are two."""
+        ...
+
     def scaled(self, factor: Array) -> Jacobian:
         """This times a diagonal, `(..., source)`."""
         ...
@@ -43,6 +48,10 @@ class Diagonal:
     def at(self, rows: Array, columns: Array) -> Any:
         same = rows == columns
         return self.entries[..., rows] if same.all() else self.entries[..., rows] * same
+
+    @property
+    def diagonal(self) -> Array:
+        return self.entries
 
     def scaled(self, factor: Array) -> Diagonal:
         return Diagonal(self.entries * factor)
@@ -67,6 +76,12 @@ class Scaled:
         found = self.left[..., rows] * self.matrix[rows, columns]
         return found if self.right is None else found * self.right[..., columns]
 
+    @property
+    def diagonal(self) -> Array:
+        own = self.matrix.diagonal()
+        found = self.left[..., : len(own)] * own
+        return found if self.right is None else found * self.right[..., : len(own)]
+
     def scaled(self, factor: Array) -> Scaled:
         return Scaled(self.left, self.matrix, factor if self.right is None else self.right * factor)
 
@@ -89,6 +104,10 @@ class Wide:
     def at(self, rows: Array, columns: Array) -> Any:
         return self.array[..., rows, columns]
 
+    @property
+    def diagonal(self) -> Array:
+        return self.array.diagonal(axis1=-2, axis2=-1)
+
     def scaled(self, factor: Array) -> Wide:
         return Wide(self.array * factor[..., None, :])
 
@@ -108,6 +127,10 @@ class Total:
 
     def at(self, rows: Array, columns: Array) -> Any:
         return _sum([part.at(rows, columns) for part in self.parts])
+
+    @property
+    def diagonal(self) -> Array:
+        return _sum([part.diagonal for part in self.parts])
 
     def scaled(self, factor: Array) -> Total:
         return Total(tuple(part.scaled(factor) for part in self.parts))

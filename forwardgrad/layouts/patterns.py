@@ -26,6 +26,7 @@ class Rows:
 
     def __init__(self, kind: Synapses) -> None:
         self.kind, self.units = kind, kind.units
+        self.own = np.arange(kind.units)[:, None]
         self.dense = kind.kind == "dense"
         if self.dense:
             self.counts = np.full(kind.units, kind.source)
@@ -82,6 +83,11 @@ class Block:
     def in_order(self) -> bool:
         """Whether entries are stored as they lie in blocks."""
         return self.table.size == self.back.size and np.array_equal(self.table.ravel(), np.arange(self.back.size))
+
+    @cached_property
+    def own(self) -> bool:
+        """Whether each row reaches its own unit and no other."""
+        return self.units.shape[1] == 1 and not self.filled_up and np.array_equal(self.units[:, 0], self.rows.own[:, 0])
 
     @property
     def stored(self) -> int:
@@ -144,9 +150,8 @@ def block_of(rows: Rows, reached: Array) -> Block:
 
 def block_of_input(rows: Rows) -> Block:
     """Of an influence that is a number times what the parameter reads (the word `scalar`): stored without its rows."""
-    own = np.arange(rows.units)[:, None]
     if rows.dense or rows.kind.kind == "bias":
         table = np.zeros((rows.units, 1) if rows.dense else (rows.units, 1, 1), np.intp)
     else:
         table = rows.columns[:, None]
-    return Block(rows, own, np.ones_like(own, np.bool_), table, np.arange(0))
+    return Block(rows, rows.own, np.ones_like(rows.own, np.bool_), table, np.arange(0))

@@ -88,7 +88,8 @@ class MaskedTraces(Traces):
         if not stored.size:
             return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=stored)
         block = self._blocks[place]
-        lines, influence = adjoint[:, block.units], block.gathered(stored)
+        influence = block.gathered(stored)
+        lines = adjoint[:, : block.rows.units, None] if block.own else adjoint[:, block.units]
         if block.filled_up:
             lines = lines * block.lines
         if lines.shape[2] == 1:
@@ -100,14 +101,15 @@ class MaskedTraces(Traces):
             return super().renewed(block, place, lag, stored)
         if not stored[place].size:  # no unit is reached
             return np.zeros_like(stored[place][lag - 1])
-        kept, own = self._blocks[place], np.arange(self._blocks[place].rows.units)[:, None]
+        kept = self._blocks[place]
         parts = [
             _carried(j, kept, self._blocks[source], stored[source][back - 1])
             for (source, back), j in self._boundary(block, place, lag).items()
             if stored[source].size
         ]
         for j, x in self._injections(block, place, lag):
-            parts.append(_injected(j.at(kept.units, own), kept.rows.read(x)))
+            entries = j.diagonal[..., : kept.rows.units, None] if kept.own else j.at(kept.units, kept.rows.own)
+            parts.append(_injected(entries, kept.rows.read(x)))
         for part in parts[1:]:
             parts[0] += part
         return kept.scattered(parts[0]) if parts else np.zeros_like(stored[place][lag - 1])
@@ -153,6 +155,8 @@ def _injected(j: Array, x: Array) -> Array:
 
 def _carried(j: Jacobian, target: Block, source: Block, stored: Array) -> Array:
     """A Jacobian times what is stored on a place, in the blocks of another."""
+    if target.own and source.own:
+        return j.diagonal[..., : target.rows.units, None, None] * source.gathered(stored)
     entries = j.at(target.units[:, :, None], source.units[:, None, :])
     if source.filled_up:
         entries = entries * source.lines[:, None]

@@ -215,11 +215,14 @@ class Traces:
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
         """The gradient that comes through what is stored: adjoints by place and lag times influence."""
-        total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
-        for place, lag in self.entries():
-            if (adjoint := adjoints.get((place, lag))) is not None:
-                total = total + self.contracted(place, adjoint[:, 0], stored[place][lag - 1])
-        return total
+        parts = [
+            self.contracted(place, adjoints[place, lag][:, 0], stored[place][lag - 1])
+            for place, lag in self.entries()
+            if (place, lag) in adjoints
+        ]
+        if not parts:
+            return nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
+        return sum(parts[1:], parts[0])
 
     def contracted(self, place: int, adjoint: Array, stored: Array) -> Array:
         """Adjoint `(batch, size)` of a place times its influence as it is stored: a gradient."""
@@ -229,15 +232,26 @@ class Traces:
         """All stored places with their lags."""
         return [(place, lag) for place in self.places for lag in range(1, self.plan.depth[place] + 1)]
 
-    def within(self, tape: Pass, adjoints: Swept) -> Array:
-        """The gradient that comes from inside the block: adjoints at the sites times what the parameter multiplies."""
-        like = tape.values(self.plan.outputs[0])
-        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=like)
-        for site in self.sites:
-            if (found := adjoints.at_port(site.place, site.port)) is not None:
-                steps, b = found
-                total = total + self.kind.gradient(b[:, :, 0], self.presynaptic(tape, site)[steps])
-        return total
+    def gradient(self, tape: Pass, sweeps: Sequence[Swept], through: Sequence[tuple[Boundary, Stored]]) -> Array:
+        """A block's part of the gradient.
+
+        Args:
+            tape: its forward pass.
+            sweeps: from the losses. Adjoints at the sites times what the parameter multiplies are the gradient inside.
+            through: adjoints by place and lag, each with what is stored there.
+        """
+        parts: list[Array] = []
+        for sweep in sweeps:
+            for site in self.sites:
+                if (found := sweep.at_port(site.place, site.port)) is not None:
+                    steps, b = found
+                    parts.append(self.kind.gradient(b[:, :, 0], self.presynaptic(tape, site)[steps]))
+        held = self.entries()
+        parts += [self.contract(adjoints, stored) for adjoints, stored in through if any(e in adjoints for e in held)]
+        if not parts:
+            like = tape.values(self.plan.outputs[0])
+            return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=like)
+        return sum(parts[1:], parts[0])
 
     def presynaptic(self, tape: Pass, site: Site) -> Array:
         """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
