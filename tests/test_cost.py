@@ -78,7 +78,7 @@ def taken(program: fg.Program, batch: int, block: int) -> int:
     ("graph", "rule"),
     [
         (vanilla(64), "rtrl"),
-        (vanilla(64), "snap(1)"),
+        (vanilla(160), "snap(1)"),
         (vanilla(128), "uoro"),
         (vanilla(64, delay=3), "rtrl"),
         (lstm(128), "eprop"),
