@@ -69,7 +69,7 @@ class StreamingCase:
 
 @dataclass(frozen=True)
 class PatternCase:
-    """One call a step under `snap(1)`, beside the rule that keeps the same paths as e-prop does: with autapses."""
+    """One call per step under `snap(1)`, beside the rule that keeps the same paths: e-prop with implicit autapses."""
 
     name: str
     network: Network

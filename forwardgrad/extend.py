@@ -108,7 +108,7 @@ def register_layout(
     source: str = "",
     replace: bool = False,
 ) -> layouts.Layout:
-    """Register a lossy layout: what is kept of influence at the end of each block.
+    """Register a lossy layout: a compression of influence at the end of each block.
 
     `compress(influence)` gets the influence of one parameter on one place, `(batch, ...)`, as it would be stored
     without loss: in full, one number a synapse, or as the filtered input (`docs/design.md`, section 5). It gets a copy.
@@ -122,7 +122,7 @@ def register_layout(
         argument: what the number in brackets is called; none if there is none.
         example: a legal argument, with which the functions are tried; a whole number (`1`) where it must be one.
         legal: whether an argument is.
-        random: whether it draws. Then a rule's `seed` counts, and every block of every sequence draws anew.
+        random: whether it draws. Then a rule's `seed` counts, and every block of every sequence has a draw of its own.
         expand, stores: for an array of another shape: `expand(stored, shape)` makes it an influence of that shape
             again; `stores(shape)` is the shape of what is stored, both for one sample. The argument comes last.
         source: where it comes from.

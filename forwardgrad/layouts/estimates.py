@@ -1,4 +1,4 @@
-"""What random estimates without bias share: a product of two small arrays, drawn anew at block ends."""
+"""What random estimates without bias share: a product of two small arrays, drawn again at block ends."""
 
 from __future__ import annotations
 

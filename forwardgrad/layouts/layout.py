@@ -13,7 +13,7 @@ from forwardgrad.layouts.traces import Planned, Traces
 
 @dataclass(frozen=True)
 class Argument:
-    """The number that stands in brackets behind a layout's name.
+    """The number in brackets after a layout's name.
 
     Args:
         name: how it is called: `n` in `snap(n)`.
@@ -46,7 +46,7 @@ class Layout:
         argument: the number in brackets, if it takes one.
         lossless: whether the gradient is that of the rule's paths, at every block length.
         random: whether it draws at random, and so has a seed and counts what it draws.
-        as_spelled: whether its gradient changes where delays are spelled otherwise.
+        as_spelled: whether its gradient changes where delays are spelled differently.
     """
 
     name: str

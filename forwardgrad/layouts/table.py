@@ -17,7 +17,7 @@ def add(layout: Layout, *, replace: bool = False) -> Layout:
     """Enter a layout into the table.
 
     Raises:
-        RuleError: if the name is taken (and `replace` is false), or is no name.
+        RuleError: if the name is taken (and `replace` is false), or is not a legal name.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", layout.name):
         raise RuleError(f"layout {layout.name!r}: a name is lower-case letters, digits and underscores.")

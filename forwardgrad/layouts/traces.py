@@ -40,7 +40,7 @@ def nothing(shape: tuple[int, ...], dtype: Any, stored: Stored) -> Array:
 
 
 class Site(Protocol):
-    """Where a parameter enters: a place and a port of its node, and the edge it stands on (`None` for a bias)."""
+    """Where a parameter enters: a place and a port of its node, and its edge (`None` for a bias)."""
 
     @property
     def place(self) -> int: ...
