@@ -32,6 +32,7 @@ class Rows:
             self.counts = np.full(kind.units, kind.source)
             return
         of_entries = np.arange(kind.units) if kind.rows is None else np.asarray(kind.rows)
+        assert np.all(np.diff(of_entries) >= 0), "a synapse table goes through its rows one after the other"
         self.counts = np.bincount(of_entries, minlength=kind.units)
         first = np.cumsum(self.counts) - self.counts
         widest = max(1, int(self.counts.max(initial=0)))

@@ -93,11 +93,19 @@ def adaptive() -> nx.MultiDiGraph[str]:
     )
 
 
+def blocked() -> nx.MultiDiGraph[str]:
+    """Groups of units that hear themselves alone: a pattern that `snap(2)` keeps in full, and other groups' not."""
+    graph = vanilla(weight="block", blocks=2)
+    graph.nodes["h"]["size"] = 6
+    return graph
+
+
 NETS: dict[str, Callable[[], nx.MultiDiGraph[str]]] = {
     "dense": lambda: vanilla(),
     "late": lambda: vanilla(delay=3),
     "sparse": sparse,
     "sparse and late": lambda: sparse(delay=2),
+    "groups": blocked,
     "stack": lambda: stack(),
     "gru": lambda: gru(),
     "sparse gru": sparse_gru,
