@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from forwardgrad.learner import Learner
     from forwardgrad.losses import Loss
     from forwardgrad.optimizers import SGD, Adam
-    from forwardgrad.paths import EdgeView, NodeView, PathRule, determinised
+    from forwardgrad.paths import EdgeView, NodeView, PathRule
     from forwardgrad.program import Program
     from forwardgrad.rules import Rule
+    from forwardgrad.subsets import determinised
     from forwardgrad.testing.auditing import audit
 else:  # a script that needs two names does not wait for the rest
     from forwardgrad.lazy import lazily
@@ -43,9 +44,10 @@ else:  # a script that needs two names does not wait for the rest
             "learner": ["Learner"],
             "losses": ["Loss"],
             "optimizers": ["SGD", "Adam"],
-            "paths": ["EdgeView", "NodeView", "PathRule", "determinised"],
+            "paths": ["EdgeView", "NodeView", "PathRule"],
             "program": ["Program"],
             "rules": ["Rule"],
+            "subsets": ["determinised"],
             "testing.auditing": ["audit"],
         },
     )

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from forwardgrad.arrays import read_inputs, read_signals, read_targets, shape_without_inputs
 from forwardgrad.attributes import is_whole
 from forwardgrad.compiler import Plan
 from forwardgrad.cost import choose_block
 from forwardgrad.errors import DataError
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.program.border import read_inputs, read_signals, read_targets, shape_without_inputs
 
 Length = int | Literal["auto"] | None
 """Steps per block; `auto`: chosen from program, batch and memory; `None`: each piece of a stream is a block."""

@@ -23,9 +23,9 @@ from forwardgrad.backends.weights import is_elementwise, pull
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.factors import arc_structure, factor_structure
 from forwardgrad.compiler.layouts import stored_shape
-from forwardgrad.compiler.product import Arc, Injection
+from forwardgrad.compiler.product import Arc
 from forwardgrad.layouts.influence import Single, Synapses, influence_of
-from forwardgrad.layouts.traces import Stored, Traces
+from forwardgrad.layouts.traces import Site, Stored, Traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose, join
 
@@ -150,7 +150,7 @@ class Flow:
             for place in order:
                 past.pop((place, t - depth), None)
 
-    def _injected(self, kind: Synapses | Single, traces: Traces, site: Injection, t: int) -> Influence:
+    def _injected(self, kind: Synapses | Single, traces: Traces, site: Site, t: int) -> Influence:
         node = self.plan.product.places[site.place].node
         word, j = self._slope(node, site.port, t)
         return Influence(kind, word, kind.inject(word, j[None], traces.presynaptic(self.tape, site)[t][None]))

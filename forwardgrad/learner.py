@@ -11,7 +11,6 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from forwardgrad import checkpoint, numerics
-from forwardgrad.arrays import read_params
 from forwardgrad.blocks import Block
 from forwardgrad.checkpoint import Checkpoint
 from forwardgrad.errors import DataError, FileError, NonFiniteError, NonFiniteWarning
@@ -19,6 +18,7 @@ from forwardgrad.layouts.draws import PERIOD
 from forwardgrad.ops import Array
 from forwardgrad.optimizers import Optimizer, clip_by_norm
 from forwardgrad.program import Program, State, Step
+from forwardgrad.program.border import read_params
 
 Progress = Callable[["Update"], None]
 Policy = Literal["raise", "skip", "reset"]

@@ -14,7 +14,7 @@ from forwardgrad import Program, checking, oracle
 from forwardgrad.errors import GraphError, RuleError
 from forwardgrad.graph import library
 from forwardgrad.program import Result
-from forwardgrad.testing.examining import examine
+from forwardgrad.testing.examining import Sample, examine
 from forwardgrad.testing.problem import Origin
 
 
@@ -27,7 +27,7 @@ def small(name: str) -> nx.MultiDiGraph[str]:
     return graph
 
 
-def samples(graph: Any, rule: Any = "eprop", loss: Any = None, **options: Any) -> list[checking.Sample]:
+def samples(graph: Any, rule: Any = "eprop", loss: Any = None, **options: Any) -> list[Sample]:
     given = {"samples": 2, "steps": 6} | options
     found = examine(graph, loss or {"y": "mse"}, rule, samples=given["samples"], origin=Origin(steps=given["steps"]))
     return [finding.sample for finding in found]

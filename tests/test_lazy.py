@@ -13,7 +13,7 @@ import pytest
 import forwardgrad as fg
 from forwardgrad import testing
 
-PACKAGES = [fg, testing]
+PACKAGES = [fg, testing, fg.program]
 HEAVY = ["numpy", "networkx"]
 FOREIGN = [
     "hypothesis",

@@ -7,8 +7,8 @@ everything or, when something is wrong, nothing. The compiler sees nodes and edg
 from collections.abc import Callable, Mapping
 
 from forwardgrad.cells.gated import gru, lstm
+from forwardgrad.cells.integrate_and_fire import alif, lif, readout
 from forwardgrad.cells.rate import elman, leaky_tanh
-from forwardgrad.cells.spiking import alif, lif, readout
 
 __all__ = ["TABLE", "alif", "elman", "gru", "leaky_tanh", "lif", "lstm", "readout"]
 

@@ -14,21 +14,17 @@ meet no held place; what first goes on to a held place is counted there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from forwardgrad.compiler.factors import Factor
 from forwardgrad.compiler.labels import port_structure
-from forwardgrad.compiler.layouts import depths, layouts, words_to
 from forwardgrad.compiler.notation import Equations, Line, Note, Symbol, Term, plain, printable
+from forwardgrad.compiler.outline import LONGEST, Outline
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.compiler.product import Arc, Injection
-from forwardgrad.compiler.schedule import sweep_order
 from forwardgrad.graph import Edge
 from forwardgrad.structure import Structure
-
-LONGEST = 8
-"""Factors in a learning signal beyond which it is no longer put into another one."""
 
 
 def equations(plan: Plan, name: str) -> Equations:
@@ -41,96 +37,18 @@ def equations(plan: Plan, name: str) -> Equations:
     return _Derivation(plan, name).equations()
 
 
-class _Derivation:
-    """The equations of one parameter."""
+class _Derivation(Outline):
+    """The equations of one parameter: an outline, with a line written for each place that has one."""
 
     def __init__(self, plan: Plan, name: str) -> None:
-        product = plan.product
-        self.plan, self.network, self.product, self.name = plan, plan.network, product, name
-        self.parameter = plan.network.parameters[name]
-        self.rule = plan.rules[name]
-        self.sites = [site for site in product.injections if site.parameter == name]
-        reached = set(product.reach([site.place for site in self.sites]))
-        self.order = [place for place in reversed(sweep_order(plan.network, product)) if place in reached]
-        entering, leaving = product.entering, product.leaving
-        self.into = {place: [arc for arc in entering[place] if arc.source in reached] for place in self.order}
-        self.out = {place: [arc for arc in leaving[place] if arc.delay == 0] for place in self.order}
-        deepest = depths(product)
-        self.delayed = {place for place in self.order if deepest[place]}
-        self.held = self._held()
-        self.shapes = self._shapes()
+        super().__init__(plan, name)
         self.notes: dict[Note, None] = {}
         self.by_unit = self._by_unit()
-        lit = self._lit(self.held)
-        self.modes = self._numbered([place for place in self.order if place in self.held], self._filters)
-        self.signal_modes = self._numbered([place for place in self.order if place in lit], lambda place: False)
         self.adjoints: dict[int, tuple[Term, ...]] = {}
         for place in reversed(self.order):
             self.adjoints[place] = tuple(self._adjoint(place))
 
-    # Which places have a line of their own?
-
-    def _held(self) -> set[int]:
-        held = set(self.delayed)
-        held |= {arc.source for p in self.order if self._filters(p) for arc in self.into[p] if not arc.delay}
-        lit, feeding = self._lit(held), self._feeding()
-        terms, longest = dict[int, int](), dict[int, int]()
-        for place in self.order:
-            ports = [site.port for site in self.sites if site.place == place]
-            delayed = any(arc.delay for arc in self.into[place])
-            open_ = [arc.source for arc in self.into[place] if not arc.delay and arc.source not in held]
-            closed = len(self.into[place]) - len(open_)
-            terms[place] = len(ports) + closed + sum(terms[source] for source in open_)
-            longest[place] = 1 + max((longest[source] for source in open_), default=0)
-            uses = sum(arc.target in feeding for arc in self.out[place])
-            mixes = any(self._word(place, port) is Structure.FULL for port in ports)
-            if (
-                (uses > 1 and terms[place] > 1)
-                or ((delayed or mixes) and (place in lit or uses > 1))
-                or max(terms[place], longest[place]) > LONGEST
-            ):
-                held.add(place)
-        return held
-
-    def _filters(self, place: int) -> bool:
-        return self.product.places[place].filtered is not None
-
-    def _feeding(self) -> set[int]:
-        """The places from which one with an influence that is stored is reached within a step."""
-        found = set(self.delayed)
-        for place in reversed(self.order):
-            if any(arc.target in found for arc in self.out[place]):
-                found.add(place)
-        return found
-
-    def _lit(self, held: set[int]) -> set[int]:
-        """The places to which a learning signal comes over places that are not held."""
-        found = {place for place in self.order if self.product.places[place].signal != "none"}
-        for place in reversed(self.order):
-            if any(arc.target in found and arc.target not in held for arc in self.out[place]):
-                found.add(place)
-        return found
-
-    def _shapes(self) -> dict[int, Structure]:
-        """The structure word of the influence on each held place."""
-        held = {self.name: sorted(self.held)}
-        words = {place: words_to(self.network, self.product, place) for place in self.held}
-        found = layouts(self.network, replace(self.product, injections=tuple(self.sites)), held, words)
-        return {place: found[self.name, place] for place in self.held}
-
     # Symbols.
-
-    def _word(self, place: int, port: str) -> Structure:
-        return port_structure(self.network, self.product.places[place].node, port)
-
-    def _numbered(self, places: Sequence[int], apart: Callable[[int], bool]) -> dict[int, int]:
-        """A number for each of several places of one node, counted apart by a property; 0 for the only one."""
-        alike: dict[tuple[str, bool], list[int]] = {}
-        for place in sorted(places):
-            alike.setdefault((self._node(place), apart(place)), []).append(place)
-        return {
-            place: number if len(group) > 1 else 0 for group in alike.values() for number, place in enumerate(group, 1)
-        }
 
     @property
     def _own(self) -> str:
@@ -151,7 +69,7 @@ class _Derivation:
     def _influence(self, place: int, index: str, delay: int) -> Symbol:
         """The influence on a held place; the index is that of the target, `k`, or empty for the whole array."""
         here, word = self.product.places[place], self.shapes[place]
-        kind = "ebar" if self._filters(place) else "S" if word is Structure.FULL else "eps"
+        kind = "ebar" if self.filters(place) else "S" if word is Structure.FULL else "eps"
         if kind == "eps" and place not in self.delayed:
             kind = "e"
         if index and self.parameter.kind == "scalar":
@@ -165,10 +83,7 @@ class _Derivation:
         return Symbol(kind, here.node, entries_, delay, self.modes[place])
 
     def _signal(self, place: int, index: str) -> Symbol:
-        return Symbol("L", self._node(place), index, 0, self.signal_modes[place])
-
-    def _node(self, place: int) -> str:
-        return self.product.places[place].node
+        return Symbol("L", self.node(place), index, 0, self.signal_modes[place])
 
     def _note(self, about: Symbol | None, text: str) -> None:
         self.notes.setdefault(Note(about, text))
@@ -290,7 +205,7 @@ class _Derivation:
             said += f" in mode {printable(here.label)}"
         if not single and word is not Structure.FULL:
             said += ", none on its other units" + (", the same for every i" if alike else "")
-        if self._filters(place):
+        if self.filters(place):
             said += f"; filtered by the leak of {printable(here.filtered or '')}"
         index = "" if single else "k" if word is Structure.FULL else "i"
         self._note(self._influence(place, index, 0), said)
@@ -309,7 +224,7 @@ class _Derivation:
         """The learning signal of a place, those of later places being known."""
         signal = self.product.places[place].signal
         if signal != "none":
-            symbol = Symbol("E", self._node(place), "i" if self.by_unit else "", 0)
+            symbol = Symbol("E", self.node(place), "i" if self.by_unit else "", 0)
             if signal == "given":
                 self._note(replace(symbol, index=""), "the learning signal that is given")
             yield Term(1.0, (), (symbol,))

@@ -1,8 +1,17 @@
 """What a user holds after compiling: a `Program`, what it gives, and how its blocks are executed."""
 
-from forwardgrad.backends import State
-from forwardgrad.program.execution import Step
-from forwardgrad.program.program import Program
-from forwardgrad.program.sequence import Result
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from forwardgrad.backends import State
+    from forwardgrad.program.execution import Step
+    from forwardgrad.program.program import Program
+    from forwardgrad.program.sequence import Result
+else:  # its modules are read one by one by those that it is made of
+    from forwardgrad.lazy import lazily
+
+    __getattr__, __dir__ = lazily(
+        __name__, {"execution": ["State", "Step"], "program": ["Program"], "sequence": ["Result"]}
+    )
 
 __all__ = ["Program", "Result", "State", "Step"]

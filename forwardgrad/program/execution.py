@@ -11,18 +11,7 @@ import numpy as np
 
 from forwardgrad import losses as loss_table
 from forwardgrad import numerics
-from forwardgrad.arrays import (
-    Given,
-    Target,
-    check_names,
-    finite,
-    numeric,
-    read_inputs,
-    read_params,
-    read_signals,
-    read_targets,
-    shape_without_inputs,
-)
+from forwardgrad.arrays import check_names, finite, numeric
 from forwardgrad.attributes import is_whole, show
 from forwardgrad.backends import BACKENDS, Engine, State
 from forwardgrad.compiler import Plan
@@ -31,6 +20,15 @@ from forwardgrad.errors import DataError
 from forwardgrad.layouts.draws import COUNT, DRAW, PERIOD
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.program.border import (
+    Given,
+    Target,
+    read_inputs,
+    read_params,
+    read_signals,
+    read_targets,
+    shape_without_inputs,
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad import budget
-from forwardgrad.arrays import count, read_params, truths
+from forwardgrad.arrays import count, truths
 from forwardgrad.backends import State
 from forwardgrad.blocks import Block, Length, cut
 from forwardgrad.compiler import Decision, Plan
@@ -23,6 +23,7 @@ from forwardgrad.graph import Network
 from forwardgrad.graph import draw as draw_parameter
 from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.program.border import read_params
 from forwardgrad.program.derived import derive
 from forwardgrad.program.execution import Execution, Step, batch_of, read_draw
 from forwardgrad.program.pricing import price, refuse_too_large

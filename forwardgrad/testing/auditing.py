@@ -18,7 +18,7 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import checking, oracle
+from forwardgrad import checking
 from forwardgrad.attributes import is_whole
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, DeadParameterWarning, RuleError
@@ -27,6 +27,8 @@ from forwardgrad.ops import Array
 from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
 from forwardgrad.program import Program
 from forwardgrad.testing.audited import ALL, Audit, Line, Spread, picture
+from forwardgrad.testing.comparing import exact_gradient, fitted, gradient
+from forwardgrad.testing.problem import Problem
 
 __all__ = ["ALL", "USUAL", "Audit", "Line", "Readmit", "Spread", "audit", "over_seeds", "picture"]
 
@@ -102,8 +104,10 @@ def audit(
     """
     losses = _losses(graph, loss)
     contenders = _contenders(graph, losses, rules, block)
-    wanted = _exact(graph, params, inputs, targets, losses, mask)
-    given = _Problem(params, inputs, targets, mask, signals)
+    given = Problem(
+        graph, losses, dict(params), dict(inputs), dict(targets), mask, None if signals is None else dict(signals)
+    )
+    wanted = exact_gradient(contenders[0].program, given)
     steps, batch = np.shape(next(iter(targets.values())))[:2]
     found = [_measured(contender, given, wanted, steps) for contender in contenders]
     return _gathered(contenders, [found], wanted, (), steps, batch)
@@ -145,22 +149,13 @@ def over_seeds(
         inputs, targets = checking.random_data(exact, random, steps, batch)
         nodes = exact.network.nodes
         signals = {name: random.standard_normal((steps, batch, nodes[name].size)) for name in nodes}
-        wanted = _exact(graph, params, inputs, targets, losses, None)
+        given = Problem(graph, losses, params, inputs, targets, None, signals)
+        wanted = exact_gradient(exact, given)
         found.append([])
         for contender in contenders:
-            given = _Problem(params, inputs, targets, None, signals)
             found[-1].append(_measured(contender, given, wanted, steps))
             progress()
     return _gathered(contenders, found, tuple(exact.rules), tuple(range(seeds)), steps, batch)
-
-
-@dataclass(frozen=True)
-class _Problem:
-    params: Mapping[str, Any]
-    inputs: Mapping[str, Any]
-    targets: Mapping[str, Any]
-    mask: Any
-    signals: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -234,15 +229,7 @@ def _readmitting(graph: nx.MultiDiGraph[str], losses: Any, program: Program, edg
     return compile(graph, losses, rules, dead="ignore")
 
 
-def _exact(graph: nx.MultiDiGraph[str], params: Any, inputs: Any, targets: Any, losses: Any, mask: Any) -> Grads:
-    """The exact gradient: by reverse accumulation, and whatever the attribute `credit` of edges says."""
-    bare: nx.MultiDiGraph[str] = graph.copy()
-    for _, _, attributes in bare.edges(data=True):
-        attributes.pop("credit", None)
-    return oracle.reverse(bare, params, inputs, targets, losses, "rtrl", mask).grads
-
-
-def _measured(contender: _Contender, given: _Problem, wanted: Grads, length: int) -> _Measured:
+def _measured(contender: _Contender, given: Problem, wanted: Grads, length: int) -> _Measured:
     found = _gradient(contender.program, given, contender.steps(length))
     numbers = {name: _compared(found[name], wanted[name]) for name in found}
     numbers[ALL] = _compared(_joined(found, found), _joined(wanted, found))
@@ -259,11 +246,8 @@ def _measured(contender: _Contender, given: _Problem, wanted: Grads, length: int
     return _Measured(numbers, removed)
 
 
-def _gradient(program: Program, given: _Problem, block: int) -> Grads:
-    extra = {} if not program.plan.followers else program.init(0)
-    params = {name: given.params.get(name, extra.get(name)) for name in program.plan.parameters}
-    signals = {name: (given.signals or {})[name] for name in program.signalled if name in (given.signals or {})}
-    found = program.gradient(params, given.inputs, given.targets, block, given.mask, signals or None, draw=0).grads
+def _gradient(program: Program, given: Problem, block: int) -> Grads:
+    found = gradient(program, fitted(program, given), block)
     return {name: found[name] for name in program.rules}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import networkx as nx
 import numpy as np
@@ -54,18 +55,26 @@ class Difference:
         )
 
 
-def differences(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> list[Difference]:
+def differences(
+    found: Mapping[str, Array], wanted: Mapping[str, Array], smallest: float = SMALLEST
+) -> list[Difference]:
     """The largest difference of every parameter, the worst first. One that is missing counts as zero.
 
     Args:
         found, wanted: gradients; what `wanted` lacks is left out.
+        smallest: differences are relative to the largest entry of `wanted`, or to this; if both are zero, to 1.
 
     >>> [d.parameter for d in differences({"a": np.ones(2), "b": np.zeros(1)}, {"a": np.ones(2), "b": np.ones(1)})]
     ['b', 'a']
     """
-    scale = max([SMALLEST, *(float(np.abs(g).max(initial=0.0)) for g in wanted.values())])
+    scale = max(smallest, largest_entry(wanted)) or 1.0
     apart = [_difference(name, np.asarray(found.get(name, 0 * g)), np.asarray(g), scale) for name, g in wanted.items()]
     return sorted(apart, key=lambda each: -each.relative)
+
+
+def largest_entry(grads: Mapping[str, Array]) -> float:
+    """The largest entry of all in size; NaN where there is one, which `max` would lose."""
+    return float(np.max([np.abs(g).max(initial=0.0) for g in grads.values()], initial=0.0))
 
 
 def _difference(name: str, found: Array, wanted: Array, scale: float) -> Difference:
@@ -163,7 +172,7 @@ def exact_gradient(program: Program, problem: Problem) -> dict[str, Array]:
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph(program.graph)
     for _, _, attributes in graph.edges(data=True):
         attributes.pop("credit", None)
-    params = {name: p for name, p in problem.params.items() if name in program.network.parameters}
+    params = {name: p for name, p in problem.params.items() if name not in program.plan.followers}
     given: dict[str, Any] = problem.arguments | {"graph": graph, "loss": program.losses, "params": params}
     return oracle.reverse(**given).grads
 
@@ -186,6 +195,84 @@ def gradient(program: Program, problem: Problem, block: int) -> dict[str, Array]
     """
     given: dict[str, Any] = {"mask": problem.mask, "signals": problem.signals}
     return program.gradient(problem.params, problem.inputs, problem.targets, block=block, draw=0, **given).grads
+
+
+def fitted(program: Program, problem: Problem) -> Problem:
+    """A problem with those of its parameters and signals that a program takes, missing feedback matrices drawn.
+
+    Args:
+        program: a program, perhaps under another rule than the problem was made for.
+        problem: parameters and data of its graph.
+
+    >>> import forwardgrad as fg
+    >>> plain, adaptive = (fg.compile(fg.load("elman"), rule=rule) for rule in ("eprop", "eprop; feedback=adaptive"))
+    >>> sorted(fitted(adaptive, Problem.of(plain)).params.keys() - plain.init().keys())
+    ['h->y.feedback']
+    """
+    drawn = program.init(0) if program.plan.followers else {}
+    params = {name: problem.params.get(name, drawn.get(name)) for name in program.plan.parameters}
+    signals = {name: s for name, s in (problem.signals or {}).items() if name in program.signalled}
+    return replace(problem, params=cast("dict[str, Array]", params), signals=signals or None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A program's gradient of a problem beside a reference.
+
+    Args:
+        program, problem: what is compared, and on what.
+        wanted: the reference, by block length.
+
+    >>> import forwardgrad as fg
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> given = Problem.of(program, steps=4)
+    >>> differ(program, Comparison.with_paths(program, given).apart(block=1))
+    False
+    >>> Comparison.with_exact(program, given).apart(block=1)[-1].parameter
+    'y.bias'
+    """
+
+    program: Program
+    problem: Problem
+    wanted: Callable[[int], Mapping[str, Array]]
+
+    @classmethod
+    def with_paths(cls, program: Program, problem: Problem) -> Comparison:
+        """With the gradient over the paths that its rules keep; it depends on blocks if a rule carries nothing."""
+        carried = all(rule.carry for rule in program.chosen.values())
+        by_block = cache(lambda block: reference(program, problem, block))
+        return cls(program, problem, lambda block: by_block(problem.steps if carried else block))
+
+    @classmethod
+    def with_exact(cls, program: Program, problem: Problem) -> Comparison:
+        """With the exact gradient of the loss."""
+        exact = exact_gradient(program, problem)
+        return cls(program, problem, lambda block: exact)
+
+    def apart(self, block: int, smallest: float = SMALLEST) -> list[Difference]:
+        """The largest difference of every parameter at one block length, the worst first."""
+        return differences(gradient(self.program, self.problem, block), self.wanted(block), smallest)
+
+    def worst(self, blocks: Iterable[int], smallest: float = SMALLEST) -> dict[str, float]:
+        """The largest difference of every parameter over several block lengths, relative."""
+        worst: dict[str, float] = {}
+        for each in (each for block in blocks for each in self.apart(block, smallest)):
+            worst[each.parameter] = max(worst.get(each.parameter, 0.0), each.relative)
+        return worst
+
+    def require(self, blocks: Iterable[int], what: str, explain: Callable[[str, int], str]) -> None:
+        """Raise `CheckError` at the first block length at which they differ.
+
+        Args:
+            blocks: block lengths.
+            what: what is wrong then.
+            explain: a further line, by the parameter that is furthest off and the block length.
+        """
+        for block in blocks:
+            apart = self.apart(block)
+            if differ(self.program, apart):
+                line = explain(apart[0].parameter, block)
+                raise fault(f"{what} at block {block}", self.program, self.problem, apart, line)
 
 
 def fault(what: str, program: Program, problem: Problem, apart: list[Difference], *more: str) -> CheckError:
@@ -260,8 +347,7 @@ def _left(program: Program, problem: Problem, parameter: str, block: int, edge: 
     rules |= {"*": "rtrl"} if len(program.chosen) > 1 else {}
     try:
         trial = compile(program.graph, program.losses, rules, dtype=program.dtype, dead="ignore")
-        given = {name: p for name, p in problem.params.items() if name in trial.plan.parameters}
-        small = replace(problem, params=given)
+        small = replace(problem, params={n: p for n, p in problem.params.items() if n in trial.plan.parameters})
         found, wanted = gradient(trial, small, block), reference(trial, small, block)
     except ForwardgradError:
         return np.inf

@@ -14,10 +14,40 @@ from forwardgrad import checking
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, VacuousError
 from forwardgrad.program import Program
+from forwardgrad.testing.comparing import Comparison, fitted, largest_entry
 from forwardgrad.testing.gradients import assert_block_invariant
 from forwardgrad.testing.problem import Origin, Problem
 from forwardgrad.testing.refactoring import assert_refactoring_invariant
 from forwardgrad.testing.vacuity import Vacuity, drops_nothing, silent_spikes
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One comparison.
+
+    Args:
+        seed: of parameters and data.
+        blocks: the block lengths compared, all but the last shorter than the sequence.
+        reverse: largest error against `oracle.reverse`, relative to the largest entry of the gradient.
+        difference: relative error of the exact gradient along a random direction against a central difference, or
+            `None` where a declared derivative is not that of the value, or `credit` cuts.
+        largest: largest entry of the reference gradient: zero would make the comparison empty.
+        silent: parameters whose reference gradient is zero throughout.
+    """
+
+    seed: int
+    blocks: tuple[int, ...]
+    reverse: float
+    difference: float | None
+    largest: float
+    silent: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all errors are small, and there was something to compare."""
+        # Written such that NaN does not pass.
+        same = self.difference is None or self.difference <= checking.DIFFERENCE
+        return self.largest > 0 and self.reverse <= checking.REVERSE and same
 
 
 @dataclass(frozen=True)
@@ -44,7 +74,7 @@ class Finding:
         vacuous: what these comparisons cannot say, by kind.
     """
 
-    sample: checking.Sample
+    sample: Sample
     blocks: Verdict
     refactoring: Verdict
     vacuous: dict[str, str]
@@ -80,9 +110,26 @@ def examine(
     exact = compile(graph, loss=loss, rule="rtrl", dead="ignore") if checking.smooth(program) else None
     for seed in range(origin.seed, origin.seed + samples):
         problem = Problem.of(program, replace(origin, seed=seed))
-        arrays = (problem.params, problem.inputs, problem.targets, problem.mask, problem.signals)
-        sample = checking.compare(program, exact, rule, seed, *arrays)
-        yield Finding(sample, _blocks(program, problem), _refactoring(program, problem), _vacuous(program, problem))
+        yield Finding(
+            _sample(program, exact, problem, seed),
+            _blocks(program, problem),
+            _refactoring(program, problem),
+            _vacuous(program, problem),
+        )
+
+
+def _sample(program: Program, exact: Program | None, problem: Problem, seed: int) -> Sample:
+    """Compare the engine with both oracles; the exact program, where there is one, with central differences."""
+    blocks = checking.usual_blocks(problem.steps)
+    comparison = Comparison.with_paths(program, problem)
+    wanted = comparison.wanted(blocks[-1])
+    reverse = max(comparison.worst(blocks, smallest=0).values(), default=0.0)
+    slope = None
+    if exact is not None:
+        params = fitted(exact, problem).params
+        slope = checking.slope_error(exact, params, problem.inputs, problem.targets, seed, problem.mask)
+    silent = tuple(name for name, g in wanted.items() if not g.any())
+    return Sample(seed, blocks, reverse, slope, largest_entry(wanted), silent)
 
 
 _REPORTED = (Vacuity.ZERO_GRADIENT, Vacuity.SILENT_SPIKES)

@@ -9,7 +9,7 @@ from forwardgrad import checking
 from forwardgrad.errors import CheckError, DataError, RuleError, VacuousError
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
-from forwardgrad.testing.comparing import culprits, differ, differences, exact_gradient, fault, gradient, reference
+from forwardgrad.testing.comparing import Comparison, culprits, differ, differences, fault, gradient
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import (
     Vacuity,
@@ -49,22 +49,16 @@ def assert_exact(
     given, lengths = _prepared(program, problem, blocks)
     if program.signalled:
         raise CheckError("the gradient is not exact: learning signals of the user's stand in place of the loss.")
-    wanted = exact_gradient(program, given)
+    exact = Comparison.with_exact(program, given)
     refuse(
         [
             one_block(lengths, given.steps),
-            zero_gradient(program, wanted),
+            zero_gradient(program, exact.wanted(lengths[0])),
             silent_spikes(program, given),
         ],
         allow,
     )
-    dropped = {name: derived.dropped for name, derived in program.rules.items()}
-    for block in lengths:
-        apart = differences(gradient(program, given, block), wanted)
-        if differ(program, apart):
-            edges = ", ".join(dropped.get(apart[0].parameter, ()))
-            reason = f"Its rule drops credit at: {edges}." if edges else _reasons(program, apart[0].parameter)
-            raise fault(f"the gradient is not exact at block {block}", program, given, apart, reason)
+    exact.require(lengths, "the gradient is not exact", lambda name, block: _reasons(program, name))
     if checking.smooth(program) and program.dtype == "float64":
         error = checking.slope_error(program, given.params, given.inputs, given.targets, 0, given.mask)
         if not error <= checking.DIFFERENCE:
@@ -77,6 +71,8 @@ def assert_exact(
 
 
 def _reasons(program: Program, name: str) -> str:
+    if name in program.rules and program.rules[name].dropped:
+        return f"Its rule drops credit at: {', '.join(program.rules[name].dropped)}."
     if name in program.plan.untrained:
         return f"Its rule leaves {name!r} untrained."
     reasons = program.plan.reasons.get(name, ())
@@ -118,23 +114,17 @@ def assert_rule_matches_paths(
     >>> assert_rule_matches_paths(fg.compile(fg.load("leaky_stack"), rule="eprop-deep"))
     """
     given, lengths = _prepared(program, problem, blocks)
-    wanted = reference(program, given, lengths[0])
+    paths = Comparison.with_paths(program, given)
     refuse(
         [
             one_block(lengths, given.steps),
-            zero_gradient(program, wanted),
+            zero_gradient(program, paths.wanted(lengths[0])),
             silent_spikes(program, given),
         ],
         allow,
     )
-    carried = all(rule.carry for rule in program.chosen.values())
-    for block in lengths:
-        own = wanted if carried else reference(program, given, block)
-        apart = differences(gradient(program, given, block), own)
-        if differ(program, apart):
-            edges = culprits(program, given, apart[0].parameter, block)
-            what = f"the gradient is not that of the kept paths at block {block}"
-            raise fault(what, program, given, apart, edges)
+    what = "the gradient is not that of the kept paths"
+    paths.require(lengths, what, lambda name, block: culprits(program, given, name, block))
     refuse([drops_nothing(program)], allow)  # last, since it takes the program's word
 
 

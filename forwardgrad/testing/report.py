@@ -14,7 +14,7 @@ from forwardgrad.compiler.notation import printable
 from forwardgrad.errors import VacuousError
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
-from forwardgrad.testing.comparing import differences, exact_gradient, gradient, reference
+from forwardgrad.testing.comparing import Comparison, exact_gradient, gradient
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import drops_nothing, nothing_stored, one_block, silent_spikes, zero_gradient
 
@@ -109,21 +109,15 @@ def gradient_report(program: Program, problem: Problem | None = None, *, blocks:
     """
     given = Problem.of(program) if problem is None else problem
     lengths = tuple(blocks) or checking.usual_blocks(given.steps)
-    found = [gradient(program, given, block) for block in lengths]
-    own = {name: found[0][name] for name in program.rules if name in found[0]}
+    first = gradient(program, given, lengths[0])
+    own = {name: first[name] for name in program.rules if name in first}
     exact = exact_gradient(program, given)
     lossy = any(rule.lossy for rule in program.chosen.values())
-    wanted = None if lossy else [reference(program, given, block) for block in lengths]
-    paths: dict[str, float] = {}
-    for at, grads in enumerate(found if wanted else ()):
-        for each in differences(grads, {} if wanted is None else wanted[at]):
-            paths[each.parameter] = max(paths.get(each.parameter, 0.0), each.relative)
-    between = dict.fromkeys(own, 0.0)
-    for grads in found[1:]:
-        for each in differences(grads, own):
-            between[each.parameter] = max(between[each.parameter], each.relative)
+    kept = None if lossy else Comparison.with_paths(program, given)
+    paths = kept.worst(lengths) if kept else {}
+    between = Comparison(program, given, lambda block: own).worst(lengths)
     rows = [_row(program, name, g, exact[name], paths.get(name), between[name]) for name, g in own.items()]
-    told = _told(program, given, own if wanted is None else wanted[0], lengths)
+    told = _told(program, given, kept.wanted(lengths[0]) if kept else own, lengths)
     return GradientReport(tuple(rows), lengths, {str(each.kind): str(each).splitlines()[0] for each in told})
 
 

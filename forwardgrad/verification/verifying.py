@@ -231,7 +231,7 @@ def _layouts(program: Program, name: str) -> list[tuple[int, Structure]]:
 
 
 def _left_out(program: Program, runs: list[Run]) -> Iterator[str]:
-    for layout in sorted({rule.layout for rule in program.chosen.values()} - {"lossless"}):
+    for layout in sorted({rule.layout for rule in program.chosen.values() if rule.lossy}):
         yield f"In place of layout '{layout}' the lossless one was compared; what it loses has no such reference."
     for name in program.rules:
         if all(name in run.silent for run in runs):

@@ -1,0 +1,209 @@
+"""The arrays given at run time, checked against a program: inputs, targets, masks, signals and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.arrays import UNMASKED, array_of, check_names, finite, numeric
+from forwardgrad.errors import DataError, did_you_mean
+from forwardgrad.graph import Network, Parameter
+from forwardgrad.losses import Loss
+from forwardgrad.ops import Array
+
+
+def read_inputs(
+    network: Network, inputs: Any, dtype: Any, shape: tuple[int | None, int | None]
+) -> tuple[dict[str, Array], tuple[int, int] | None]:
+    """The inputs of a block, `(time, batch, size)` each, and their time and batch (`None` for a graph without inputs).
+
+    Args:
+        network: the validated graph.
+        inputs: what the user gave.
+        dtype: of the result.
+        shape: the expected time and batch, where known.
+
+    Raises:
+        DataError: if a name is missing or unknown, a shape does not fit, or a value is not finite.
+    """
+    check_names("inputs", inputs, network.inputs)
+    steps, batch = shape
+    found: dict[str, Array] = {}
+    for name in network.inputs:
+        what = f"input {name!r}"
+        array = numeric(what, inputs[name], dtype)
+        expected = (steps, batch, network.nodes[name].size)
+        _check_shape(what, array, expected)
+        steps, batch = array.shape[:2]
+        found[name] = finite(what, array, "(time, batch, unit)")
+    return found, (steps, batch) if found and steps is not None and batch is not None else None
+
+
+def shape_without_inputs(targets: Any, losses: Mapping[str, Loss]) -> tuple[int, int]:
+    """Time and batch of a block of a graph without inputs, read off its targets; raises `DataError`."""
+    check_names("targets", targets, losses)
+    name = next(iter(losses))
+    shape = array_of(f"target {name!r}", targets[name], UNMASKED).shape
+    if len(shape) < 2:
+        raise DataError(f"target {name!r}: expected shape (time, batch, ...), got {shape}.")
+    return shape[0], shape[1]
+
+
+def read_signals(
+    network: Network, nodes: Collection[str], signals: Any, dtype: Any, shape: tuple[int, int]
+) -> dict[str, Array]:
+    """The learning signals that the user gives, `(time, batch, size)` by node.
+
+    Raises:
+        DataError: if a name is missing or unknown, a shape does not fit, or a value is not finite.
+    """
+    if signals is None and not nodes:
+        return {}
+    signals = {} if signals is None else signals
+    check_names("signals", signals, nodes)
+    found: dict[str, Array] = {}
+    for name in nodes:
+        what = f"signal {name!r}"
+        array = numeric(what, signals[name], dtype)
+        _check_shape(what, array, (*shape, network.nodes[name].size))
+        found[name] = finite(what, array, "(time, batch, unit)")
+    return found
+
+
+def _check_shape(what: str, array: Array, expected: tuple[int | None, ...]) -> None:
+    fits = array.ndim == len(expected) and all(e in (None, n) for n, e in zip(array.shape, expected, strict=True))
+    if fits and 0 not in array.shape:
+        return
+    names = ("time", "batch", "size")
+    wanted = ", ".join(name if e is None else str(e) for name, e in zip(names, expected, strict=False))
+    hint = "Arrays are (time, batch, size); a single sequence is array[:, None]." if array.ndim < len(expected) else ""
+    if 0 in array.shape:
+        hint = "It is empty."
+    raise DataError(f"{what}: expected shape ({wanted}), got {array.shape}.", hint)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a loss compares with.
+
+    Args:
+        values: `(time, batch, size)`, or `(time, batch)` whole numbers for a loss on labels.
+        weight: `(time, batch)`, or `None` for ones.
+    """
+
+    values: Array
+    weight: Array | None
+
+    def step(self, t: int) -> Target:
+        """That of one step of the block."""
+        return Target(self.values[t : t + 1], None if self.weight is None else self.weight[t : t + 1])
+
+
+@dataclass(frozen=True)
+class Given:
+    """All that a block is given beside its state, checked.
+
+    Args:
+        params: by name.
+        inputs, signals: `(time, batch, size)` by node.
+        targets: by output node.
+    """
+
+    params: dict[str, Array]
+    inputs: dict[str, Array]
+    targets: dict[str, Target]
+    signals: dict[str, Array]
+
+    def step(self, t: int) -> Given:
+        """One step of the block."""
+        inputs = {name: array[t : t + 1] for name, array in self.inputs.items()}
+        signals = {name: array[t : t + 1] for name, array in self.signals.items()}
+        return Given(self.params, inputs, {name: goal.step(t) for name, goal in self.targets.items()}, signals)
+
+
+def read_targets(
+    network: Network, losses: Mapping[str, Loss], targets: Any, mask: Any, shape: tuple[int, int], dtype: Any
+) -> dict[str, Target]:
+    """The targets of a block with their masks, by output node.
+
+    Where a mask is zero a target may be anything, also NaN.
+
+    Raises:
+        DataError: if a name is missing or unknown, a shape or label does not fit, or a value is not finite.
+    """
+    check_names("targets", targets, losses)
+    if isinstance(mask, Mapping):
+        for name in mask:  # pyright: ignore[reportUnknownVariableType]
+            if name not in losses:
+                raise DataError(f"mask: unknown name {name!r}.", did_you_mean(name, losses))
+    found: dict[str, Target] = {}
+    for name, loss in losses.items():
+        given = mask.get(name) if isinstance(mask, Mapping) else mask  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        weight = (
+            None
+            if given is None
+            else _mask(f"mask of {name!r}" if isinstance(mask, Mapping) else "mask", given, shape, dtype)
+        )
+        size = network.nodes[name].size
+        values = (
+            _labels(name, targets[name], weight, shape, size)
+            if loss.labels
+            else _values(name, targets[name], weight, (*shape, size), dtype)
+        )
+        found[name] = Target(values, weight)
+    return found
+
+
+def _mask(what: str, given: Any, shape: tuple[int, int], dtype: Any) -> Array:
+    array = numeric(what, given, dtype)
+    if array.shape == shape[:1]:
+        array = np.broadcast_to(array[:, None], shape)
+    if array.shape != shape:
+        raise DataError(f"{what}: expected shape ({shape[0]},) or {shape}, got {array.shape}.")
+    return finite(what, array, "(time, batch)")
+
+
+def _values(name: str, given: Any, weight: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
+    what = f"target {name!r}"
+    array = numeric(what, given, dtype, UNMASKED)
+    _check_shape(what, array, shape)
+    if weight is not None and not weight.all():  # also finite ones may be such that their loss is not
+        array = np.where((weight == 0)[..., None], 0, array).astype(dtype, copy=False)
+    return finite(what, array, "(time, batch, unit)")
+
+
+def _labels(name: str, given: Any, weight: Array | None, shape: tuple[int, int], classes: int) -> Array:
+    what = f"target {name!r}"
+    array = array_of(what, given, UNMASKED)
+    if array.dtype.kind not in "biu":
+        raise DataError(
+            f"{what}: labels are whole numbers, got dtype {array.dtype}.", "Did you mean one class index a step?"
+        )
+    _check_shape(what, array, shape)
+    labels = array.astype(np.intp)
+    if weight is not None:
+        labels = np.where(weight == 0, 0, labels)
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise DataError(f"{what}: label {labels[place]} at (time, batch) = {place}; {name!r} has {classes} units.")
+    return labels
+
+
+def read_params(parameters: Mapping[str, Parameter], params: Any, dtype: Any) -> dict[str, Array]:
+    """The parameters given, checked against those expected.
+
+    Raises:
+        DataError: if a name is missing or unknown, a shape does not fit, or a value is not finite.
+    """
+    check_names("params", params, parameters)
+    found: dict[str, Array] = {}
+    for name, parameter in parameters.items():
+        array = numeric(f"parameter {name!r}", params[name], dtype)
+        if array.shape != parameter.shape:
+            raise DataError(f"parameter {name!r}: expected shape {parameter.shape}, got {array.shape}.")
+        found[name] = finite(f"parameter {name!r}", array, "index")
+    return found
