@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import forwardgrad as fg
-from forwardgrad.compiler.derivation import table
+from forwardgrad.explain.derivation import table
 
 CASES = (("leaky_stack", "eprop-deep"), ("leaky_stack", "rtrl"), ("lstm", "eprop"), ("gru", "rtrl"), ("alif", "eprop"))
 PRECISIONS = ("float64", "float32")

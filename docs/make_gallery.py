@@ -13,8 +13,9 @@ import graphviz
 import numpy as np
 
 import forwardgrad as fg
-from forwardgrad import checking, render
+from forwardgrad import render
 from forwardgrad.graph import library
+from forwardgrad.verification import checking
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "images" / "gallery"

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from forwardgrad.compiling import compile
     from forwardgrad.extend import register_layout, register_loss, register_op
     from forwardgrad.graph.files import load, save
-    from forwardgrad.learner import Learner
-    from forwardgrad.losses import Loss
-    from forwardgrad.optimizers import SGD, Adam
-    from forwardgrad.paths import EdgeView, NodeView, PathRule
+    from forwardgrad.learning.learner import Learner
+    from forwardgrad.learning.optimizers import SGD, Adam
+    from forwardgrad.ops.losses import Loss
     from forwardgrad.program import Program
-    from forwardgrad.rules import Rule
-    from forwardgrad.subsets import determinised
+    from forwardgrad.rules.paths import EdgeView, NodeView, PathRule
+    from forwardgrad.rules.subsets import determinised
+    from forwardgrad.rules.table import Rule
     from forwardgrad.testing.auditing import audit
 else:  # a script that needs two names does not wait for the rest
-    from forwardgrad.lazy import lazily
+    from forwardgrad.support.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,
@@ -41,13 +41,13 @@ else:  # a script that needs two names does not wait for the rest
             "compiling": ["compile"],
             "extend": ["register_layout", "register_loss", "register_op"],
             "graph.files": ["load", "save"],
-            "learner": ["Learner"],
-            "losses": ["Loss"],
-            "optimizers": ["SGD", "Adam"],
-            "paths": ["EdgeView", "NodeView", "PathRule"],
+            "learning.learner": ["Learner"],
+            "learning.optimizers": ["SGD", "Adam"],
+            "ops.losses": ["Loss"],
             "program": ["Program"],
-            "rules": ["Rule"],
-            "subsets": ["determinised"],
+            "rules.paths": ["EdgeView", "NodeView", "PathRule"],
+            "rules.subsets": ["determinised"],
+            "rules.table": ["Rule"],
             "testing.auditing": ["audit"],
         },
     )

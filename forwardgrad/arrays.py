@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from forwardgrad.attributes import is_whole
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.ops import Array
+from forwardgrad.support.attributes import is_whole
 
 UNMASKED = (
     "Pass what counts as mask=, weights (time, batch) such as ~np.ma.getmaskarray(target).any(axis=-1), and the target "

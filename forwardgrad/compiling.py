@@ -11,16 +11,16 @@ from typing import Any, Literal, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import losses as loss_table
 from forwardgrad.backends import BACKENDS
 from forwardgrad.compiler import Plan, make_plan
 from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, UnverifiedWarning, did_you_mean
 from forwardgrad.graph import Network, validate
-from forwardgrad.losses import Loss
-from forwardgrad.paths import PathRule
+from forwardgrad.ops import losses as loss_table
+from forwardgrad.ops.losses import Loss
 from forwardgrad.program import Program
-from forwardgrad.rules import Rule
-from forwardgrad.rules import rule as read_rule
+from forwardgrad.rules.paths import PathRule
+from forwardgrad.rules.table import Rule
+from forwardgrad.rules.table import rule as read_rule
 
 
 def compile(

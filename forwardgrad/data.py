@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardgrad import archive
 from forwardgrad.errors import DataError, FileError, MissingExtraError, did_you_mean
+from forwardgrad.support import archive
 
 Floats = NDArray[np.float64]
 

@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forwardgrad import layouts, losses, ops
+from forwardgrad import layouts, ops
 from forwardgrad.errors import OpError, RuleError, did_you_mean
 from forwardgrad.layouts import trial
 from forwardgrad.layouts.compressed import Compression
+from forwardgrad.ops import losses
 from forwardgrad.structure import Structure
 
 

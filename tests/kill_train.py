@@ -22,7 +22,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import forwardgrad as fg
-from forwardgrad import checkpoint, cli
+from forwardgrad import cli
+from forwardgrad.learning import checkpoint
 from forwardgrad.render import engines
 from forwardgrad.training import Run
 from forwardgrad.training import results as training_results

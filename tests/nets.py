@@ -11,7 +11,7 @@ import numpy as np
 from forwardgrad import cells
 from forwardgrad.compiler import Plan, make_plan
 from forwardgrad.graph import validate
-from forwardgrad.rules import rule as read_rule
+from forwardgrad.rules.table import rule as read_rule
 from forwardgrad.testing import Problem
 from forwardgrad.testing.problem import parameters
 

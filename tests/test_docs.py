@@ -19,7 +19,7 @@ from forwardgrad import cli
 from forwardgrad.cli.command_line import COMMANDS
 from forwardgrad.graph import Network, validate
 from forwardgrad.graph.schema import EDGE, NODE
-from forwardgrad.rules import TABLE
+from forwardgrad.rules.table import TABLE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "forwardgrad"

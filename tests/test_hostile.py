@@ -19,10 +19,11 @@ import pytest
 from nets import declare, vanilla
 
 import forwardgrad as fg
-from forwardgrad import Learner, archive, cells, data, render
+from forwardgrad import Learner, cells, data, render
 from forwardgrad.compiler import reach
 from forwardgrad.errors import FileError, GraphError, MemoryBudgetError, RenderError, RuleError
-from forwardgrad.packing import packed
+from forwardgrad.support import archive
+from forwardgrad.support.packing import packed
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes of POSIX")
 

@@ -12,7 +12,7 @@ from checks import TOLERANCE, error
 
 import forwardgrad as fg
 from forwardgrad import oracle
-from forwardgrad.rules import rule
+from forwardgrad.rules.table import rule
 from forwardgrad.testing.examining import examine
 from forwardgrad.testing.problem import Origin
 

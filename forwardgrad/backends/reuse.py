@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.forking import in_child
 from forwardgrad.ops import Array
+from forwardgrad.support.forking import in_child
 
 LEAST = 2**20
 """Bytes from which on an array comes from the pool."""

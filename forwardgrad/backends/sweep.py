@@ -14,8 +14,8 @@ import numpy as np
 from forwardgrad.backends.route import Stop
 from forwardgrad.backends.tape import Tape
 from forwardgrad.backends.weights import pull
-from forwardgrad.blas import matmul
 from forwardgrad.ops import Array
+from forwardgrad.support.blas import matmul
 
 Ports = dict[tuple[int, str | None], dict[int, Array]]
 

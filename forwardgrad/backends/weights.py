@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.blas import matmul
 from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
-from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Network
 from forwardgrad.ops import Array
+from forwardgrad.rules.feedback import random_feedback
+from forwardgrad.support.blas import matmul
 
 ELEMENTWISE = frozenset({"scalar", "diagonal"})
 """Weight kinds whose array multiplies entry by entry; `identity` has none, the others are matrices."""

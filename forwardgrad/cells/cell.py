@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import networkx as nx
 
-from forwardgrad.attributes import is_whole, numbers
 from forwardgrad.errors import GraphError, did_you_mean
 from forwardgrad.graph.schema import check_edge, check_node
+from forwardgrad.support.attributes import is_whole, numbers
 
 
 class Cell:

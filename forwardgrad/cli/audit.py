@@ -7,8 +7,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from forwardgrad import plotting
-from forwardgrad.atomic import write_bytes
 from forwardgrad.cli.options import (
     add_graph,
     add_json,
@@ -23,6 +21,8 @@ from forwardgrad.cli.options import (
 )
 from forwardgrad.errors import RenderError
 from forwardgrad.graph.files import load
+from forwardgrad.support import plotting
+from forwardgrad.support.atomic import write_bytes
 from forwardgrad.testing.audited import picture
 from forwardgrad.testing.auditing import USUAL, over_seeds
 

@@ -8,9 +8,9 @@ from textwrap import indent
 from typing import Any
 
 from forwardgrad.cli.options import add_graph, add_json, add_loss, add_rule, fitting, losses, print_json
-from forwardgrad.compiler.derivation import Derived
-from forwardgrad.compiler.notation import printable
 from forwardgrad.compiling import compile
+from forwardgrad.explain.derivation import Derived
+from forwardgrad.explain.notation import printable
 from forwardgrad.graph.files import load
 from forwardgrad.program import Program
 

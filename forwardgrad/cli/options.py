@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import networkx as nx
 
-from forwardgrad import budget
-from forwardgrad.attributes import MOST
 from forwardgrad.errors import FileError, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import validate
+from forwardgrad.program import budget
+from forwardgrad.support.attributes import MOST
 
 Value = TypeVar("Value")
 

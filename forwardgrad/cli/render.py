@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from tqdm import tqdm
 
-from forwardgrad import checking, render
+from forwardgrad import render
 from forwardgrad.cli.options import (
     add_graph,
     add_json,
@@ -27,6 +27,7 @@ from forwardgrad.cli.options import (
 from forwardgrad.compiling import compile
 from forwardgrad.errors import RenderError
 from forwardgrad.graph.files import load
+from forwardgrad.verification import checking
 
 
 def options(parser: argparse.ArgumentParser) -> None:

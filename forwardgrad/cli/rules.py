@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from forwardgrad import catalogue
 from forwardgrad.cli.options import add_json, print_json
+from forwardgrad.rules import catalogue
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from forwardgrad import data, training
 from forwardgrad.cli.options import add_graph, add_json, add_loss, add_rule, losses, not_negative, positive, print_json
 from forwardgrad.compiling import compile
 from forwardgrad.graph.files import load
-from forwardgrad.learner import Update
+from forwardgrad.learning.learner import Update
 
 
 def options(parser: argparse.ArgumentParser) -> None:

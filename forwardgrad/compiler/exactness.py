@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from forwardgrad.compiler.product import Product
 from forwardgrad.compiler.pruning import reaching_nodes
 from forwardgrad.graph import Network
-from forwardgrad.rule import Rule
+from forwardgrad.rules.rule import Rule
 
 
 def dropped_edges(network: Network, product: Product, outputs: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from forwardgrad.compiler.labels import Labels, edge_structure, port_structure, weight_structure
 from forwardgrad.errors import RuleError
 from forwardgrad.graph import Edge, Network
-from forwardgrad.paths import EdgeView
-from forwardgrad.rule import Rule
+from forwardgrad.rules.paths import EdgeView
+from forwardgrad.rules.rule import Rule
 from forwardgrad.structure import Structure, compose
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from forwardgrad.graph import Edge, Network
-from forwardgrad.paths import EdgeView, NodeView
+from forwardgrad.rules.paths import EdgeView, NodeView
 from forwardgrad.structure import Structure, compose
 from forwardgrad.weights import FORMS
 

@@ -21,7 +21,7 @@ from forwardgrad.compiler.reach import Pattern, reached_units
 from forwardgrad.compiler.schedule import sweep_order
 from forwardgrad.errors import RuleError
 from forwardgrad.graph import Network, Parameter
-from forwardgrad.rule import Rule
+from forwardgrad.rules.rule import Rule
 from forwardgrad.structure import Structure
 
 

@@ -17,8 +17,8 @@ from forwardgrad.compiler.labels import Labels, port_structure
 from forwardgrad.compiler.marks import elements, reachable
 from forwardgrad.errors import RuleError, did_you_mean
 from forwardgrad.graph import Edge, Network
-from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
-from forwardgrad.rule import LABELS, Rule
+from forwardgrad.rules.paths import EdgeView, Mode, NodeView, PathRule
+from forwardgrad.rules.rule import LABELS, Rule
 from forwardgrad.structure import Structure
 
 LIMIT = 128

@@ -15,15 +15,16 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import archive, cells, losses
-from forwardgrad.attributes import is_whole, numbers, show
+from forwardgrad import cells
 from forwardgrad.errors import FileError, ForwardgradError, GraphError, OpError, did_you_mean
 from forwardgrad.graph import library, pairs
 from forwardgrad.graph.formats import FORMAT, FORMATS, MARK, Document
 from forwardgrad.graph.schema import where
 from forwardgrad.graph.validate import validate
-from forwardgrad.ops import Array
-from forwardgrad.packing import packed
+from forwardgrad.ops import Array, losses
+from forwardgrad.support import archive
+from forwardgrad.support.attributes import is_whole, numbers, show
+from forwardgrad.support.packing import packed
 
 LARGEST_INLINE = 64
 """Arrays of more entries go to the `.npz`."""

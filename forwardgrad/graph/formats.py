@@ -13,8 +13,8 @@ from typing import Any, cast
 import networkx as nx
 import tomli_w
 
-from forwardgrad.attributes import is_whole, show
 from forwardgrad.errors import FileError, did_you_mean
+from forwardgrad.support.attributes import is_whole, show
 
 FORMAT = 1
 """The version of the format that is written, and the newest one that is read."""

@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from forwardgrad import archive
-from forwardgrad.atomic import write_bytes
 from forwardgrad.errors import FileError
 from forwardgrad.ops import Array
+from forwardgrad.support import archive
+from forwardgrad.support.atomic import write_bytes
 
 try:
     import fcntl

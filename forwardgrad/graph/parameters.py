@@ -9,11 +9,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad.attributes import is_whole, numbers, show
 from forwardgrad.errors import DataError, GraphError
 from forwardgrad.graph.network import Edge, Node, Parameter
 from forwardgrad.graph.schema import name_of, where
 from forwardgrad.ops import Array
+from forwardgrad.support.attributes import is_whole, numbers, show
 from forwardgrad.weights import KINDS
 
 _ARGUMENTS: Mapping[str, tuple[float, ...]] = {"normal": (0.1,), "uniform": (-0.1, 0.1), "orthogonal": (1.0,)}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from forwardgrad import ops
-from forwardgrad.attributes import finite, numbers, show, truth, whole, word
 from forwardgrad.errors import GraphError, OpError, did_you_mean
+from forwardgrad.support.attributes import finite, numbers, show, truth, whole, word
 from forwardgrad.weights import ATTRIBUTES, KINDS
 
 DRAWING = frozenset({"label", "color", "fillcolor", "fontcolor", "shape", "style", "tooltip"})

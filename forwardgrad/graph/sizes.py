@@ -12,10 +12,10 @@ from typing import Any
 
 import networkx as nx
 
-from forwardgrad.attributes import numbers
 from forwardgrad.errors import GraphError
 from forwardgrad.graph.schema import where
 from forwardgrad.ops import Op
+from forwardgrad.support.attributes import numbers
 from forwardgrad.weights import KINDS, Kind, read_off
 
 _UNEQUAL = "A 'dense' or 'sparse' weight connects nodes of unequal size; all others need equal sizes."

@@ -10,13 +10,13 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad.attributes import is_whole, numbers
 from forwardgrad.errors import GraphError, did_you_mean
 from forwardgrad.graph.network import Edge, Network, Node, Parameter
 from forwardgrad.graph.parameters import bias_parameter, edge_parameters
 from forwardgrad.graph.schema import check_edge, check_node, name_of, where
 from forwardgrad.graph.sizes import infer, kind_of
 from forwardgrad.ops import Array, Op
+from forwardgrad.support.attributes import is_whole, numbers
 
 
 def validate(graph: nx.MultiDiGraph[str]) -> Network:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forwardgrad.blas import matmul
 from forwardgrad.graph import Network, Parameter
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
+from forwardgrad.support.blas import matmul
 
 
 @dataclass(frozen=True)

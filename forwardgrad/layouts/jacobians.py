@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from forwardgrad.blas import matmul
 from forwardgrad.ops import Array
+from forwardgrad.support.blas import matmul
 
 
 class Jacobian(Protocol):

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.blas import matmul
 from forwardgrad.errors import RuleError
 from forwardgrad.layouts.draws import COUNTERS
 from forwardgrad.layouts.estimates import Estimate, norm, over, ratio, times
@@ -15,6 +14,7 @@ from forwardgrad.layouts.layout import Layout
 from forwardgrad.layouts.traces import Boundary, Part, Passed, Planned, Stored, nothing
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
+from forwardgrad.support.blas import matmul
 
 
 class KroneckerTraces(Estimate):

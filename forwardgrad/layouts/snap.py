@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.blas import matmul
 from forwardgrad.layouts.influence import Single, Synapses
 from forwardgrad.layouts.jacobians import Diagonal, Jacobian, Wide
 from forwardgrad.layouts.layout import Argument, Layout
@@ -19,6 +18,7 @@ from forwardgrad.layouts.patterns import Block, Rows, block_of, block_of_input
 from forwardgrad.layouts.traces import Passed, Planned, Stored, Traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
+from forwardgrad.support.blas import matmul
 
 
 class MaskedTraces(Traces):

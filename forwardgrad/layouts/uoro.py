@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 
-from forwardgrad.blas import matmul
 from forwardgrad.layouts.draws import COUNTERS
 from forwardgrad.layouts.estimates import Estimate, norm, over, ratio, times
 from forwardgrad.layouts.influence import Single
@@ -14,6 +13,7 @@ from forwardgrad.layouts.layout import Layout
 from forwardgrad.layouts.traces import Boundary, Part, Passed, Stored, nothing
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
+from forwardgrad.support.blas import matmul
 
 
 class RankOneTraces(Estimate):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.errors import OpError
-from forwardgrad.forking import in_child
+from forwardgrad.support.forking import in_child
 
 
 class Printable:

@@ -10,12 +10,10 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import rules
 from forwardgrad.errors import DataError, RuleError, did_you_mean
-from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Network
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.ops.losses import Loss
 from forwardgrad.oracle.arguments import Arguments, named, numbers, read_arguments
 from forwardgrad.oracle.evaluation import (
     ForwardPass,
@@ -28,8 +26,10 @@ from forwardgrad.oracle.evaluation import (
     total_loss,
 )
 from forwardgrad.oracle.views import Views, structure_of, views_of
-from forwardgrad.paths import EdgeView, Mode, PathRule
-from forwardgrad.rule import Rule
+from forwardgrad.rules import table as rules
+from forwardgrad.rules.feedback import random_feedback
+from forwardgrad.rules.paths import EdgeView, Mode, PathRule
+from forwardgrad.rules.rule import Rule
 from forwardgrad.structure import Structure
 
 

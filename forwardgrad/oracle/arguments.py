@@ -9,12 +9,11 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import losses
 from forwardgrad.arrays import UNMASKED, array_of, numeric
 from forwardgrad.errors import DataError, GraphError, did_you_mean
 from forwardgrad.graph import Edge, Network, validate
-from forwardgrad.losses import Loss
-from forwardgrad.ops import Array
+from forwardgrad.ops import Array, losses
+from forwardgrad.ops.losses import Loss
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad.errors import DataError, OpError
-from forwardgrad.losses import Loss
+from forwardgrad.ops.losses import Loss
 from forwardgrad.oracle.arguments import Arguments, named, numbers, read_arguments
 from forwardgrad.oracle.evaluation import OracleResult, evaluate, total_loss
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from forwardgrad.graph import Edge, Network
 from forwardgrad.ops import Array
-from forwardgrad.paths import EdgeView, NodeView
+from forwardgrad.rules.paths import EdgeView, NodeView
 from forwardgrad.structure import Structure
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from forwardgrad.program.program import Program
     from forwardgrad.program.sequence import Result
 else:  # its modules are read one by one by those that it is made of
-    from forwardgrad.lazy import lazily
+    from forwardgrad.support.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__, {"execution": ["State", "Step"], "program": ["Program"], "sequence": ["Result"]}

@@ -11,8 +11,8 @@ import numpy as np
 from forwardgrad.arrays import UNMASKED, array_of, check_names, finite, numeric
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import Network, Parameter
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.ops.losses import Loss
 
 
 def read_inputs(

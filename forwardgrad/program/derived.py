@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
 
-from forwardgrad.compiler.derivation import Derived
 from forwardgrad.compiler.operations import flops
 from forwardgrad.errors import RuleError
+from forwardgrad.explain.derivation import Derived
 from forwardgrad.program.execution import Execution
-from forwardgrad.rules import Rule
+from forwardgrad.rules.table import Rule
 
 MOST_LAGS = 2**17
 """The most lags at which influence may be carried, over all parameters: a block goes through them one by one."""

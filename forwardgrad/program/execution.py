@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad import losses as loss_table
-from forwardgrad import numerics
 from forwardgrad.arrays import check_names, finite, numeric
-from forwardgrad.attributes import is_whole, show
 from forwardgrad.backends import BACKENDS, Engine, State
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
 from forwardgrad.errors import DataError
 from forwardgrad.layouts.draws import COUNT, DRAW, PERIOD
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.ops import losses as loss_table
+from forwardgrad.ops.losses import Loss
+from forwardgrad.program import numerics
 from forwardgrad.program.border import (
     Given,
     Target,
@@ -29,6 +28,7 @@ from forwardgrad.program.border import (
     read_targets,
     shape_without_inputs,
 )
+from forwardgrad.support.attributes import is_whole, show
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from forwardgrad import budget
 from forwardgrad.backends import State
 from forwardgrad.compiler import make_plan
-from forwardgrad.compiler.derivation import Derived
-from forwardgrad.cost import Cost, working_bytes
+from forwardgrad.explain.derivation import Derived
+from forwardgrad.program import budget
+from forwardgrad.program.cost import Cost, working_bytes
 from forwardgrad.program.derived import derive
 from forwardgrad.program.execution import Execution
-from forwardgrad.rules import Rule
-from forwardgrad.rules import rule as read_rule
+from forwardgrad.rules.table import Rule
+from forwardgrad.rules.table import rule as read_rule
 
 AMPLE = 4
 """As many times the cost of blocks of one step are enough for each step of a block, with room to spare."""

@@ -10,26 +10,26 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad import budget
 from forwardgrad.arrays import count, truths
 from forwardgrad.backends import State
-from forwardgrad.blocks import Block, Length, cut
 from forwardgrad.compiler import Decision, Plan
-from forwardgrad.compiler.derivation import Derived, listing
 from forwardgrad.compiler.source import generate, standalone
-from forwardgrad.cost import Cost
 from forwardgrad.errors import DataError, GraphError, RuleError, did_you_mean
+from forwardgrad.explain.derivation import Derived, listing
 from forwardgrad.graph import Network
 from forwardgrad.graph import draw as draw_parameter
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.ops.losses import Loss
+from forwardgrad.program import budget
+from forwardgrad.program.blocks import Block, Length, cut
 from forwardgrad.program.border import read_params
+from forwardgrad.program.cost import Cost
 from forwardgrad.program.derived import derive
 from forwardgrad.program.execution import Execution, Step, batch_of, read_draw
 from forwardgrad.program.pricing import price, refuse_too_large
+from forwardgrad.program.recording import Record, Recorder
 from forwardgrad.program.sequence import Result, as_pieces, executed, total
-from forwardgrad.recording import Record, Recorder
-from forwardgrad.rules import Rule
+from forwardgrad.rules.table import Rule
 
 
 class Program:

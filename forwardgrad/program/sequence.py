@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from forwardgrad.backends import State
-from forwardgrad.blocks import Block, marking_last
 from forwardgrad.errors import DataError
 from forwardgrad.ops import Array
+from forwardgrad.program.blocks import Block, marking_last
 from forwardgrad.program.execution import Execution, Step, read_draw
 
 

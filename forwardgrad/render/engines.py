@@ -16,8 +16,8 @@ from pathlib import Path
 
 import graphviz
 
-from forwardgrad import atomic
 from forwardgrad.errors import RenderError, did_you_mean
+from forwardgrad.support import atomic
 
 INSTALL = 'pip install "forwardgrad[render]"'
 FORMATS = ("svg", "png", "pdf")

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 import graphviz
 import numpy as np
 
-from forwardgrad.attributes import is_whole
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import Edge, Node
 from forwardgrad.ops import Array
-from forwardgrad.recording import Record, Sizes
+from forwardgrad.program.recording import Record, Sizes
 from forwardgrad.render import collapsed, style
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.scene import Scene
 from forwardgrad.render.text import lines, power
+from forwardgrad.support.attributes import is_whole
 
 GROUNDS = ("#ffffff", "#eaf2fb", "#cfe1f5", "#a6c8ec", "#74a9dd", "#4a8bcb")
 """Grounds of a node whose trace is nothing, up to the largest in the run."""

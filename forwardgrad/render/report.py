@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad import atomic
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, RenderError, did_you_mean
 from forwardgrad.graph import Network
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
-from forwardgrad.recording import Record, Sizes
+from forwardgrad.program.recording import Record, Sizes
 from forwardgrad.render import engines
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.declared import graph as declared
 from forwardgrad.render.fates import fates
 from forwardgrad.render.text import shorten
+from forwardgrad.support import atomic
 from forwardgrad.testing.audited import ALL, Audit
 from forwardgrad.testing.auditing import audit as held_against_the_exact
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import graphviz
 
-from forwardgrad.attributes import is_whole
 from forwardgrad.errors import RenderError
 from forwardgrad.graph import Network
 from forwardgrad.program import Program
@@ -15,6 +14,7 @@ from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.credit import CARRIES, CUTS, ENTRY
 from forwardgrad.render.fates import DEAD, KEPT, Fates, Place, fates
 from forwardgrad.render.text import lines
+from forwardgrad.support.attributes import is_whole
 
 Cell = tuple[int, Place]
 """A step, and a place."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forwardgrad.testing.report import GradientReport, gradient_report
     from forwardgrad.testing.vacuity import Vacuity
 else:
-    from forwardgrad.lazy import lazily
+    from forwardgrad.support.lazy import lazily
 
     __getattr__, __dir__ = lazily(
         __name__,

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad import plotting
-from forwardgrad.compiler.derivation import table
 from forwardgrad.errors import DataError
+from forwardgrad.explain.derivation import table
 from forwardgrad.ops import Array
-from forwardgrad.plotting import literal
+from forwardgrad.support import plotting
+from forwardgrad.support.plotting import literal
 
 ALL = "(all trained)"
 """What stands for all trained parameters together, where the name of a parameter would."""

@@ -18,17 +18,17 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import checking
-from forwardgrad.attributes import is_whole
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, DeadParameterWarning, RuleError
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
-from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
+from forwardgrad.ops.losses import Loss
 from forwardgrad.program import Program
+from forwardgrad.rules.paths import EdgeView, Mode, NodeView, PathRule
+from forwardgrad.support.attributes import is_whole
 from forwardgrad.testing.audited import ALL, Audit, Line, Spread, picture
 from forwardgrad.testing.comparing import exact_gradient, fitted, gradient
 from forwardgrad.testing.problem import Problem
+from forwardgrad.verification import checking
 
 __all__ = ["ALL", "USUAL", "Audit", "Line", "Readmit", "Spread", "audit", "over_seeds", "picture"]
 

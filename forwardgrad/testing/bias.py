@@ -14,8 +14,8 @@ from forwardgrad.errors import CheckError, RuleError, VacuousError
 from forwardgrad.layouts import LOSSLESS
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
-from forwardgrad.rule import Rule
-from forwardgrad.rules import rule as read_rule
+from forwardgrad.rules.rule import Rule
+from forwardgrad.rules.table import rule as read_rule
 from forwardgrad.testing.comparing import SMALLEST, gradient, reference
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import Vacuity, refuse, silent_spikes, zero_gradient

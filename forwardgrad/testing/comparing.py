@@ -15,9 +15,9 @@ from forwardgrad import oracle
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, ForwardgradError, RuleError
 from forwardgrad.ops import Array
-from forwardgrad.paths import cut
 from forwardgrad.program import Program
-from forwardgrad.rules import rule as read_rule
+from forwardgrad.rules.paths import cut
+from forwardgrad.rules.table import rule as read_rule
 from forwardgrad.testing.problem import Problem
 
 SMALLEST = 1e-3

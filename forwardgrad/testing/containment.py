@@ -12,9 +12,9 @@ import networkx as nx
 from forwardgrad.compiler.labels import Labels, edge_structure, label, port_structure
 from forwardgrad.errors import CheckError, GraphError, RuleError, VacuousError
 from forwardgrad.graph import Edge, Network, validate
-from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule
-from forwardgrad.rule import Rule
-from forwardgrad.rules import rule as read_rule
+from forwardgrad.rules.paths import EdgeView, Mode, NodeView, PathRule
+from forwardgrad.rules.rule import Rule
+from forwardgrad.rules.table import rule as read_rule
 from forwardgrad.structure import Structure
 from forwardgrad.testing.vacuity import Vacuity, refuse
 

@@ -10,7 +10,6 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad import checking
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, VacuousError
 from forwardgrad.program import Program
@@ -19,6 +18,7 @@ from forwardgrad.testing.gradients import assert_block_invariant
 from forwardgrad.testing.problem import Origin, Problem
 from forwardgrad.testing.refactoring import assert_refactoring_invariant
 from forwardgrad.testing.vacuity import Vacuity, drops_nothing, silent_spikes
+from forwardgrad.verification import checking
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, cast
 
-from forwardgrad import checking
 from forwardgrad.errors import CheckError, DataError, RuleError, VacuousError
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
@@ -20,6 +19,7 @@ from forwardgrad.testing.vacuity import (
     silent_spikes,
     zero_gradient,
 )
+from forwardgrad.verification import checking
 
 
 def assert_exact(

@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any
 
 DRAWN = {
-    "forwardgrad.paths": ("PathRule", "path_rules"),
-    "forwardgrad.rule": ("Rule", "path_rules"),
+    "forwardgrad.rules.paths": ("PathRule", "path_rules"),
+    "forwardgrad.rules.rule": ("Rule", "path_rules"),
     "forwardgrad.testing.problem": ("Problem", "problems"),
 }
 """By module: the class, and the function of `forwardgrad.testing.strategies` that draws it."""

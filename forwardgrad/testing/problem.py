@@ -12,15 +12,15 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad import losses as loss_table
-from forwardgrad.checking import random_data, random_params
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import Network, validate
 from forwardgrad.graph.files import to_toml
 from forwardgrad.graph.parameters import stream
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
+from forwardgrad.ops import losses as loss_table
+from forwardgrad.ops.losses import Loss
 from forwardgrad.program import Program
+from forwardgrad.verification.checking import random_data, random_params
 
 MASKS = ("none", "time", "batch", "sample", "each")
 """No mask; one `(time,)`; one `(time, batch)`; one that leaves out a sample; or one for each output, in turn."""

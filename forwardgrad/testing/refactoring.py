@@ -9,16 +9,16 @@ from typing import Any
 
 import networkx as nx
 
-from forwardgrad import checking
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, GraphError, RuleError, VacuousError, did_you_mean
 from forwardgrad.graph import Edge, Network, validate
-from forwardgrad.paths import Both, Cut, PathRule
 from forwardgrad.program import Program
-from forwardgrad.rule import Rule
+from forwardgrad.rules.paths import Both, Cut, PathRule
+from forwardgrad.rules.rule import Rule
 from forwardgrad.testing.comparing import Difference, chosen, differ, differences, fault, gradient
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import Vacuity, refuse, silent_spikes, zero_gradient
+from forwardgrad.verification import checking
 
 
 def refactored(graph: nx.MultiDiGraph[str], early: Mapping[str, int]) -> nx.MultiDiGraph[str]:

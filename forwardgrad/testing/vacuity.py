@@ -9,9 +9,9 @@ import numpy as np
 
 from forwardgrad.errors import DataError, VacuousError, did_you_mean
 from forwardgrad.ops import Array
-from forwardgrad.paths import All
 from forwardgrad.program import Program
-from forwardgrad.rule import Rule
+from forwardgrad.rules.paths import All
+from forwardgrad.rules.rule import Rule
 from forwardgrad.testing.problem import Problem
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.data import OneStep
-from forwardgrad.plotting import literal, matplotlib
+from forwardgrad.support.plotting import literal, matplotlib
 from forwardgrad.training.run import Trained
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError, FileError
-from forwardgrad.learner import Update
+from forwardgrad.learning.learner import Update
 from forwardgrad.program import Program
 from forwardgrad.training.run import Run, Trained
 from forwardgrad.training.settings import Settings

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from forwardgrad import render
-from forwardgrad.archive import read_bytes
-from forwardgrad.atomic import write_bytes
 from forwardgrad.compiling import compile
 from forwardgrad.data import OneStep
 from forwardgrad.errors import FileError, ForwardgradError, MemoryBudgetError, MissingExtraError, RenderError
 from forwardgrad.program import Program
+from forwardgrad.support.archive import read_bytes
+from forwardgrad.support.atomic import write_bytes
 from forwardgrad.training.curve import curve_picture
 from forwardgrad.training.folder import REPORT, replacing
 from forwardgrad.training.run import Trained, digest

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-from forwardgrad import checkpoint
-from forwardgrad.checkpoint import Checkpoint
 from forwardgrad.data import OneStep
 from forwardgrad.errors import FileError
-from forwardgrad.learner import Learner
+from forwardgrad.learning import checkpoint
+from forwardgrad.learning.checkpoint import Checkpoint
+from forwardgrad.learning.learner import Learner
 from forwardgrad.program import Program
 from forwardgrad.training.folder import CHECKPOINT, REPORT
 from forwardgrad.training.run import FORMAT, Run

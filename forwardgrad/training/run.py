@@ -15,8 +15,8 @@ import numpy as np
 from forwardgrad import data
 from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError
-from forwardgrad.learner import Learner, Update
-from forwardgrad.optimizers import Adam
+from forwardgrad.learning.learner import Learner, Update
+from forwardgrad.learning.optimizers import Adam
 from forwardgrad.program import Program
 from forwardgrad.training.settings import Settings, ends
 

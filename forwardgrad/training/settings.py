@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from forwardgrad import data
-from forwardgrad.attributes import is_whole
 from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError, GraphError
-from forwardgrad.optimizers import Adam, clip_by_norm
+from forwardgrad.learning.optimizers import Adam, clip_by_norm
 from forwardgrad.program import Program
+from forwardgrad.support.attributes import is_whole
 
 LAGS = 16
 """Past samples that the linear autoregression sees, with which a network is compared."""

@@ -12,7 +12,7 @@ from forwardgrad.compiler import Plan
 from forwardgrad.compiler.product import Arc, Product
 from forwardgrad.graph import Network
 from forwardgrad.program import Program
-from forwardgrad.rule import Rule
+from forwardgrad.rules.rule import Rule
 from forwardgrad.verification.shrinking import few
 
 

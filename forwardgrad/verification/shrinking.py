@@ -8,10 +8,10 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad.attributes import numbers
 from forwardgrad.graph import Edge, Network
 from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array
+from forwardgrad.support.attributes import numbers
 from forwardgrad.weights import ATTRIBUTES
 
 

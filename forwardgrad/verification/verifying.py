@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from forwardgrad import oracle
-from forwardgrad.checking import REVERSE, random_data, random_params, usual_blocks
 from forwardgrad.errors import CheckError, ForwardgradError
 from forwardgrad.graph import validate
 from forwardgrad.program import Program
 from forwardgrad.structure import Structure
+from forwardgrad.verification.checking import REVERSE, random_data, random_params, usual_blocks
 from forwardgrad.verification.classes import classes, small_sizes
 from forwardgrad.verification.replaying import replayed, without_loss
 from forwardgrad.verification.shrinking import shrunk

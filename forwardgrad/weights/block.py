@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.attributes import whole
 from forwardgrad.errors import GraphError
+from forwardgrad.support.attributes import whole
 from forwardgrad.weights.forms import FORMS, Pattern
 from forwardgrad.weights.kind import Kind
 

@@ -22,7 +22,7 @@ from forwardgrad.cli import terminal, train
 from forwardgrad.graph import library
 from forwardgrad.program import Result
 from forwardgrad.render import engines
-from forwardgrad.rules import RULES, TABLE
+from forwardgrad.rules.table import RULES, TABLE
 
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason='curves need pip install "forwardgrad[plot]"'

@@ -9,7 +9,7 @@ from nets import declare, stack
 
 from forwardgrad.compiler.labels import Labels, label
 from forwardgrad.graph import validate
-from forwardgrad.paths import All, Cut, EdgeView, EpropDeep, Immediate, Near, NodeView, PathRule, Synaptic, cut
+from forwardgrad.rules.paths import All, Cut, EdgeView, EpropDeep, Immediate, Near, NodeView, PathRule, Synaptic, cut
 
 
 def labels(graph: Any, *outputs: str) -> Labels:

@@ -16,8 +16,8 @@ from forwardgrad import oracle
 from forwardgrad.compiler.labels import label
 from forwardgrad.compiler.product import multiply
 from forwardgrad.graph import validate
-from forwardgrad.paths import All, EdgeView, EpropDeep, Mode, NodeView, PathRule, Synaptic
-from forwardgrad.rule import Rule
+from forwardgrad.rules.paths import All, EdgeView, EpropDeep, Mode, NodeView, PathRule, Synaptic
+from forwardgrad.rules.rule import Rule
 
 NAMED = ["all", "eprop-deep", "synaptic", "near", "eprop", "immediate"]
 

@@ -19,10 +19,11 @@ from checks import assert_like_oracle, error
 from nets import declare, problem
 
 import forwardgrad as fg
-from forwardgrad import cells, checking, ops
+from forwardgrad import cells, ops
 from forwardgrad.compiler.source.text import Names
 from forwardgrad.graph import library
 from forwardgrad.testing import Problem
+from forwardgrad.verification import checking
 
 GRAPHS = library.names()
 RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "immediate", "hops(2) & near", "dsf(0.5)")

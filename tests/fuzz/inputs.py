@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import forwardgrad as fg
 from forwardgrad.graph import library
-from forwardgrad.rules import TABLE
+from forwardgrad.rules.table import TABLE
 
 TRAP = "executed"
 """The folder that a payload would make if something executed it."""

@@ -23,7 +23,7 @@ import forwardgrad as fg
 from forwardgrad import cli
 from forwardgrad.cli import terminal
 from forwardgrad.errors import ForwardgradError
-from forwardgrad.rules import rule
+from forwardgrad.rules.table import rule
 from fuzz.inputs import TRAP, commands, graph_texts, rule_texts
 
 SECONDS = 20.0

@@ -21,11 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwardgrad import cells
-from forwardgrad.attributes import numbers
 from forwardgrad.errors import FileError, ForwardgradError, GraphError
 from forwardgrad.graph import files, library, pairs, validate
 from forwardgrad.graph.files import load, save
 from forwardgrad.ops import Op
+from forwardgrad.support.attributes import numbers
 from forwardgrad.testing.strategies import graphs
 
 FORMATS = [".toml", ".json"]

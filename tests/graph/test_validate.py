@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwardgrad import oracle
-from forwardgrad.attributes import MOST
 from forwardgrad.errors import DataError, ForwardgradError, GraphError
 from forwardgrad.graph import draw, validate
 from forwardgrad.graph.schema import EDGE, INITS, NODE
 from forwardgrad.ops import Op, Port, registry
+from forwardgrad.support.attributes import MOST
 
 Edges = list[tuple[str, str, dict[str, Any]]]
 

@@ -16,7 +16,7 @@ from conftest import unwritten
 from tqdm import tqdm
 
 from forwardgrad.backends import reuse
-from forwardgrad.compiler.derivation import table
+from forwardgrad.explain.derivation import table
 from mutations.comparison import COMPARISONS, WORKED, wrong
 from mutations.faults import FAULTS, Fault
 from mutations.spread import RULES

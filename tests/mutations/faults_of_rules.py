@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from forwardgrad import losses, paths
 from forwardgrad.backends import interpreter, weights
 from forwardgrad.compiler import factors, leaks, plan, product, pruning
 from forwardgrad.compiler.factors import WEIGHT, Factor
 from forwardgrad.compiler.product import Arc
 from forwardgrad.compiler.source import build, credit, support
-from forwardgrad.ops import Formula, Port, registry
+from forwardgrad.ops import Formula, Port, losses, registry
 from forwardgrad.oracle import accumulation
 from forwardgrad.program import execution
-from forwardgrad.rule import Rule
+from forwardgrad.rules import paths
+from forwardgrad.rules.rule import Rule
 
 Patch = pytest.MonkeyPatch
 

@@ -10,9 +10,8 @@ import pytest
 from checks import compiled
 from nets import problem, vanilla
 
-from forwardgrad import losses
 from forwardgrad.layouts import kronecker, uoro
-from forwardgrad.ops import Array
+from forwardgrad.ops import Array, losses
 from forwardgrad.testing import Problem
 from mutations.comparison import Disagreement
 

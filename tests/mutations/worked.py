@@ -11,9 +11,10 @@ import numpy as np
 from checks import TOLERANCE, compiled, error
 from nets import declare, problem, vanilla
 
-from forwardgrad import losses, ops, oracle, rules, testing
-from forwardgrad.ops import Array
-from forwardgrad.paths import EdgeView, NodeView, PathRule
+from forwardgrad import ops, oracle, testing
+from forwardgrad.ops import Array, losses
+from forwardgrad.rules import table as rules
+from forwardgrad.rules.paths import EdgeView, NodeView, PathRule
 from forwardgrad.testing import Problem
 
 Grads = dict[str, Array]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forwardgrad import oracle
 from forwardgrad.backends import BACKENDS
 from forwardgrad.compiler.decisions import Kind
-from forwardgrad.rule import Rule
+from forwardgrad.rules.rule import Rule
 from forwardgrad.testing import Problem
 from forwardgrad.testing.gradients import in_blocks
 from forwardgrad.testing.strategies import SEEDS, partitions, path_rules, points, problems, rule_mappings

@@ -10,8 +10,9 @@ from checks import TOLERANCE, assert_like_oracle, compiled, error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwardgrad import losses, ops, oracle
+from forwardgrad import ops, oracle
 from forwardgrad.graph import Network
+from forwardgrad.ops import losses
 from forwardgrad.testing import Problem, assert_op
 from forwardgrad.testing.strategies import brought_ops, problems
 from forwardgrad.testing.strategies.brought import has_text

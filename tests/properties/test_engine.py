@@ -8,7 +8,8 @@ from checks import TOLERANCE, assert_like_oracle, compiled, error
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
 
-from forwardgrad import oracle, rules
+from forwardgrad import oracle
+from forwardgrad.rules import table as rules
 from forwardgrad.testing import Problem
 from forwardgrad.testing.gradients import in_blocks
 from forwardgrad.testing.strategies import automata, partitions, path_rules, problems

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from nets import problem, vanilla
 
 import forwardgrad as fg
-from forwardgrad import oracle, rules
+from forwardgrad import oracle
 from forwardgrad.backends import BACKENDS
+from forwardgrad.rules import table as rules
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem, refactored
 from forwardgrad.testing.gradients import in_blocks

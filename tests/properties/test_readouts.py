@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from nets import declare, problem, vanilla
 
 import forwardgrad as fg
-from forwardgrad import oracle, rules
-from forwardgrad.feedback import random_feedback
+from forwardgrad import oracle
 from forwardgrad.ops import Array
+from forwardgrad.rules import table as rules
+from forwardgrad.rules.feedback import random_feedback
 from forwardgrad.testing import Problem
 from forwardgrad.testing.strategies import problems
 

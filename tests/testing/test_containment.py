@@ -12,7 +12,7 @@ from nets import gru, readout_of_features, stack, vanilla
 
 import forwardgrad as fg
 from forwardgrad import CheckError, VacuousError, testing
-from forwardgrad.paths import Immediate
+from forwardgrad.rules.paths import Immediate
 from forwardgrad.testing import Problem, Vacuity
 from forwardgrad.testing.containment import escaping
 from forwardgrad.testing.strategies import path_rules, problems

@@ -15,7 +15,7 @@ from forwardgrad import CheckError, VacuousError, cells, testing
 from forwardgrad.compiler import labels
 from forwardgrad.compiler.source import support
 from forwardgrad.ops import Op, Port, registry
-from forwardgrad.paths import EpropDeep, PathRule
+from forwardgrad.rules.paths import EpropDeep, PathRule
 from forwardgrad.testing import Vacuity
 
 Patch = pytest.MonkeyPatch

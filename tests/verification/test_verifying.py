@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import forwardgrad as fg
 from forwardgrad.compiler import Plan
-from forwardgrad.rules import TABLE
+from forwardgrad.rules.table import TABLE
 from forwardgrad.structure import Structure
 from forwardgrad.testing.strategies import problems, rule_mappings
 from forwardgrad.verification import verify

@@ -14,8 +14,8 @@ from forwardgrad.array_program.instructions import Contract, Elementwise, Gather
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.values import Type, Value
 from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
-from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Pattern
+from forwardgrad.rules.feedback import random_feedback
 
 Weight = Number | Value | None
 """A number, an array, or nothing for an identity."""

@@ -17,10 +17,10 @@ from forwardgrad.compiler.plan import Plan
 from forwardgrad.compiler.source import support
 from forwardgrad.compiler.source.stacks import Port, Run, Stack, stacks
 from forwardgrad.compiler.source.text import Names, Series, tuple_of
-from forwardgrad.feedback import random_feedback
 from forwardgrad.graph import Edge, Node
 from forwardgrad.ops import Array
 from forwardgrad.ops.formula import Printable
+from forwardgrad.rules.feedback import random_feedback
 from forwardgrad.structure import Structure
 
 HELPERS = tuple(name for name, found in vars(support).items() if callable(found) and hasattr(found, "__code__"))

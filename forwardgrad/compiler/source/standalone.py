@@ -16,9 +16,9 @@ from forwardgrad.compiler.source.build import HELPERS, Build
 from forwardgrad.compiler.source.functions import Functions
 from forwardgrad.compiler.source.module import Source
 from forwardgrad.compiler.source.text import loaded, shown
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Array
 from forwardgrad.ops.formula import Printable
+from forwardgrad.ops.losses import Loss
 from forwardgrad.structure import Structure
 
 SHORT = 64

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardgrad.blas import matmul
+from forwardgrad.support.blas import matmul
 
 Array = NDArray[Any]
 

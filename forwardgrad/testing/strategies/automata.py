@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from forwardgrad import rules
-from forwardgrad.paths import EdgeView, Mode, NodeView, PathRule, cut
-from forwardgrad.rule import Rule
+from forwardgrad.rules import table as rules
+from forwardgrad.rules.paths import EdgeView, Mode, NodeView, PathRule, cut
+from forwardgrad.rules.rule import Rule
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.strategies.graphs import SEEDS
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.control import cleanup
 
 from forwardgrad import ops
-from forwardgrad.losses import Loss
 from forwardgrad.ops import Formula, Op, Option, Port
+from forwardgrad.ops.losses import Loss
 from forwardgrad.structure import Structure
 
 ARGUMENTS = ("a", "x", "y", "t", "steps", "batch", "h", "found", "rows", "out", "n0", "x0", "made", "dtype")

@@ -9,7 +9,7 @@ import networkx as nx
 from hypothesis import strategies as st
 
 from forwardgrad.graph import Network, validate
-from forwardgrad.losses import Loss
+from forwardgrad.ops.losses import Loss
 from forwardgrad.testing.problem import MASKS, Origin, Problem
 from forwardgrad.testing.strategies.brought import brought_losses
 from forwardgrad.testing.strategies.graphs import SEEDS, graphs

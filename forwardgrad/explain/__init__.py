@@ -1,0 +1,1 @@
+"""What a derived algorithm says, in words and in mathematics."""

@@ -1,0 +1,102 @@
+"""How does a person read what was derived? One line a parameter: rule, layouts, exact or what it drops, price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from forwardgrad.compiler.plan import Plan
+from forwardgrad.explain.equations import equations
+from forwardgrad.explain.notation import Equations
+from forwardgrad.rules.table import Rule
+from forwardgrad.structure import Structure
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What was derived for one parameter.
+
+    Args:
+        parameter: its name.
+        rule: the rule, as it was asked for.
+        layouts: per stored influence, named `"node (mode)"`, its structure word.
+        shapes: the shape of each for one sample and one lag.
+        lags: how many past steps of each are stored.
+        exact: whether the gradient is exact with respect to the declared derivatives, by proof on the product.
+        dropped: the edges at which credit is dropped.
+        reasons: what else keeps the gradient from being exact, in words.
+        bytes: of influence, per sample.
+        flops: floating-point operations of carrying it one step, per sample, with blocks of one step.
+        plan: the derived algorithm that the equations are read off.
+    """
+
+    parameter: str
+    rule: Rule
+    layouts: Mapping[str, Structure]
+    shapes: Mapping[str, tuple[int, ...]]
+    lags: Mapping[str, int]
+    exact: bool
+    dropped: tuple[str, ...]
+    reasons: tuple[str, ...]
+    bytes: int
+    flops: int
+    plan: Plan = field(repr=False, compare=False)
+
+    @property
+    def stored(self) -> str:
+        """The stored influences as text, such as `h (state): diagonal (8, 3)`."""
+        parts = [
+            f"{name}: {word} {'x'.join(map(str, self.shapes[name])) or '1'}"
+            + (f" x {self.lags[name]} lags" if self.lags[name] > 1 else "")
+            for name, word in self.layouts.items()
+        ]
+        return "; ".join(parts) or "nothing"
+
+    @property
+    def equations(self) -> Equations:
+        """The recursion of the influence, the learning signal and the gradient, as symbols."""
+        return equations(self.plan, self.parameter)
+
+    @property
+    def equation(self) -> str:
+        """The recursion of the influence, the learning signal and the gradient, as plain text.
+
+        >>> import forwardgrad as fg
+        >>> program = fg.compile(fg.load("lif"), rule="eprop")
+        >>> print(program.rules["z->v"].equation.partition("  ")[0])
+        eps_v[j](t) = 0.9 eps_v[j](t-1) + z[j](t-1)
+        e_z[i,j](t) = psi_z[i](t) eps_v[j](t)
+        ebar_z[i,j](t) = 0.8 ebar_z[i,j](t-1) + e_z[i,j](t)
+        L_z[i](t) = sum_k W_{z->y}[k,i] dE/dy[k](t)
+        dE/dW_{z->v}[i,j] = sum_t L_z[i](t) ebar_z[i,j](t)
+        <BLANKLINE>
+        """
+        return self.equations.text()
+
+    def latex(self) -> str:
+        """The same as LaTeX, for a document that uses `amsmath`."""
+        return self.equations.latex()
+
+    @property
+    def verdict(self) -> str:
+        """`exact`, or the edges at which credit is dropped and what else stands in the way."""
+        drops = ["drops " + ", ".join(self.dropped)] if self.dropped else []
+        return "exact" if self.exact else "; ".join([*drops, *self.reasons])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned columns of text."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def listing(title: str, derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> str:
+    """The listing of a program: a title, and a line a parameter, those that their rule leaves untrained at the end."""
+    rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}", f"{d.flops:,}"] for d in derived]
+    rows += [[name, str(rule), "nothing", f"untrained ({rule})", "0", "0"] for name, rule in untrained.items()]
+    return (
+        title
+        + "\n\n"
+        + table(["parameter", "rule", "stores influence on", "gradient", "bytes/sample", "flops/step"], rows)
+    )

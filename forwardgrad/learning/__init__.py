@@ -1,0 +1,1 @@
+"""Learning from a stream: optimizers, the learner, and its checkpoints."""

@@ -1,0 +1,285 @@
+"""How does a network learn from a stream? Blocks in, updates at block ends; everything can be saved and resumed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from forwardgrad.errors import DataError, FileError, NonFiniteError, NonFiniteWarning
+from forwardgrad.layouts.draws import PERIOD
+from forwardgrad.learning import checkpoint
+from forwardgrad.learning.checkpoint import Checkpoint
+from forwardgrad.learning.optimizers import Optimizer, clip_by_norm
+from forwardgrad.ops import Array
+from forwardgrad.program import Program, State, Step, numerics
+from forwardgrad.program.blocks import Block
+from forwardgrad.program.border import read_params
+
+Progress = Callable[["Update"], None]
+Policy = Literal["raise", "skip", "reset"]
+
+POLICIES = ("raise", "skip", "reset")
+"""What a learner may do with a block in which something is not finite."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one block of learning gave.
+
+    Args:
+        step: loss, gradients and outputs of the block, and their norms: before clipping and before the update. The
+            gradients are sums over the block's steps. The optimiser gets these divided by `steps`, and `clip` limits
+            the norm of what it gets.
+        steps: length of the block.
+        seen: steps of the stream so far, this block included.
+        skipped: why nothing was learned from the block, whose loss and norms are NaN then; or `None`.
+    """
+
+    step: Step
+    steps: int
+    seen: int
+    skipped: NonFiniteError | None = None
+
+    @property
+    def loss(self) -> float:
+        """Mean loss per step of the block."""
+        return self.step.loss / self.steps
+
+
+class Learner:
+    """A program with parameters, optimiser and state, learning online.
+
+    An update takes the gradient of the block's mean loss per step, so that a learning rate means the same at every
+    block length. Influence carried over an update mixes Jacobians of old and new weights, as in every forward rule.
+
+    Args:
+        program: the compiled program.
+        params: `{name: array}`; they are copied.
+        optimizer: `SGD`, `Adam` or an object like these.
+        clip: largest joint norm of a block's gradients, or `None`.
+        on_nonfinite: what to do with a block in which a value, an influence, a gradient or an updated parameter is not
+            finite, or the norm of an influence explodes (its square overflows). `"raise"`: a `NonFiniteError`.
+            `"skip"`: warn, learn nothing from the block, and go on from the state before it. `"reset"`: the same, and
+            all samples start afresh, since what has exploded does not come back by itself.
+
+    Whatever the policy, the learner is as the last good block left it.
+
+    Random layouts (`uoro`, `kronecker`) draw other signs in every episode, numbered by `episodes`: how often all
+    samples have started afresh. So noise averages out over episodes, and two learners that are built alike learn alike.
+
+    Raises:
+        DataError: if the parameters do not fit the program, the limit `clip` is not positive, or `on_nonfinite` is
+            none of these words.
+
+    >>> import forwardgrad as fg, networkx as nx, numpy as np
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=1)
+    >>> g.add_node("y", op="linear", size=1)
+    >>> _ = g.add_edge("x", "y", weight="dense")
+    >>> program = fg.compile(g, loss={"y": "mse"})
+    >>> learner = Learner(program, program.init(), fg.SGD(0.3))
+    >>> x = np.random.default_rng(0).normal(size=(200, 1, 1))
+    >>> updates = learner.fit([({"x": x}, {"y": 2 * x})], block=4)
+    >>> learner.params["x->y"].round(3), learner.seen
+    (array([[2.]]), 200)
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        params: Mapping[str, Any],
+        optimizer: Optimizer,
+        *,
+        clip: float | None = None,
+        on_nonfinite: Policy = "raise",
+    ) -> None:
+        if isinstance(optimizer, type) or not all(
+            callable(getattr(optimizer, method, None)) for method in ("start", "update", "config")
+        ):
+            raise DataError(
+                f"learner: an optimizer has start, update and config, got {type(optimizer).__name__}.",
+                "For example SGD(0.01) or Adam(0.001).",
+            )
+        if on_nonfinite not in POLICIES:
+            raise DataError(f"learner: on_nonfinite must be {', '.join(POLICIES)}, got {on_nonfinite!r}.")
+        self.program, self.optimizer, self.on_nonfinite = program, optimizer, on_nonfinite
+        self.clip = None if clip is None else _limit(clip)
+        self.params: dict[str, Array] = {
+            name: array.copy() for name, array in read_params(program.plan.parameters, params, program.dtype).items()
+        }
+        self.optimizer_state: dict[str, Array] = optimizer.start(self._trained())
+        self.state: State | None = None
+        self.seen = 0
+        self.episodes = 0
+        self._longest = 1  # steps of a block that memory was found for
+
+    def _trained(self) -> dict[str, Array]:
+        return {name: self.params[name] for name in (*self.program.rules, *self.program.plan.followers)}
+
+    def fit(self, stream: Iterable[Any], *, block: int | None = None, progress: Progress | None = None) -> list[Update]:
+        """Learn from a stream; call it again to go on from where it ended.
+
+        Args:
+            stream: pieces `(inputs, targets)` or `(inputs, targets, mask)`, arrays as in `Program.step`, all of one
+                batch size. They may be made as they are asked for, without end in sight. Their arrays may be filled
+                again once the next piece is asked for.
+            block: steps per update; a longer piece is cut. `None`: a piece is a block.
+            progress: called after every update.
+
+        Returns:
+            The losses and norms: an update without its arrays for every block, in order.
+
+        Raises:
+            DataError: if an array does not fit.
+            MemoryBudgetError: if state and block would take more memory than is free, as in `Program.start`.
+            NonFiniteError: if something is not finite, and `on_nonfinite` is `"raise"`.
+
+        What the stream raises passes unchanged. In each of these cases the learner stays as the last good block left
+        it.
+        """
+        return [
+            replace(update, step=replace(update.step, grads={}, outputs={}))
+            for update in self.updates(stream, block=block, progress=progress)
+        ]
+
+    def updates(
+        self, stream: Iterable[Any], *, block: int | None = None, progress: Progress | None = None
+    ) -> Iterator[Update]:
+        """Like `fit`, one update at a time: for streams without end."""
+        for piece in self.program.blocks(stream, block=block):
+            try:
+                update = self._learned(piece)
+            except NonFiniteError as error:
+                if self.on_nonfinite == "raise":
+                    raise
+                update = self._skipped(piece, error)
+            if progress is not None:
+                progress(update)
+            yield update
+
+    def _learned(self, piece: Block) -> Update:
+        if self.state is None or piece.steps > self._longest:
+            self.program.fits(piece.batch, piece.steps, held=self.state, what="learner")
+        before = self.state
+        if before is None:
+            before = self.program.start(piece.batch, draw=self.episodes % PERIOD)
+        last = self.seen + piece.steps - 1
+        try:
+            state, step = self.program.step(self.params, before, piece.inputs, piece.targets, piece.mask, piece.signals)
+        except NonFiniteError as error:
+            raise error.later(self.seen) from None
+        grads = {name: g / piece.steps for name, g in step.grads.items()}
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
+            found = None if math.isfinite(step.state_norm) else numerics.exploded(state, last)
+            if found is not None:
+                raise found
+            if self.clip is not None:
+                grads = clip_by_norm(grads, self.clip)
+            params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
+            _check_finite("parameter", params, last)
+            if not math.isfinite(step.grad_norm):  # squares are what optimizers remember
+                _check_finite("memory of the optimizer", optimizer_state, last)
+        # Nothing has failed: now, and only now, the learner moves on; in one call, which no interrupt can part.
+        vars(self).update(
+            params=params,
+            optimizer_state=optimizer_state,
+            state=state,
+            seen=self.seen + piece.steps,
+            episodes=self.episodes + (self.state is None),
+            _longest=max(self._longest, piece.steps),
+        )
+        return Update(step, piece.steps, self.seen)
+
+    def _skipped(self, piece: Block, error: NonFiniteError) -> Update:
+        warnings.warn(NonFiniteWarning(f"nothing is learned from this block. {error}"), stacklevel=3)
+        self.seen += piece.steps
+        if self.on_nonfinite == "reset":
+            self.state = None
+        return Update(Step(math.nan, {}, {}, math.nan, math.nan), piece.steps, self.seen, error)
+
+    def reset(self, where: Any = None) -> None:
+        """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all.
+
+        Random layouts then draw other signs.
+        """
+        if self.state is not None:
+            self.state = None if where is None else self.program.reset(self.state, where)
+
+    def save(self, path: Any, notes: Mapping[str, Any] | None = None) -> None:
+        """Write parameters, optimiser, activations and influence to one file, whole or not at all.
+
+        Args:
+            path: where to.
+            notes: what else the file shall hold, as plain data for JSON; `checkpoint.read(path).notes` gives it back.
+
+        Raises:
+            FileError: if it cannot be written. A path rule or loss of the user's own is stored by its name only: `load`
+                then needs the program.
+        """
+        checkpoint.write(
+            path,
+            Checkpoint(
+                program=checkpoint.describe(self.program),
+                optimizer=self.optimizer.config(),
+                clip=self.clip,
+                on_nonfinite=self.on_nonfinite,
+                seen=self.seen,
+                episodes=self.episodes,
+                params=self.params,
+                optimizer_state=self.optimizer_state,
+                state=self.state,
+                notes=notes or {},
+            ),
+        )
+
+    @classmethod
+    def load(cls, path: Any, program: Program | None = None, *, optimizer: Optimizer | None = None) -> Learner:
+        """Read a learner back; it goes on bit for bit as if it had never stopped.
+
+        Args:
+            path: a file written by `save`.
+            program: the program it belongs to; needed where the program uses a path rule or a loss object that has no
+                text. It is compiled from the file otherwise.
+            optimizer: the optimiser it was saved with; needed where that is one of the user's own.
+
+        Raises:
+            FileError: if the file cannot be read, is no checkpoint, is damaged, or belongs to another program.
+        """
+        saved = checkpoint.read(path)
+        program = checkpoint.match(path, saved.program, program)
+        optimizer = checkpoint.optimizer(path, saved.optimizer, optimizer)
+        try:
+            policy = cast(Policy, saved.on_nonfinite)
+            learner = cls(program, saved.params, optimizer, clip=saved.clip, on_nonfinite=policy)
+            fresh = None if saved.state is None else program.start(_batch(saved.state), draw=0)
+        except DataError as error:
+            raise FileError(f"checkpoint {str(path)!r}: {error}") from error
+        checkpoint.check(path, "parameters", saved.params, learner.params)
+        # An optimiser that took another's place in mid-run keeps what that one remembered.
+        checkpoint.check(path, "optimizer", saved.optimizer_state, learner.optimizer_state, more=True)
+        checkpoint.check(path, "state", saved.state or {}, fresh or {})
+        learner.optimizer_state = dict(saved.optimizer_state)
+        learner.state = None if saved.state is None else dict(saved.state)
+        learner.seen, learner.episodes = saved.seen, saved.episodes
+        return learner
+
+
+def _check_finite(what: str, arrays: Mapping[str, Array], step: int) -> None:
+    if numerics.finite(arrays.values()):
+        return
+    name = next(name for name, array in arrays.items() if not np.isfinite(array).all())
+    raise NonFiniteError(f"{what} {name!r}", "would not be finite after the update", step)
+
+
+def _limit(clip: Any) -> float:
+    clip_by_norm({}, clip)  # it knows what is legal
+    return float(clip)
+
+
+def _batch(state: Mapping[str, Array]) -> int:
+    return next((array.shape[1] for array in state.values() if array.ndim > 1), 1)
