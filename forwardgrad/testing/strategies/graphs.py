@@ -233,29 +233,19 @@ def _add_weight(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, ke
         # Two loops without damping could double a value at every step.
         fitting = [kind for kind in fitting if kind.form.weighted]
     kind = draw(st.sampled_from(sorted(fitting, key=lambda kind: kind.name != "dense") or [KINDS["dense"]]))
-    if kind.form.weighted:
-        attributes |= {"weight": kind.name, **(kind.example(np.random.default_rng(draw(SEEDS)), shape) or {})}
-        _train(draw, graph, attributes, kind, shape, v)
-    if knobs.credit and _rarely(draw, 12):
-        attributes["credit"] = draw(st.sampled_from(["cut", "keep"]))
-
-
-def _train(
-    draw: st.DrawFn,
-    graph: nx.MultiDiGraph[str],
-    attributes: dict[str, Any],
-    kind: Kind,
-    shape: tuple[int, int],
-    v: str,
-) -> None:
-    """Most weights are trained; some are frozen, or fixed."""
+    attributes |= {"weight": kind.name} if kind.form.weighted else {}
+    if kind.attributes:
+        attributes |= kind.example(np.random.default_rng(draw(SEEDS)), shape) or {}
+    # Drawn for all kinds, so that a failure shrinks from one kind to another.
     trained = draw(st.sampled_from(["yes", "yes", "yes", "yes", "frozen", "fixed"]))
-    if trained == "frozen":
+    if kind.form.weighted and trained == "frozen":
         attributes["trainable"] = False
-    if trained == "fixed":
+    if kind.form.weighted and trained == "fixed":
         attributes["value"] = _fixed(graph, attributes, kind, shape, v, draw(SEEDS))
         if kind.read_off is not None and draw(st.booleans()):
             del attributes["weight"]  # read off the shape
+    if knobs.credit and _rarely(draw, 12):
+        attributes["credit"] = draw(st.sampled_from(["cut", "keep"]))
 
 
 def _fits(kind: Kind, shape: tuple[int, int]) -> bool:
