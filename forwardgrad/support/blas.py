@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from functools import cache
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -40,24 +39,36 @@ class Setting:
         forking.in_child(self._renew)
 
     def _renew(self) -> None:
-        self._lock, self._holders, self._before = Lock(), 0, 0
+        self._lock, self._holders, self._before = RLock(), 0, 0
+
+    # A signal handler may compute a product while its thread holds the lock: whatever the number of threads is by
+    # then, it is this object's to restore from before it is changed until after it has been restored.
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._holders:
+            self._holders += 1
+            if self._holders == 1:
                 self._before = self._get()
                 self._put(1)
-            self._holders += 1
 
     def __exit__(self, *exception: object) -> None:
         with self._lock:
-            self._holders -= 1
-            if not self._holders:
+            if self._holders == 1:
                 self._put(self._before)
+            self._holders -= 1
 
 
-@cache
+_SETTINGS: dict[str, Setting | None] = {}
+
+
 def setting() -> Setting | None:
+    """That of the OpenBLAS which NumPy uses, if it does; the same object for all threads, which count together."""
+    if "numpy" not in _SETTINGS:  # several threads may look for it at once: the first one counts for all of them
+        _SETTINGS.setdefault("numpy", _looked_for())
+    return _SETTINGS["numpy"]
+
+
+def _looked_for() -> Setting | None:
     """That of the OpenBLAS which NumPy uses, if it does.
 
     Its C functions are called themselves: `threadpoolctl` looks for them at each call, longer than a product takes.

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import networkx as nx
@@ -65,6 +66,53 @@ def test_the_setting_outlives_failures_and_threads_at_once() -> None:
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(lambda _: blas.matmul(np.ones((90, 90)), np.ones((90, 90))), range(400)))
         assert numbers() == 2
+
+
+def test_threads_that_look_for_the_setting_at_once_find_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, one of them takes the other's single thread for what was set before, and leaves it so."""
+    together = Barrier(4)
+
+    def looked_for() -> blas.Setting:
+        together.wait(60)
+        return blas.Setting(lambda: 2, lambda number: None)
+
+    monkeypatch.setattr(blas, "_SETTINGS", {})
+    monkeypatch.setattr(blas, "_looked_for", looked_for)
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(lambda _: blas.setting(), range(4)))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("when", range(5))
+def test_the_setting_outlives_a_product_of_a_signal_handler(when: int) -> None:
+    """If this fails, a handler that runs a program deadlocks, or leaves the process on one thread."""
+    numbers = [2]
+    calls = 0
+
+    def interrupted() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == when + 1:
+            with setting:
+                pass
+
+    def get() -> int:
+        interrupted()
+        return numbers[-1]
+
+    def put(number: int) -> None:
+        interrupted()
+        numbers.append(number)
+        interrupted()
+
+    setting = blas.Setting(get, put)
+    with setting:
+        pass
+    assert calls > when
+    assert numbers[-1] == 2
+    with setting:
+        assert numbers[-1] == 1
+    assert numbers[-1] == 2
 
 
 def network(units: int = 96) -> Any:
