@@ -8,7 +8,8 @@ from typing import Any, cast
 from forwardgrad.errors import CheckError, DataError, RuleError, VacuousError
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
-from forwardgrad.testing.comparing import Comparison, culprits, differ, differences, fault, gradient
+from forwardgrad.testing.comparing import Comparison, differ, differences, fault, gradient
+from forwardgrad.testing.culprits import culprits
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import (
     Vacuity,
