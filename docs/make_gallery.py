@@ -15,7 +15,7 @@ import numpy as np
 import forwardgrad as fg
 from forwardgrad import render
 from forwardgrad.graph import library
-from forwardgrad.verification import checking
+from forwardgrad.testing import checking
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "images" / "gallery"

@@ -27,7 +27,7 @@ from forwardgrad.cli.options import (
 from forwardgrad.compiling import compile
 from forwardgrad.errors import RenderError
 from forwardgrad.graph.files import load
-from forwardgrad.verification import checking
+from forwardgrad.testing import checking
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -25,10 +25,10 @@ from forwardgrad.ops.losses import Loss
 from forwardgrad.program import Program
 from forwardgrad.rules.paths import EdgeView, Mode, NodeView, PathRule
 from forwardgrad.support.attributes import is_whole
+from forwardgrad.testing import checking
 from forwardgrad.testing.audited import ALL, Audit, Line, Spread, picture
 from forwardgrad.testing.comparing import exact_gradient, fitted, gradient
 from forwardgrad.testing.problem import Problem
-from forwardgrad.verification import checking
 
 __all__ = ["ALL", "USUAL", "Audit", "Line", "Readmit", "Spread", "audit", "over_seeds", "picture"]
 

@@ -13,12 +13,12 @@ import numpy as np
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, VacuousError
 from forwardgrad.program import Program
+from forwardgrad.testing import checking
 from forwardgrad.testing.comparing import Comparison, fitted, largest_entry
 from forwardgrad.testing.gradients import assert_block_invariant
 from forwardgrad.testing.problem import Origin, Problem
 from forwardgrad.testing.refactoring import assert_refactoring_invariant
 from forwardgrad.testing.vacuity import Vacuity, drops_nothing, silent_spikes
-from forwardgrad.verification import checking
 
 
 @dataclass(frozen=True)

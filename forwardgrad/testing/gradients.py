@@ -8,6 +8,7 @@ from typing import Any, cast
 from forwardgrad.errors import CheckError, DataError, RuleError, VacuousError
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
+from forwardgrad.testing import checking
 from forwardgrad.testing.comparing import Comparison, differ, differences, fault, gradient
 from forwardgrad.testing.culprits import culprits
 from forwardgrad.testing.problem import Problem
@@ -20,7 +21,6 @@ from forwardgrad.testing.vacuity import (
     silent_spikes,
     zero_gradient,
 )
-from forwardgrad.verification import checking
 
 
 def assert_exact(

@@ -20,7 +20,7 @@ from forwardgrad.ops import Array
 from forwardgrad.ops import losses as loss_table
 from forwardgrad.ops.losses import Loss
 from forwardgrad.program import Program
-from forwardgrad.verification.checking import random_data, random_params
+from forwardgrad.testing.checking import random_data, random_params
 
 MASKS = ("none", "time", "batch", "sample", "each")
 """No mask; one `(time,)`; one `(time, batch)`; one that leaves out a sample; or one for each output, in turn."""

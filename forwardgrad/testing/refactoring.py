@@ -15,10 +15,10 @@ from forwardgrad.graph import Edge, Network, validate
 from forwardgrad.program import Program
 from forwardgrad.rules.paths import Both, Cut, PathRule
 from forwardgrad.rules.rule import Rule
+from forwardgrad.testing import checking
 from forwardgrad.testing.comparing import Difference, chosen, differ, differences, fault, gradient
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import Vacuity, refuse, silent_spikes, zero_gradient
-from forwardgrad.verification import checking
 
 
 def refactored(graph: nx.MultiDiGraph[str], early: Mapping[str, int]) -> nx.MultiDiGraph[str]:

@@ -13,10 +13,10 @@ from forwardgrad.explain.derivation import table
 from forwardgrad.explain.notation import printable
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
+from forwardgrad.testing import checking
 from forwardgrad.testing.comparing import Comparison, exact_gradient, gradient
 from forwardgrad.testing.problem import Problem
 from forwardgrad.testing.vacuity import drops_nothing, nothing_stored, one_block, silent_spikes, zero_gradient
-from forwardgrad.verification import checking
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """A compiled program's own decisions, replayed on small sizes and compared with the oracle."""
 
-from forwardgrad.verification.verifying import Run, Verification, verify
+from forwardgrad.verification.verifying import Replay, Verification, verify
 
-__all__ = ["Run", "Verification", "verify"]
+__all__ = ["Replay", "Verification", "verify"]

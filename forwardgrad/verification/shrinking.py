@@ -12,6 +12,7 @@ from forwardgrad.graph import Edge, Network
 from forwardgrad.graph.parameters import stream
 from forwardgrad.ops import Array
 from forwardgrad.support.attributes import numbers
+from forwardgrad.testing.problem import weights
 from forwardgrad.weights import ATTRIBUTES
 
 
@@ -97,4 +98,4 @@ def _value(edge: Edge, shape: tuple[int, int], entries: int, random: np.random.G
     if edge.kind == "diagonal":
         return few(edge.value, shape[0])
     size = (entries,) if edge.pattern is not None else shape
-    return random.uniform(0.3, 1.0, size) * random.choice([-1.0, 1.0], size) / np.sqrt(shape[1])
+    return weights(random, size, 1, shape[1])

@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from glob import escape
 from typing import Any
 
-import numpy as np
-
-from forwardgrad import oracle
 from forwardgrad.errors import CheckError, ForwardgradError
 from forwardgrad.graph import validate
 from forwardgrad.program import Program
 from forwardgrad.structure import Structure
-from forwardgrad.verification.checking import REVERSE, random_data, random_params, usual_blocks
+from forwardgrad.testing.checking import REVERSE, usual_blocks
+from forwardgrad.testing.comparing import Comparison
+from forwardgrad.testing.problem import Problem
 from forwardgrad.verification.classes import classes, small_sizes
 from forwardgrad.verification.replaying import replayed, without_loss
 from forwardgrad.verification.shrinking import shrunk
@@ -34,13 +32,13 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Run:
+class Replay:
     """One comparison on small sizes.
 
     Args:
         sizes: number of units of each node.
         errors: per parameter, the largest error of its gradient over block lengths, relative to the largest entry of
-            all gradients.
+            all gradients; infinite where the gradient is not a number.
         silent: parameters whose reference gradient is zero under every seed that was tried.
     """
 
@@ -50,8 +48,13 @@ class Run:
 
     @property
     def error(self) -> float:
-        """The largest error; NaN where there is one."""
-        return float(np.max(list(self.errors.values()), initial=0.0))
+        """The largest error."""
+        return max(self.errors.values(), default=0.0)
+
+    @property
+    def compared(self) -> bool:
+        """Whether any gradient was there to be compared."""
+        return len(self.silent) < len(self.errors)
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,20 @@ class Verification:
         unverified: what was left out, one sentence each. Empty where all decisions were replayed and compared.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[Replay, ...]
     steps: int
     blocks: tuple[int, ...]
     unverified: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
-        """The largest relative error of all runs; NaN where there is one."""
-        return float(np.max([run.error for run in self.runs], initial=0.0))
+        """The largest relative error of all runs."""
+        return max((run.error for run in self.runs), default=0.0)
 
     @property
     def passed(self) -> bool:
         """Whether there was something to compare, and all of it agreed."""
-        return bool(self.runs) and self.error <= REVERSE
+        return any(run.compared for run in self.runs) and self.error <= REVERSE
 
     @property
     def text(self) -> str:
@@ -120,7 +123,7 @@ def verify(program: Program, *, seed: int = 0, progress: Callable[[list[Any]], A
     >>> found.passed, found.unverified
     (True, ())
     """
-    runs: list[Run] = []
+    runs: list[Replay] = []
     steps = STEPS + max(program.network.history(name) for name in program.network.nodes)
     for sizes in progress(small_sizes(classes(program))):
         try:
@@ -149,61 +152,34 @@ def _shrinking() -> Generator[None]:
         raise _UnshrinkableError(f"The network cannot be checked on nodes of two and three units. {what}") from error
 
 
-def _run(program: Program, sizes: Mapping[str, int], steps: int, seed: int) -> Run:
-    """Compare under one seed after the other, until no reference gradient is zero."""
-    errors, silent = dict.fromkeys(program.rules, 0.0), set(program.rules) - set(program.plan.dead)
+def _run(program: Program, sizes: Mapping[str, int], steps: int, seed: int) -> Replay:
+    """Compare under one seed after the other, until no reference gradient is zero that need not be."""
+    errors, silent = dict.fromkeys(program.rules, 0.0), set(program.rules)
     for again in range(TRIES):
-        found, live = _compared(program, steps, seed + again)
-        errors = {name: float(np.max([errors[name], found[name]])) for name in errors}
+        worst, live = _compared(program, steps, seed + again)
+        errors = {name: max(errors[name], worst.get(name, 0.0)) for name in errors}
         silent -= live
-        if not silent:
+        if silent <= set(program.plan.dead):
             break
-    return Run(sizes, errors, tuple(name for name in program.rules if name in silent))
+    return Replay(sizes, errors, tuple(name for name in program.rules if name in silent))
 
 
 def _compared(program: Program, steps: int, seed: int) -> tuple[dict[str, float], set[str]]:
     """Per parameter, the largest relative error over all block lengths; and those whose gradient is not zero."""
-    random, nodes = np.random.default_rng(seed), program.network.nodes
-    params = random_params(program, random, seed)
-    inputs, targets = random_data(program, random, steps, BATCH)
-    mask = np.maximum(0, random.uniform(-0.3, 1, (steps, BATCH)))
-    signals = {name: random.standard_normal((steps, BATCH, nodes[name].size)) for name in program.signalled} or None
     exact = without_loss(program) if _lossy(program) else program
-    errors, live, rule = dict.fromkeys(program.rules, 0.0), set[str](), _rules(exact)
-    for block in usual_blocks(steps):
-        with _shrinking():
-            wanted = oracle.reverse(
-                program.graph,
-                params,
-                inputs,
-                targets,
-                program.losses,
-                rule,
-                mask,
-                signals=signals,
-                block=block,
-            ).grads
-        scale = max([1e-6, *(float(np.abs(gradient).max()) for gradient in wanted.values())])
-        try:
-            found = exact.gradient(params, inputs, targets, block, mask, signals).grads
-        except (ForwardgradError, ValueError, IndexError, TypeError) as error:
-            raise CheckError(
-                f"verify: the program fails on small sizes, where the oracle does not: {str(error).splitlines()[0]}",
-                f"On {_named({name: node.size for name, node in nodes.items()})}.",
-            ) from error
-        for name in errors:
-            off = float(np.abs(found[name] - wanted[name]).max()) / scale
-            errors[name] = float(np.max([errors[name], off]))
-        live |= {name for name, gradient in wanted.items() if gradient.any()}
-    return errors, live
-
-
-def _rules(program: Program) -> Any:
-    """The program's rules as the oracle reads them: one sweep for all parameters, where they have one rule."""
-    first, *others = program.chosen.values()
-    if all(other == first for other in others):
-        return first
-    return {escape(name): rule for name, rule in program.chosen.items()}
+    problem = Problem.of(exact, seed=seed, steps=steps, batch=BATCH, mask="batch")
+    comparison, blocks = Comparison.with_paths(exact, problem), usual_blocks(steps)
+    with _shrinking():
+        references = [comparison.wanted(block) for block in blocks]
+    try:
+        worst = comparison.worst(blocks, smallest=1e-6)
+    except (ForwardgradError, ValueError, IndexError, TypeError) as error:
+        sizes = {name: node.size for name, node in program.network.nodes.items()}
+        raise CheckError(
+            f"verify: the program fails on small sizes, where the oracle does not: {str(error).splitlines()[0]}",
+            f"On {_named(sizes)}.",
+        ) from error
+    return worst, {name for wanted in references for name, gradient in wanted.items() if gradient.any()}
 
 
 def _lossy(program: Program) -> bool:
@@ -224,12 +200,12 @@ def _named(sizes: Mapping[str, int]) -> str:
     return "; ".join(told)
 
 
-def _demand(program: Program, run: Run) -> None:
-    """Refuse a gradient that differs; written such that NaN does not pass."""
+def _demand(program: Program, run: Replay) -> None:
+    """Refuse a gradient that differs."""
     wrong = [name for name, error in run.errors.items() if not error <= REVERSE]
     if not wrong:
         return
-    name = max(wrong, key=lambda name: np.nan_to_num(run.errors[name], nan=np.inf))
+    name = max(wrong, key=lambda name: run.errors[name])
     chosen = [f"{word} on {program.plan.product.places[place].node!r}" for place, word in _layouts(program, name)]
     raise CheckError(
         f"verify: the gradient of {name!r} under rule '{program.chosen[name]}' is off by {run.errors[name]:.1e} "
@@ -245,11 +221,14 @@ def _layouts(program: Program, name: str) -> list[tuple[int, Structure]]:
     return [(place, word) for (parameter, place), word in program.plan.layouts.items() if parameter == name]
 
 
-def _left_out(program: Program, runs: list[Run]) -> Iterator[str]:
+def _left_out(program: Program, runs: list[Replay]) -> Iterator[str]:
     for layout in sorted({rule.layout for rule in program.chosen.values() if rule.lossy}):
         yield f"In place of layout '{layout}' the lossless one was compared; what it loses has no such reference."
+    if not program.rules:
+        yield "No parameter is trained, so nothing was compared."
     for name in program.rules:
-        if all(name in run.silent for run in runs):
+        if name not in program.plan.dead and all(name in run.silent for run in runs):
             yield f"The gradient of {name!r} is zero in all runs, so nothing was compared for it."
     if program.plan.dead:
-        yield f"No loss is reached from {', '.join(map(repr, program.plan.dead))}: their gradient is zero."
+        names = ", ".join(map(repr, program.plan.dead))
+        yield f"The rules keep no path to a loss from {names}, so their gradient is zero."

@@ -45,14 +45,12 @@ class Form:
         structure: the structure word of the weight as a Jacobian.
         keeps_size: whether both ends of an edge have one size.
         weighted: whether there are entries at all.
-        tabled: whether the entries are those of a synapse table, a `Pattern`.
     """
 
     word: str
     structure: Structure
     keeps_size: bool
     weighted: bool = True
-    tabled: bool = False
 
     def shape(self, source: int, target: int, pattern: Pattern | None) -> tuple[int, ...]:
         """The shape of a weight's array: `()`, `(size,)`, `(target, source)` or `(nnz,)`.
@@ -74,7 +72,7 @@ FORMS: Mapping[str, Form] = {
         Form("scalar", Structure.SCALAR, keeps_size=True),
         Form("diagonal", Structure.DIAGONAL, keeps_size=True),
         Form("dense", Structure.FULL, keeps_size=False),
-        Form("sparse", Structure.FULL, keeps_size=False, tabled=True),
+        Form("sparse", Structure.FULL, keeps_size=False),
     )
 }
 """All forms, by name. The engine computes with these words alone: `Edge.kind` and `Parameter.kind` hold them."""

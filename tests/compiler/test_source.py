@@ -22,8 +22,7 @@ import forwardgrad as fg
 from forwardgrad import cells, ops
 from forwardgrad.compiler.source.text import Names
 from forwardgrad.graph import library
-from forwardgrad.testing import Problem
-from forwardgrad.verification import checking
+from forwardgrad.testing import Problem, checking
 
 GRAPHS = library.names()
 RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "immediate", "hops(2) & near", "dsf(0.5)")

@@ -14,7 +14,7 @@ from forwardgrad import cells
 from forwardgrad.backends.rehearsal import Rehearsal
 from forwardgrad.program import budget
 from forwardgrad.program.cost import BLOCK_BUDGET, LONG, choose_block
-from forwardgrad.verification import checking
+from forwardgrad.testing import checking
 
 
 def vanilla(size: int, delay: int = 1) -> Any:

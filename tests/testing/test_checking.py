@@ -14,9 +14,9 @@ from forwardgrad import Program, oracle
 from forwardgrad.errors import GraphError, RuleError
 from forwardgrad.graph import library
 from forwardgrad.program import Result
+from forwardgrad.testing import checking
 from forwardgrad.testing.examining import Sample, examine
 from forwardgrad.testing.problem import Origin
-from forwardgrad.verification import checking
 
 
 def small(name: str) -> nx.MultiDiGraph[str]:

@@ -187,6 +187,33 @@ def test_a_loss_that_ties_sizes_is_named() -> None:
     assert not verify(program).passed
 
 
+def dense(op: str, **attributes: object) -> nx.MultiDiGraph[str]:
+    """One layer."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=3)
+    graph.add_node("y", op=op, size=4, **attributes)
+    graph.add_edge("x", "y", weight="dense")
+    return graph
+
+
+def test_nothing_is_passed_where_nothing_is_compared() -> None:
+    """Two gradients of zero agree, whatever the program does; so do no gradients at all."""
+    silent = verify(fg.compile(dense("spike", threshold=1e3), loss={"y": "mse"}))
+    assert silent.runs
+    assert not silent.passed
+    assert "x->y' is zero in all runs" in silent.text
+    frozen = dense("tanh")
+    frozen.edges["x", "y", 0]["trainable"] = False
+    none = verify(fg.compile(frozen, loss={"y": "mse"}))
+    assert not none.passed
+    assert "No parameter is trained" in none.text
+    cut = verify(fg.compile(fg.load("elman"), rule="cut('h->y')", dead="ignore"))
+    assert cut.passed
+    assert cut.unverified == (
+        "The rules keep no path to a loss from 'x->h', 'h->h', 'h.bias', so their gradient is zero.",
+    )
+
+
 def test_lossy_layouts_are_named() -> None:
     """What they lose has no reference here."""
     with pytest.warns(
