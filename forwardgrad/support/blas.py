@@ -1,4 +1,4 @@
-"""On how many threads is a product of matrices computed? On one, unless it is large.
+"""On how many threads is a product of matrices computed? On one; large ones in pieces, on whichever threads are free.
 
 Threads of BLAS wait for each other, on a busy machine for many milliseconds at a time. OpenBLAS, which comes with
 NumPy, decides by the size of a product and by one setting for the whole process; so that is set to one for as long as
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from threading import RLock
 from typing import Any
 
@@ -16,14 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwardgrad.support import forking
+from forwardgrad.support.sharing import Helpers, Piece
 
 Array = NDArray[Any]
 
 SINGLE = 2**18
 """Multiplications up to which OpenBLAS computes a product on one thread, whatever number is set."""
 
-LARGE = 2**29
-"""Multiplications from which on a product is left to all threads that are set: it takes about ten milliseconds."""
+SHARED = 2**25
+"""Multiplications from which on a product is computed in pieces: it takes about a millisecond."""
+
+PIECE, PIECES, WIDTH = 2**24, 16, 64
+"""Multiplications of a piece at the least, the most pieces of a product, and rows or columns of a piece at the least:
+each piece reads all of the other matrix."""
 
 
 class Setting:
@@ -37,6 +43,11 @@ class Setting:
         self._get, self._put = get, put
         self._renew()
         forking.in_child(self._renew)
+
+    @property
+    def before(self) -> int:
+        """The number that was set when the first of those that hold it came; while it is held."""
+        return self._before
 
     def _renew(self) -> None:
         self._lock, self._holders, self._before = RLock(), 0, 0
@@ -84,9 +95,46 @@ def _looked_for() -> Setting | None:
     return None
 
 
+_HELPERS = Helpers()
+
+
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """The product of matrices `(..., rows, depth)` and `(..., depth, columns)`, on one thread unless it is large."""
-    if SINGLE < a.shape[-2] * a.shape[-1] * b.shape[-1] < LARGE and (one := setting()):
-        with one:
+    """The product of matrices `(..., rows, depth)` and `(..., depth, columns)`, each piece of it on one thread."""
+    each, size = a.shape[-2] * a.shape[-1] * b.shape[-1], max(a.size * b.shape[-1], a.shape[-2] * b.size)
+    if (each <= SINGLE and size < SHARED) or not (one := setting()):
+        return np.matmul(a, b, out=out)
+    with one:
+        if size < SHARED or not type(a) is type(b) is np.ndarray:
             return np.matmul(a, b, out=out)
-    return np.matmul(a, b, out=out)
+        if out is None:
+            lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            out = np.empty((*lead, a.shape[-2], b.shape[-1]), np.result_type(a, b))
+        _HELPERS.compute(_pieces(a, b, out, min(PIECES, size // PIECE)), one.before)
+        return out
+
+
+def _pieces(a: Array, b: Array, out: Array, most: int) -> list[Piece]:
+    """A product as several: by the first axis where several matrices are multiplied, else by rows or by columns."""
+    rows, columns = out.shape[-2:]
+    if out.ndim > 2 and len(out) > 1:
+        parts = [(_part(a, out.ndim, cut), _part(b, out.ndim, cut), out[cut]) for cut in _cuts(len(out), most)]
+    elif rows >= columns:
+        parts = [(a[..., cut, :], b, out[..., cut, :]) for cut in _cuts(rows, min(most, rows // WIDTH))]
+    else:
+        parts = [(a, b[..., cut], out[..., cut]) for cut in _cuts(columns, min(most, columns // WIDTH))]
+    return [partial(np.matmul, left, right, out=result) for left, right, result in parts]
+
+
+def _part(array: Array, ndim: int, cut: slice) -> Array:
+    """Those of the matrices that are in a piece; all where there is one for all pieces."""
+    return array[cut] if array.ndim == ndim and len(array) > 1 else array
+
+
+def _cuts(length: int, pieces: int) -> list[slice]:
+    """An axis in equal parts.
+
+    >>> _cuts(10, 3)
+    [slice(0, 3, None), slice(3, 6, None), slice(6, 10, None)]
+    """
+    pieces = max(1, min(pieces, length))
+    return [slice(length * i // pieces, length * (i + 1) // pieces) for i in range(pieces)]
