@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 from forwardgrad.backends import reuse
+from forwardgrad.layouts import table
+from forwardgrad.ops import losses, registry
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,6 +47,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == expected, f"differs from tests/golden/{name}; if that is wanted, run pytest --update-golden"
 
     return check
+
+
+@pytest.fixture
+def tables_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers, other tests do not find."""
+    for module in (registry, losses, table):
+        monkeypatch.setattr(module, "_table", dict(module._table))  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.fixture(autouse=True, scope="session")

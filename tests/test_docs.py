@@ -88,6 +88,7 @@ def test_design_page_has_a_row_for_every_named_rule(name: str) -> None:
     assert re.search(rf"^\| `{name}[`(]", page, re.MULTILINE) or (name in ("all", "near") and f"`{name}`: " in page)
 
 
+@pytest.mark.usefixtures("tables_as_before")
 @pytest.mark.parametrize("name", ["README.md", "docs/design.md", "docs/tutorial.md"])
 def test_python_blocks_run_one_after_another(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Code that a reader copies must work, and print what stands under it."""

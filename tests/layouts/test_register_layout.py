@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,7 @@ from forwardgrad.backends import BACKENDS
 from forwardgrad.layouts import table
 from forwardgrad.ops import Array
 
-
-@pytest.fixture(autouse=True)
-def table_as_before() -> Iterator[None]:
-    before = dict(table._table)
-    yield
-    table._table.clear()
-    table._table.update(before)
+pytestmark = pytest.mark.usefixtures("tables_as_before")
 
 
 def keep(influence: Array, share: float, random: np.random.Generator) -> Array:
