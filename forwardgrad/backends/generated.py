@@ -1,32 +1,28 @@
-"""How is generated source executed? Compiled once, registered in `linecache`, its functions called block by block."""
+"""How is generated source executed? Its functions are called block by block."""
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
-from itertools import count
 from typing import Any
-from weakref import finalize
 
 import numpy as np
 
 from forwardgrad.backends import reuse
 from forwardgrad.backends.engine import State
+from forwardgrad.backends.loading import by_rows, load
 from forwardgrad.backends.onestep import Factors, StepJacobians, step_jacobians
 from forwardgrad.backends.route import route
+from forwardgrad.backends.stored_arrays import StoredArrays
 from forwardgrad.backends.sweep import Adjoints
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.factors import Factor
-from forwardgrad.compiler.keys import influence_key, value_key
 from forwardgrad.compiler.source import Source, generate, support
 from forwardgrad.compiler.source.credit import Swept
 from forwardgrad.graph import Edge
 from forwardgrad.layouts.traces import Passed, Traces
 from forwardgrad.ops import Array
-
-_numbers = count(1)
 
 
 @dataclass
@@ -51,10 +47,6 @@ class Block:
         return self.arrays[series.name][series.first : series.first + self.steps]
 
 
-class _Shown:
-    """What the generated functions hold on to: tracebacks show their lines as long as any of them is there."""
-
-
 class Generated:
     """An `Engine` that runs generated source.
 
@@ -73,16 +65,10 @@ class Generated:
         self._functions = self._compiled()
         self._lossy = [name for name, traces in self.traces.items() if traces.lossy]
         self.lossy = bool(self._lossy)
-        nodes = plan.network.nodes
-        self._values = {
-            value_key(name): (name, n, nodes[name].size) for name in nodes if (n := plan.network.history(name))
-        }
-        shapes = {name: traces.shapes() for name, traces in self.traces.items()}
-        self._parts = {name: {p: influence_key(plan, name, p) for p in parts} for name, parts in shapes.items()}
-        self._influence = {self._parts[name][p]: shape for name, parts in shapes.items() for p, shape in parts.items()}
+        self._held = StoredArrays(plan, self.traces, self.dtype)
+        self.start, self.shapes = self._held.start, self._held.shapes
 
     def _compiled(self) -> dict[str, Callable[..., Any]]:
-        filename = f"<forwardgrad program {next(_numbers)}>"
         names: dict[str, Any] = {name: getattr(support, name) for name in dir(support) if not name.startswith("_")}
         names |= {
             "np": np,
@@ -92,43 +78,10 @@ class Generated:
             **self.source.tables,
         }
         names |= {name: self._op(node, port) for name, (node, port) in self.source.calls.items()}
-        text = self.source.text
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
-        names["<shown>"] = _Shown()
-        finalize(names["<shown>"], linecache.cache.pop, filename, None)
-        exec(compile(text, filename, "exec"), names)
-        return names
+        return load(self.source.text, names)
 
     def _op(self, node: str, port: str) -> Callable[..., Array]:
-        """An op that is no formula: its value or derivative for arrays `(..., size)`, by rows."""
-        declared = self.plan.network.nodes[node]
-
-        def rows(arrays: tuple[Array, ...]) -> list[Array]:
-            return [array.reshape(-1, array.shape[-1]) for array in arrays]
-
-        def value(*ports: Array) -> Array:
-            return declared.op.evaluate(rows(ports), declared.options).reshape(ports[0].shape)
-
-        def slope(*ports_and_value: Array) -> Array:
-            *ports, y = rows(ports_and_value)
-            found = declared.op.jacobian(port, declared.ports, ports, y, declared.options)
-            return found.reshape(*ports_and_value[0].shape[:-1], *found.shape[1:])
-
-        return slope if port else value
-
-    def start(self, batch: int) -> State:
-        nodes = self.plan.network.nodes
-        state: State = {
-            key: np.full((n, batch, size), nodes[name].initial, self.dtype)
-            for key, (name, n, size) in self._values.items()
-        }
-        for key, (lags, *rest) in self._influence.items():
-            state[key] = np.zeros((lags, batch, *rest), self.dtype)
-        return state
-
-    def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {key: (n, batch, size) for key, (_, n, size) in self._values.items()}
-        return found | {key: (lags, batch, *rest) for key, (lags, *rest) in self._influence.items()}
+        return by_rows(self.plan.network.nodes[node], port)
 
     def forward(
         self,
@@ -194,7 +147,7 @@ class Generated:
         return frozenset(found)
 
     def _stored(self, state: Mapping[str, Array], name: str) -> dict[Any, Array]:
-        return {part: state[key] for part, key in self._parts[name].items()}
+        return {part: state[key] for part, key in self._held.keys[name].items()}
 
     # Lossy layouts: their classes are handed what the generated sweeps find.
 
@@ -265,8 +218,8 @@ class Generated:
             block = Passed(tape, rows, partial(self._pulled, tape), stepped)
             for name in self._lossy:
                 after = self.traces[name].advance(block, self._stored(state, name))
-                made |= {self._parts[name][part]: array for part, array in after.items()}
-        return {key: made[key] for key in (*self._values, *self._influence)}
+                made |= {self._held.keys[name][part]: array for part, array in after.items()}
+        return {key: made[key] for key in self._held.all}
 
 
 def _cut(array: Array, last: bool) -> Array:
