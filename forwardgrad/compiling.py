@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad.backends import BACKENDS
+from forwardgrad.backends import BACKENDS, ENGINES
 from forwardgrad.compiler import Plan, make_plan
 from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, UnverifiedWarning, did_you_mean
 from forwardgrad.graph import Network, validate
@@ -63,7 +63,7 @@ def compile(
         raise DataError(f"compile: dtype must be float64 or float32, got {dtype!r}.") from None
     if dtype.name not in ("float64", "float32"):
         raise DataError(f"compile: dtype must be float64 or float32, got {dtype}.")
-    if backend not in BACKENDS:
+    if backend not in ENGINES:
         raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, BACKENDS))
     if dead not in ("error", "warn", "ignore"):
         raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")

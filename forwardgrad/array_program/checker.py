@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from forwardgrad.array_program.dimensions import SYMBOLS, Affine, Bounds, affine
 from forwardgrad.array_program.instructions import Instruction, Read, Slice, axis_of, expect
@@ -28,7 +29,7 @@ def check(program: ArrayProgram) -> ArrayProgram:
         if function.name in known:
             raise ArrayProgramError(f"array program: there are two functions {function.name!r}.")
         scope = _Scope(function.name, known, {}, set(), SYMBOLS, {}, {})
-        with _located(scope, "its inputs"):
+        with _located(scope, lambda: "its inputs"):
             for value in (*program.constants, *function.inputs):
                 scope.define(value)
         _body(function.body, scope)
@@ -90,19 +91,19 @@ class _Scope:
 
 
 @contextmanager
-def _located(scope: _Scope, where: str) -> Generator[None]:
+def _located(scope: _Scope, where: Callable[[], str]) -> Generator[None]:
     """Complete an error with the function and the instruction."""
     try:
         yield
     except Misfit as error:
-        raise ArrayProgramError(f"array program, function {scope.function!r}: {error}.", f"In: {where}") from None
+        raise ArrayProgramError(f"array program, function {scope.function!r}: {error}.", f"In: {where()}") from None
 
 
 def _body(body: Body, scope: _Scope) -> None:
     for statement in body.statements:
-        with _located(scope, statement_text(statement)):
+        with _located(scope, partial(statement_text, statement)):
             _statement(statement, scope)
-    with _located(scope, f"results {', '.join(map(str, body.results))}"):
+    with _located(scope, lambda: f"results {', '.join(map(str, body.results))}"):
         for value in body.results:
             scope.expect_defined(value)
 

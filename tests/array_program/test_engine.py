@@ -1,0 +1,86 @@
+"""Does an array program as an engine give the gradients of the oracle and the states of the interpreter?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from array_program.cases import BLOCKS, NAMES, RULES, named
+from checks import compiled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import forwardgrad as fg
+from forwardgrad import oracle
+from forwardgrad.errors import RuleError
+from forwardgrad.testing import Problem
+from forwardgrad.testing.comparing import Comparison, chosen, differences, gradient
+from forwardgrad.testing.strategies import problems, rule_mappings
+
+ENGINE = "array-program"
+
+
+def engine(problem: Problem, rule: Any) -> fg.Program:
+    """The program that it runs."""
+    return compiled(problem, rule, backend=ENGINE)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", NAMES)
+def test_its_gradients_are_those_of_the_paths(name: str, rule: str) -> None:
+    """If this fails, functions are called with arrays that are not theirs."""
+    problem = named(name)
+    try:
+        program = engine(problem, rule)
+    except RuleError as refused:
+        pytest.skip(str(refused))
+    assert max(Comparison.with_paths(program, problem).worst(BLOCKS).values()) <= 1e-10
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_gradients_on_random_graphs(data: st.DataObject) -> None:
+    """Ops and losses of users, ties, masks, signals, a rule for each parameter; blocks of any length."""
+    problem = data.draw(problems(brought=True))
+    rules = data.draw(rule_mappings(problem))
+    program, block = engine(problem, rules), data.draw(st.integers(1, problem.steps))
+    random, shape = np.random.default_rng(0), (problem.steps, problem.batch)
+    signals = {name: random.normal(size=(*shape, node.size)) for name, node in program.network.nodes.items()}
+    wanted = oracle.reverse(**problem.arguments, rule=chosen(program), signals=signals, block=block).grads
+    ours = replace(problem, signals={name: signals[name] for name in program.signalled} or None)
+    apart = differences(gradient(program, ours, block), wanted)
+    assert max((each.relative for each in apart), default=0.0) <= 1e-10
+
+
+@given(st.data())
+@settings(max_examples=12, deadline=None)
+def test_its_states_are_those_of_the_interpreter(data: st.DataObject) -> None:
+    """If this fails, a run that one engine has begun does not go on with the other."""
+    problem = data.draw(problems())
+    rule = data.draw(rule_mappings(problem, signals=False))
+    ours, theirs = engine(problem, rule), compiled(problem, rule, backend="interpreter")
+    states = [ours.start(problem.batch), theirs.start(problem.batch)]
+    cut = data.draw(st.integers(1, problem.steps))
+    for part in (slice(0, cut), slice(cut, None)):
+        inputs, targets = ({n: a[part] for n, a in each.items()} for each in (problem.inputs, problem.targets))
+        if not len(next(iter(targets.values()))):
+            break
+        copies = {key: array.copy() for key, array in states[1].items()}
+        previous = states[1]
+        states = [
+            ours.step(problem.params, previous, inputs, targets)[0],
+            theirs.step(problem.params, previous, inputs, targets)[0],
+        ]
+        assert all(np.array_equal(previous[key], array) for key, array in copies.items())
+        assert states[0].keys() == states[1].keys()
+        for key, array in states[1].items():
+            scale = max(1.0, float(np.abs(array).max(initial=0.0)))
+            assert float(np.abs(states[0][key] - array).max(initial=0.0)) <= 1e-12 * scale, key
+
+
+def test_what_it_does_not_know_it_refuses() -> None:
+    """If this fails, a lossy rule runs as another."""
+    with pytest.raises(NotImplementedError, match="no lossy layouts yet"):
+        fg.compile(fg.load("elman"), rule="snap(1)", backend=ENGINE)
