@@ -93,7 +93,7 @@ class LoweredEngine:
     ) -> LoweredBlock:
         arrays: dict[str, Any] = {"steps": shape[0], "batch": shape[1]}
         self.call("forward", arrays, {"params": params, "state": state, "inputs": inputs})
-        return LoweredBlock(self, arrays)
+        return LoweredBlock(self, params, arrays)
 
     def gradients(
         self,
@@ -106,19 +106,19 @@ class LoweredEngine:
     ) -> dict[str, Array]:
         arrays = self._derived(tape) | {"fresh": fresh}
         for name in ("credit", "gradients"):
-            self.call(name, arrays, {"state": state, "losses": losses, "signals": signals})
+            self.call(name, arrays, {"params": tape.params, "state": state, "losses": losses, "signals": signals})
         return self._results("grads", arrays)
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
-        self.call("advance", arrays, {"state": state})
+        self.call("advance", arrays, {"params": tape.params, "state": state})
         made = self._results("after", arrays)
         return {key: made[key] for key in self._held.all}
 
     def _derived(self, block: LoweredBlock) -> dict[str, Any]:
         """The arrays of a block, with the derivatives of its nodes."""
         if not block.derived:
-            self.call("slopes", block.arrays, {})
+            self.call("slopes", block.arrays, {"params": block.params})
             block.derived = True
         return block.arrays
 
@@ -133,10 +133,12 @@ class LoweredBlock:
 
     Args:
         engine: whose program.
+        params: the parameters.
         arrays: what its functions were given and have left, by name, `steps` and `batch` among them.
     """
 
     engine: LoweredEngine
+    params: Mapping[str, Array]
     arrays: dict[str, Any]
     derived: bool = False
 
