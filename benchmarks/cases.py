@@ -60,7 +60,7 @@ class StreamingCase:
     goals: tuple[Goal, ...]
 
     def __str__(self) -> str:
-        return f"eprop, {self.network}, batch 1, a call a step, {self.steps:,} steps"
+        return f"eprop, {self.network}, batch 1, one call per step, {self.steps:,} steps"
 
     def quick(self) -> StreamingCase:
         """A first look."""
@@ -78,7 +78,7 @@ class PatternCase:
     goals: tuple[Goal, ...]
 
     def __str__(self) -> str:
-        return f"snap(1), {self.network}, batch {self.batch}, a call a step, {self.steps:,} steps"
+        return f"snap(1), {self.network}, batch {self.batch}, one call per step, {self.steps:,} steps"
 
     def quick(self) -> PatternCase:
         """A first look."""

@@ -87,7 +87,7 @@ def measure(case: Case, options: Options) -> Result:
 
 
 def judged(case: Case, checks: list[Check], timings: list[Timing]) -> Result:
-    """Hold the first timing against the others."""
+    """Compare the first timing with the others."""
     verdicts = []
     for goal in case.goals:
         others = [other for other in timings[1:] if other.name.startswith(goal.against)]

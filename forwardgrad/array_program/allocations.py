@@ -1,8 +1,8 @@
 """Allocations: which arrays the printed functions of a program take and give back, in order, without running them.
 
-This follows `numpy_source.py` line by line: what is written where it is used, goes into an array that is there, or has
-a name, which holds its array until the function returns or the name is bound anew. Of a loop, the first step and two
-in its middle are followed; the others take no more memory.
+This follows `numpy_source.py` line by line. A value is written where it is used, or goes into an array that exists
+already, or has a name, which holds its array until the function returns or the name is bound to another. Of a loop, the
+first step and two in its middle are followed; the others take no more memory.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ class Allocations:
         return self.moved(instruction, [self.or_zeros(operand) for operand in instruction.operands], dims, kind)
 
     def moved(self, instruction: Instruction, operands: Sequence[Held], dims: Dimensions, kind: str) -> Held:
-        """What an instruction that is no expression makes of its operands."""
+        """What an instruction other than an expression makes of its operands."""
         account = self.account
         match instruction:
             case Contract(axes=axes):

@@ -16,7 +16,7 @@ Counts = Counter[Dimensions]
 
 
 def counted(instruction: Instruction) -> tuple[int, Dimensions]:
-    """The operations of an instruction that holds no others: so many for each entry of an array of these dimensions.
+    """The operations of an instruction without a body: how many for each entry of an array, and its dimensions.
 
     Those of your own function are not known.
     """

@@ -44,7 +44,7 @@ class Held:
         dims: its dimensions.
         buffer: its memory; `None` for what is there before, and is not counted.
         kind: its dtype, as types of values name it.
-        fresh: whether nothing but the expression in which it was made refers to it, and it is no view.
+        fresh: whether only the expression that made it refers to it, and it is not a view.
         dense: whether its entries lie one after the other, so that reshaping it is free.
         rows: whether at least joining all axes but the last is free.
         ordered: whether its axes lie in order, so that what is computed of it is dense.

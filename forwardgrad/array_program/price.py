@@ -145,7 +145,7 @@ def outermost(program: ArrayProgram) -> Iterator[str]:
 
 
 def reaches(program: ArrayProgram) -> Iterator[int]:
-    """How far tests of a program look: beyond so many steps they all turn out the same."""
+    """The numbers of steps from which on the tests in a program no longer change."""
     for function in program.functions:
         for body in bodies(function.body):
             for statement in body.statements:

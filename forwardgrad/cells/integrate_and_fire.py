@@ -150,7 +150,7 @@ def readout(
         name: name of its one node, as it stands: a readout `y` is the node `y`.
         input: name of the node that feeds it.
         size: number of units.
-        leak: the part of the output that stays, from 0 to 1. A leak of 0 leaves the edge out; else it has the role
+        leak: the part of the output that stays, from 0 to 1. With a leak of 0 there is no edge; otherwise its role is
             `readout`, so that rules keep it where the loss stands on a later node.
         bias: whether it has a trainable bias.
         init: how W is drawn.

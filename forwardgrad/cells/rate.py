@@ -64,7 +64,7 @@ def leaky_tanh(
         h(t) = leak h(t-1) + (1 - leak) a(t)
 
     With a trainable leak every unit has its own, and the same equation is written as `d(t) = h(t-1) - a(t)`,
-    `h(t) = a(t) + leak d(t)`, so that the parameter stands in one place. Nothing keeps a trained leak inside (0, 1).
+    `h(t) = a(t) + leak d(t)`, so that the parameter occurs once. Nothing keeps a trained leak inside (0, 1).
 
     Source: Jaeger et al. 2007, doi 10.1016/j.neunet.2007.04.016, whose leaking rate is `1 - leak`.
 

@@ -16,9 +16,9 @@ COMMANDS = {
     "graphs": "List the shipped graphs.",
     "rules": "Print the named rules: coordinates, what each keeps and drops, limits, source.",
     "train": "Train a graph online to predict a series one step ahead.",
-    "explain": "Print what a rule becomes on a graph: a line a parameter.",
-    "check": "Hold the compiled gradient against independent oracles, other blocks, other spellings.",
-    "audit": "Hold the gradients of several rules against the exact one, on random data.",
+    "explain": "Print what a rule becomes on a graph: one line for each parameter.",
+    "check": "Compare the compiled gradient with independent oracles, other blocks and other spellings.",
+    "audit": "Compare the gradients of several rules with the exact one, on random data.",
     "render": "Draw a declared graph, the credit of a parameter, or write a page that shows a run.",
 }
 """What each command does. Its module has two functions: `options` declares its options, and `run` executes it."""

@@ -92,7 +92,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def listing(title: str, derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> str:
-    """The listing of a program: a title, and a line a parameter, those that their rule leaves untrained at the end."""
+    """The listing of a program: a title, and one line for each parameter, with the untrained ones at the end."""
     rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}", f"{d.flops:,}"] for d in derived]
     rows += [[name, str(rule), "nothing", f"untrained ({rule})", "0", "0"] for name, rule in untrained.items()]
     return (

@@ -67,7 +67,7 @@ def reverse(
         rule: a rule, or `{pattern of parameter names: rule}`, of which the first match holds.
         mask: weights of the losses, `(time,)` or `(time, batch)`, or `{node: such}`; a node it leaves out has weight 1.
             The batch mean divides by the size of the batch, whatever the mask.
-        signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: they stand in place of dloss/dv.
+        signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: they replace dloss/dv.
         block: steps per block, for rules that carry nothing over the ends of blocks.
 
     Returns:
@@ -109,7 +109,7 @@ def reverse(
         length = None if each.carry else block
         if each.lossy or (not each.carry and block is None):
             raise RuleError(
-                f"rule '{each}': its gradient is no sum over paths of the whole sequence.",
+                f"rule '{each}': its gradient is not a sum over paths of the whole sequence.",
                 "Give block= for a rule that carries nothing; lossy layouts have no such reference.",
             )
         adjoint = _adjoint(network, run, ways, sources, each.paths, set(trained), views, length)
@@ -205,7 +205,7 @@ def _is_trained(network: Network, rule: Rule, name: str, views: Views) -> bool:
 
 
 def _signalled(run: ForwardPass, rule: Rule, views: Views, signals: Mapping[str, Any]) -> dict[str, Array]:
-    """The learning signals that stand in place of the derivative of the loss; zero where none is given."""
+    """The learning signals that replace the derivative of the loss; zero where none is given."""
     given = {v: np.zeros_like(value) for v, value in run.values.items()}
     for v in given:
         if rule.signals(views.nodes[v]):

@@ -1,1 +1,1 @@
-"""What all the rest stands on: files that are written whole, threads, memory, late imports, plots."""
+"""What everything else builds on: files that are written whole, threads, memory, late imports, plots."""

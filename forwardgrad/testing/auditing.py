@@ -73,7 +73,7 @@ def audit(
     signals: Mapping[str, Any] | None = None,
     block: int | None = None,
 ) -> Audit:
-    """Hold the gradient of each rule against the exact one, parameter by parameter.
+    """Compare the gradient of each rule with the exact one, parameter by parameter.
 
     Args:
         graph: a declared graph.

@@ -1,4 +1,4 @@
-"""A program's decisions on another network: its plan as it is, with nothing derived anew."""
+"""A program's decisions on another network: its plan as it is, and nothing derived again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def replayed(program: Program, graph: nx.MultiDiGraph[str], network: Network) ->
     """The program that the decisions of another one make of a graph of the same nodes and edges.
 
     Layouts, filtered leaks and merged places depend on prices, and so on sizes. Compiling the small graph would decide
-    anew; this does not.
+    again; this does not.
 
     Args:
         program: whose decisions.

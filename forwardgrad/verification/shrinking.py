@@ -20,7 +20,7 @@ def shrunk(graph: nx.MultiDiGraph[str], network: Network, sizes: Mapping[str, in
     """A graph of the same nodes and edges, with other sizes.
 
     Vectors of a node keep some of their entries, since an op may take no others. Fixed matrices and masks are drawn
-    anew; no row and no column of a mask is empty. Fixed numbers stay as they are. Initial weights that are given as
+    again; no row and no column of a mask is empty. Fixed numbers stay as they are. Initial weights that are given as
     arrays are left to chance.
 
     Args:

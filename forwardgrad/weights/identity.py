@@ -1,4 +1,4 @@
-"""`identity`: values pass as they are; there is no weight."""
+"""`identity`: values pass unchanged, without a weight."""
 
 from forwardgrad.weights.forms import FORMS
 from forwardgrad.weights.kind import Kind

@@ -72,7 +72,7 @@ def test_what_is_compiled_passes(data: st.DataObject) -> None:
 
 
 def test_the_decisions_are_those_of_the_real_sizes() -> None:
-    """On two units, the leak would cost less where it is: compiling anew would check another program."""
+    """On two units, the leak would cost less where it is: compiling again would check another program."""
     program = fg.compile(leaky_readout(), loss={"y": "mse"}, rule="eprop")
     assert any(place.filtered for place in program.plan.product.places)
     assert verify(program).passed
