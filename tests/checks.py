@@ -46,3 +46,8 @@ def assert_like_oracle(
         assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss)), f"{engine.backend}, {block}"
         assert error(found.grads, wanted.grads) <= TOLERANCE, f"{engine.backend}, block {block}"
     return program
+
+
+def unwritten(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Memory that generated source is given, and says to fill: it holds no numbers."""
+    return np.full(shape, np.nan, dtype)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from checks import unwritten
 from hypothesis import settings
 
 from forwardgrad.backends import reuse
@@ -17,6 +16,8 @@ from forwardgrad.ops import losses, registry
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as `nohup` starts it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -61,8 +62,3 @@ def _nothing_is_read_before_it_is_written() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reuse, "empty", unwritten)
         yield
-
-
-def unwritten(shape: tuple[int, ...], dtype: Any) -> Any:
-    """Memory that generated source is given, and says to fill: it holds no numbers."""
-    return np.full(shape, np.nan, dtype)

@@ -12,7 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does: modules of tests import each other by name
 
 import pytest
-from conftest import unwritten
+from checks import unwritten
 from tqdm import tqdm
 
 from forwardgrad.backends import reuse

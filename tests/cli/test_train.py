@@ -1,0 +1,136 @@
+"""`forwardgrad train`: does it leave its results, whatever is installed?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from cli.running import JOB, answer, files, forget, needs_engine, needs_matplotlib
+
+from forwardgrad import Learner, data
+from forwardgrad.graph import library
+from forwardgrad.render import engines
+
+
+@needs_engine
+def test_train_writes_a_page(place, run):
+    """If it failed, the traces of a trained network could not be looked at."""
+    code, out, err = run("train", "small.toml", *JOB, "--rule", "eprop", "--report")
+    assert (code, [line for line in err if "matplotlib" not in line]) == (0, [])
+    assert "report.html" in out[-2]
+    page = (place / "out" / "report.html").read_text()
+    assert "rules: eprop, rtrl" in page
+    assert "small.toml after training on wave" in page
+
+
+@needs_matplotlib
+@needs_engine
+@pytest.mark.parametrize("rule", ["rtrl", "eprop", "immediate", "eprop-deep"])
+@pytest.mark.parametrize("name", library.names())
+def test_train(name, rule, place, run):
+    """If it failed, one of the combinations that are promised would not run, or leave no results."""
+    code, out, err = run("train", name, "--rule", rule, *JOB)
+    assert (code, err) == (0, [])
+    assert files(place / "out") == ["curve.png", "graph.svg", "learner.npz", "report.json"]
+    assert (place / "out" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert b"</svg>" in (place / "out" / "graph.svg").read_bytes()
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert out[-1] == f"test NMSE: {report['nmse']['test']:.4f}"
+    for which in ("train", "persistence", "linear autoregression (16 lags)"):
+        [line] = [line for line in out if line.startswith(f"{which} NMSE:")]
+        assert line.split()[-1] == f"{report['nmse'][which]:.4f}"
+    assert (report["graph"], report["rule"], report["settings"]["passes"]) == (name, rule, 1)
+    assert "1 pass over 80 samples" in out[0]
+    learner = Learner.load(place / "out" / "learner.npz")
+    assert learner.seen == 79
+    task = data.one_step(data.get("wave.csv"), train=80)
+    assert learner.program.dtype == "float32"
+    predicted = learner.program.run(learner.params, {"x": task.test_inputs}, learner.state)["y"]
+    assert data.nmse(predicted, task.test_targets) == report["nmse"]["test"]
+
+
+def test_train_answers_programs(place, run):
+    """If it failed, stdout would hold more than JSON, or less than the text tells."""
+    code, out, _ = run("train", "small.toml", *JOB, "--json")
+    found = answer(out)
+    assert code == 0
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert {key: value for key, value in found.items() if key not in ("written", "stopped")} == report
+    assert found["stopped"] is None
+    assert {Path(name).name for name in found["written"]} >= {"learner.npz", "report.json"}
+
+
+def test_train_repeats_itself(place, run):
+    """If it failed, a reported score could not be reproduced."""
+    scores = [run("train", "small.toml", *JOB, "--seed", seed)[1][-1] for seed in (0, 0, 1)]
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_train_takes_its_settings(place, run):
+    """If it failed, an option would be read and not used."""
+    options = ("--block", 5, "--learning-rate", 0.02, "--clip", 0.5, "--seed", 3, "--dtype", "float64")
+    code, out, _ = run("train", "small.toml", *JOB, "--passes", 2, *options, "--json")
+    assert code == 0
+    found = answer(out)
+    assert found["settings"] == {"passes": 2, "block": 5, "learning_rate": 0.02, "clip": 0.5, "seed": 3}
+    assert found["dtype"] == "float64"
+    assert len(found["curve"]) == 2
+
+
+def test_train_goes_to_runs(place, run):
+    """If it failed, results would land elsewhere than the help says."""
+    assert run("train", "small.toml", *JOB[:-2])[0] == 0
+    assert (place / "runs" / "wave" / "report.json").is_file()
+
+
+def test_train_without_matplotlib(place, run, monkeypatch):
+    """If it failed, a missing extra would cost the result of the training."""
+    forget(monkeypatch, "matplotlib")
+    code, out, err = run("train", "small.toml", *JOB)
+    assert code == 0
+    assert 'note: the learning curve needs matplotlib: pip install "forwardgrad[plot]"' in err
+    assert out[-1].startswith("test NMSE: ")
+    assert "curve.png" not in files(place / "out")
+    assert {"learner.npz", "report.json"} <= set(files(place / "out"))
+
+
+def test_train_without_engines(place, run, monkeypatch):
+    """If it failed, a machine without Graphviz would lose the result, or the graph would not be kept as text."""
+    monkeypatch.setattr(engines, "LADDER", ())
+    code, out, err = run("train", "small.toml", *JOB)
+    assert code == 0
+    [note] = [line for line in err if "draw" in line]
+    assert note.startswith("note: cannot draw svg")
+    assert 'pip install "forwardgrad[render]"' in note
+    assert "graph.dot" in note
+    assert "graph.svg" not in files(place / "out")
+    assert (place / "out" / "graph.dot").read_text().startswith("digraph")
+    assert out[-1].startswith("test NMSE: ")
+
+
+def test_train_without_the_data(place, run, monkeypatch):
+    """If it failed, the first command of a new user would end in a traceback instead of one line that helps."""
+    forget(monkeypatch, "reservoirpy")
+    code, out, err = run("train", "leaky_stack")
+    assert (code, out) == (2, [])
+    assert err == ["error: data 'laser' needs reservoirpy: pip install \"forwardgrad[data]\""]
+    assert files(place) == ["small.toml", "wave.csv"]
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
+def test_divergence(place, run):
+    """If it failed, a run that diverged would end in NaN or a traceback."""
+    code, out, err = run("train", "small.toml", *JOB, "--learning-rate", "1e30")
+    assert (code, out) == (2, [])
+    assert "diverged" in "\n".join(err)
+    assert files(place / "out") == []
+
+
+@pytest.mark.parametrize("size", ["9" * 400 + "GiB", "9" * 5000, "٣GiB", "nan", "inf", "-1", "1e3", "0", "0.5"])
+def test_absurd_memory(size, place, run):
+    """If it failed, a number with too many digits would end in a traceback."""
+    code, out, err = run("train", "small.toml", *JOB, f"--max-memory={size}")
+    assert (code, out) == (2, [])
+    assert err[0].startswith("error: max_memory must be a number of bytes or a text such as '2GiB', got '")
+    assert len(err[0]) < 200
