@@ -126,6 +126,7 @@ def register_layout(
         random: whether it draws. Then a rule's `seed` counts, and every block of every sequence has a draw of its own.
         expand, stores: for an array of another shape: `expand(stored, shape)` makes it an influence of that shape
             again; `stores(shape)` is the shape of what is stored, both for one sample. The argument comes last.
+            A sequence begins with zeros in place of what is stored, of which `expand` must make zeros.
         source: where it comes from.
         replace: put it in place of a registered layout of that name.
 
@@ -133,8 +134,8 @@ def register_layout(
         The registered layout.
 
     Raises:
-        RuleError: if the name is taken, or a function cannot be called so, returns another shape, mixes samples, or
-            draws from elsewhere.
+        RuleError: if the name is taken, or a function cannot be called so, returns another shape, mixes samples, draws
+            from elsewhere, or makes an influence of zeros.
 
     >>> rounded = register_layout("rounded_example", lambda s: s.round(2), keeps="two digits of every entry")
     >>> import forwardgrad as fg

@@ -74,10 +74,8 @@ def _ran(compression: Compression, what: str, call: Callable[[], Any]) -> Any:
 def _try(compression: Compression, shape: tuple[int, ...], example: tuple[Any, ...]) -> None:
     influence = np.random.default_rng(0).normal(size=(SAMPLES, *shape))
     stored = _compressed(compression, influence, example)
-    expand = compression.expand
-    if expand is not None:
-        whole = influence.shape
-        _ran(compression, "expand", lambda: compression.called("expand", expand, stored, whole, whole, *example))
+    if compression.expand is not None:
+        _try_expand(compression, stored, shape, example)
     again = _compressed(compression, influence, example)
     if not np.array_equal(stored, again, equal_nan=True):
         hint = "Draw from the generator that it gets." if compression.random else "Pass random=True; it gets one more."
@@ -89,6 +87,33 @@ def _try(compression: Compression, shape: tuple[int, ...], example: tuple[Any, .
                 f"layout {compression.name!r}: compress mixes samples: together they give another result than alone.",
                 "The first axis is the batch; leave it apart.",
             )
+
+
+def _expanded(compression: Compression, stored: Array, shape: tuple[int, ...], example: tuple[Any, ...]) -> Array:
+    """The influence again."""
+    whole, expand = (len(stored), *shape), compression.expand
+    assert expand is not None
+    return _ran(compression, "expand", lambda: compression.called("expand", expand, stored, whole, whole, *example))
+
+
+def _try_expand(compression: Compression, stored: Array, shape: tuple[int, ...], example: tuple[Any, ...]) -> None:
+    name = compression.name
+    influence = _expanded(compression, stored, shape, example)
+    if not np.array_equal(influence, _expanded(compression, stored, shape, example), equal_nan=True):
+        raise RuleError(
+            f"layout {name!r}: expand gives two results for one array.", "It is called several times; draw in compress."
+        )
+    alone = [_expanded(compression, stored[[sample]], shape, example) for sample in range(SAMPLES)]
+    if not np.allclose(influence, np.concatenate(alone), equal_nan=True):
+        raise RuleError(
+            f"layout {name!r}: expand mixes samples: together they give another result than alone.",
+            "The first axis is the batch; leave it apart.",
+        )
+    if _expanded(compression, np.zeros_like(stored), shape, example).any():
+        raise RuleError(
+            f"layout {name!r}: expand makes an influence other than zero of zeros.",
+            "A sequence begins with zeros in place of what is stored, and without influence. Store what is zero there.",
+        )
 
 
 def _check_draws(compression: Compression, example: tuple[Any, ...]) -> None:

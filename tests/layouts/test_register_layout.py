@@ -174,6 +174,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"stores": lambda shape: shape, "expand": lambda s, shape: s[:1]},
         "expand returns shape",
     ),
+    "an influence before the first step": (
+        {"compress": lambda s: s + 1, "stores": lambda shape: shape, "expand": lambda s, shape: s - 1},
+        "expand makes an influence other than zero of zeros",
+    ),
+    "samples that mix as they come back": (
+        {"stores": lambda shape: shape, "expand": lambda s, shape: s - s.mean(axis=0)},
+        "expand mixes samples",
+    ),
+    "draws as it comes back": (
+        {"stores": lambda shape: shape, "expand": lambda s, shape: s * np.random.default_rng().random()},
+        "expand gives two results for one array",
+    ),
     "no draws": ({"compress": lambda s, random: s, "random": True}, "compress draws nothing"),
 }
 
