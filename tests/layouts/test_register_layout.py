@@ -186,6 +186,18 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"stores": lambda shape: shape, "expand": lambda s, shape: s * np.random.default_rng().random()},
         "expand gives two results for one array",
     ),
+    "a shape of broken numbers": (
+        {"stores": lambda shape: (np.prod(shape),), "expand": lambda s, shape: s.reshape(shape)},
+        r"stores returns \(.*1.0.*,\) for shape \(\), expected a tuple of whole numbers(?s:.*)int\(np.prod\(shape\)\)",
+    ),
+    "a number for a shape": (
+        {"stores": lambda shape: 3, "expand": lambda s, shape: s},
+        r"stores returns 3 for shape \(\), expected a tuple",
+    ),
+    "a shape below zero": (
+        {"stores": lambda shape: (-1,), "expand": lambda s, shape: s.reshape(len(s), *shape)},
+        r"stores returns \(-1,\)",
+    ),
     "no draws": ({"compress": lambda s, random: s, "random": True}, "compress draws nothing"),
 }
 
