@@ -122,7 +122,7 @@ def register_layout(
         keeps: what it keeps, in one line.
         argument: what the number in brackets is called; none if there is none.
         example: a legal argument, with which the functions are tried; a whole number (`1`) where it must be one.
-        legal: whether an argument is.
+        legal: whether an argument is. One at which it fails is not.
         random: whether it draws. Then a rule's `seed` counts, and every block of every sequence has a draw of its own.
         expand, stores: for an array of another shape: `expand(stored, shape)` makes it an influence of that shape
             again; `stores(shape)` is the shape of what is stored, both for one sample. The argument comes last.
@@ -144,8 +144,6 @@ def register_layout(
     """
     if bool(argument) is not (example is not None):
         raise RuleError(f"layout {name!r}: argument and example go together, and one of them is missing.")
-    if not (argument.isidentifier() or not argument):
-        raise RuleError(f"layout {name!r}: the name of an argument is letters, digits and underscores.")
     number = None if example is None else layouts.Argument(argument, example, legal)
     compression = Compression(name, compress, expand, stores, random)
     made = layouts.Layout(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from forwardgrad.errors import ForwardgradError, RuleError
 from forwardgrad.layouts.compressed import Compression
-from forwardgrad.layouts.layout import Argument
+from forwardgrad.layouts.layout import MOST, Argument
 from forwardgrad.ops import Array
 
 SHAPES = ((), (3,), (3, 4), (3, 3, 4))
@@ -25,6 +26,8 @@ def check(compression: Compression, argument: Argument | None) -> None:
     Raises:
         RuleError: naming the function, what it was expected to take or to return, and a way out.
     """
+    if argument is not None:
+        _check_argument(compression.name, argument)
     named, example = ([], ()) if argument is None else ([argument.name], (argument.example,))
     random = ["random"] if compression.random else []
     _check_call(compression.name, "compress", compression.compress, ["influence", *named, *random])
@@ -37,6 +40,20 @@ def check(compression: Compression, argument: Argument | None) -> None:
         _try(compression, shape, example)
     if compression.random:
         _check_draws(compression, example)
+
+
+def _check_argument(name: str, argument: Argument) -> None:
+    if not isinstance(argument.name, str) or not argument.name.isidentifier():  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RuleError(f"layout {name!r}: the name of an argument is letters, digits and underscores.")
+    example = argument.example
+    if isinstance(example, bool) or not isinstance(example, Real):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RuleError(f"layout {name!r}: an example of {argument.name} must be a number, got {example!r}.")
+    _check_call(name, "legal", argument.legal, [argument.name])
+    if not argument.allows(example):
+        raise RuleError(
+            f"layout {name!r}: the example {argument.name}={example} is not legal by its own check.",
+            f"Give another one; the size of an argument is below {MOST:g}.",
+        )
 
 
 def _check_call(name: str, what: str, function: Any, expected: Sequence[str]) -> None:

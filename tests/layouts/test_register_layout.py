@@ -145,6 +145,16 @@ def test_a_text_names_it_with_its_argument() -> None:
         fg.compile(fg.load("elman"), rule="rtrl; layout=kept")
 
 
+def test_an_argument_at_which_its_check_fails_is_refused() -> None:
+    """If this fails, the user of a layout gets an error of its author's, and no word on what to write."""
+    fg.register_layout(
+        "part", lambda s, n: s / n, keeps="a part", argument="n", example=np.int64(2), legal=lambda n: 1 // n > -1
+    )
+    with pytest.raises(fg.RuleError, match=r"layout 'part\(0\)': write part\(n\)"):
+        fg.compile(fg.load("elman"), rule="rtrl; layout=part(0)")
+    assert fg.compile(fg.load("elman"), rule="rtrl; layout=part(2)").chosen["h->h"].layout == "part(2)"
+
+
 def memory(influence: Array, sums: list[Any] = []) -> Array:  # noqa: B006
     sums.append(0)
     return influence * len(sums)
@@ -198,6 +208,21 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"stores": lambda shape: (-1,), "expand": lambda s, shape: s.reshape(len(s), *shape)},
         r"stores returns \(-1,\)",
     ),
+    "a reserved word": ({"name": "lambda"}, "Python reserves this word"),
+    "no name": ({"name": None}, "lower-case letters"),
+    "an argument without a name": ({"argument": 3, "example": 2}, "the name of an argument is letters"),
+    "an example that is no number": ({"argument": "n", "example": "2"}, "an example of n must be a number, got '2'"),
+    "a truth value": ({"argument": "n", "example": True}, "an example of n must be a number, got True"),
+    "an example that is not legal": (
+        {"argument": "n", "example": 2, "legal": lambda n: n < 1},
+        "the example n=2 is not legal",
+    ),
+    "an endless example": ({"argument": "n", "example": float("nan")}, "the example n=nan is not legal"),
+    "a check that is none": (
+        {"argument": "n", "example": 2, "legal": (0, 1)},
+        r"legal must be a function, got \(0, 1\)",
+    ),
+    "a check of nothing": ({"argument": "n", "example": 2, "legal": lambda: True}, "It gets 1 arguments in order: n"),
     "no draws": ({"compress": lambda s, random: s, "random": True}, "compress draws nothing"),
 }
 
