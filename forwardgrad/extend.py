@@ -128,7 +128,7 @@ def register_layout(
             again; `stores(shape)` is the shape of what is stored, both for one sample. The argument comes last.
             A sequence begins with zeros in place of what is stored, of which `expand` must make zeros.
         source: where it comes from.
-        replace: put it in place of a registered layout of that name.
+        replace: put it in place of a layout of yours of that name. Programs compiled before keep the one they have.
 
     Returns:
         The registered layout.
@@ -144,6 +144,8 @@ def register_layout(
     """
     if bool(argument) is not (example is not None):
         raise RuleError(f"layout {name!r}: argument and example go together, and one of them is missing.")
+    if replace and name in {layout.name for layout in layouts.SHIPPED}:
+        raise RuleError(f"layout {name!r} is the library's own, which its rules mean.", "Choose another name.")
     number = None if example is None else layouts.Argument(argument, example, legal)
     compression = Compression(name, compress, expand, stores, random)
     made = layouts.Layout(

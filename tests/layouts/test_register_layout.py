@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,30 @@ def test_an_argument_at_which_its_check_fails_is_refused() -> None:
     with pytest.raises(fg.RuleError, match=r"layout 'part\(0\)': write part\(n\)"):
         fg.compile(fg.load("elman"), rule="rtrl; layout=part(0)")
     assert fg.compile(fg.load("elman"), rule="rtrl; layout=part(2)").chosen["h->h"].layout == "part(2)"
+
+
+@pytest.mark.parametrize("name", ["lossless", "snap", "uoro", "kronecker"])
+def test_a_layout_of_the_library_cannot_be_replaced(name: str) -> None:
+    """If this fails, `rtrl` is no longer exact, and no rule can be compiled where `snap` takes no number."""
+    with pytest.raises(fg.RuleError, match=f"layout '{name}' is the library's own"):
+        fg.register_layout(name, lambda s: s, keeps="all", replace=True)
+    assert fg.compile(fg.load("elman")).rules["h->h"].exact
+
+
+def test_a_program_keeps_the_layout_that_it_was_compiled_with() -> None:
+    """If this fails, gradients come from one registration, and prices, equations and records from another."""
+    register_keep()
+    given = problem(vanilla(), "y", steps=4)
+    program = fg.compile(given.graph, {"y": "mse"}, "rtrl; layout=keep(0.5)")
+
+    def told() -> tuple[Any, ...]:
+        record = program.record(given.params, given.inputs, given.targets, block=1, draw=3)
+        return str(program.cost(2)), str(program.rules["h->h"].equation), record.traces["h->h", "h", "all"].tolist()
+
+    before, rule = told(), program.chosen["h->h"]
+    assert pickle.loads(pickle.dumps(rule)) == rule
+    fg.register_layout("keep", lambda s: 0 * s, keeps="nothing", replace=True)
+    assert told() == before
 
 
 def memory(influence: Array, sums: list[Any] = []) -> Array:  # noqa: B006
