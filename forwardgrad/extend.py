@@ -122,19 +122,20 @@ def register_layout(
         keeps: what it keeps, in one line.
         argument: what the number in brackets is called; none if there is none.
         example: a legal argument, with which the functions are tried; a whole number (`1`) where it must be one.
-        legal: whether an argument is.
+        legal: whether an argument is. One at which it fails is not.
         random: whether it draws. Then a rule's `seed` counts, and every block of every sequence has a draw of its own.
         expand, stores: for an array of another shape: `expand(stored, shape)` makes it an influence of that shape
             again; `stores(shape)` is the shape of what is stored, both for one sample. The argument comes last.
+            A sequence begins with zeros in place of what is stored, of which `expand` must make zeros.
         source: where it comes from.
-        replace: put it in place of a registered layout of that name.
+        replace: put it in place of a layout of yours of that name. Programs compiled before keep the one they have.
 
     Returns:
         The registered layout.
 
     Raises:
-        RuleError: if the name is taken, or a function cannot be called so, returns another shape, mixes samples, or
-            draws from elsewhere.
+        RuleError: if the name is taken, or a function cannot be called so, returns another shape, mixes samples, draws
+            from elsewhere, or makes an influence of zeros.
 
     >>> rounded = register_layout("rounded_example", lambda s: s.round(2), keeps="two digits of every entry")
     >>> import forwardgrad as fg
@@ -143,8 +144,8 @@ def register_layout(
     """
     if bool(argument) is not (example is not None):
         raise RuleError(f"layout {name!r}: argument and example go together, and one of them is missing.")
-    if not (argument.isidentifier() or not argument):
-        raise RuleError(f"layout {name!r}: the name of an argument is letters, digits and underscores.")
+    if replace and name in {layout.name for layout in layouts.SHIPPED}:
+        raise RuleError(f"layout {name!r} is the library's own, which its rules mean.", "Choose another name.")
     number = None if example is None else layouts.Argument(argument, example, legal)
     compression = Compression(name, compress, expand, stores, random)
     made = layouts.Layout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +36,24 @@ class Compression:
     random: bool = False
 
     def stored_shape(self, shape: tuple[int, ...], argument: tuple[Any, ...]) -> tuple[int, ...]:
-        """The shape of what is stored, for one sample."""
-        return shape if self.stores is None else tuple(self.stores(shape, *argument))
+        """The shape of what is stored, for one sample.
+
+        Raises:
+            RuleError: if it is not a shape.
+        """
+        if self.stores is None:
+            return shape
+        made = self.stores(shape, *argument)
+        try:
+            stored = tuple(map(operator.index, made))
+        except TypeError:
+            stored = None
+        if stored is None or min(stored, default=0) < 0:
+            raise RuleError(
+                f"layout {self.name!r}: stores returns {made!r} for shape {shape}, expected a tuple of whole numbers.",
+                "Such as (int(np.prod(shape)),); the product of no numbers is 1.0 in NumPy.",
+            )
+        return stored
 
     def traces(self, plan: Planned, name: str, dtype: Any) -> CompressedTraces:
         """What holds one parameter's influence."""

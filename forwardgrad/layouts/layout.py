@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from forwardgrad.errors import RuleError
@@ -30,7 +31,14 @@ class Argument:
     @property
     def whole(self) -> bool:
         """Whether it is a whole number."""
-        return isinstance(self.example, int)
+        return isinstance(self.example, Integral)
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is legal; one at which `legal` fails is not."""
+        try:
+            return abs(value) < MOST and bool(self.legal(value))
+        except Exception:  # a function of a user's: 1 / n > 2, say, at 0
+            return False
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Layout:
         if wanted is not None and given is not None:
             with contextlib.suppress(ValueError):
                 value = int(given) if wanted.whole else float(given)
-        if wanted is None or value is None or not abs(value) < MOST or not wanted.legal(value):
+        if wanted is None or value is None or not wanted.allows(value):
             condition = f" with {wanted.condition}" if wanted is not None and wanted.condition else ""
             hint = "" if wanted is None else f"Such as {self.example}."
             raise RuleError(f"layout {self.text(given)!r}: write {self.form}{condition}.", hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,8 +20,10 @@ def add(layout: Layout, *, replace: bool = False) -> Layout:
     Raises:
         RuleError: if the name is taken (and `replace` is false), or is not a legal name.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", layout.name):
+    if not isinstance(layout.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", layout.name):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise RuleError(f"layout {layout.name!r}: a name is lower-case letters, digits and underscores.")
+    if keyword.iskeyword(layout.name):
+        raise RuleError(f"layout {layout.name!r}: Python reserves this word, so that no rule could be written with it.")
     if layout.name in _table and not replace:
         raise RuleError(
             f"layout {layout.name!r} is registered already.", "Pass replace=True to put another in its place."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from forwardgrad.errors import ForwardgradError, RuleError
 from forwardgrad.layouts.compressed import Compression
-from forwardgrad.layouts.layout import Argument
+from forwardgrad.layouts.layout import MOST, Argument
 from forwardgrad.ops import Array
 
 SHAPES = ((), (3,), (3, 4), (3, 3, 4))
@@ -25,6 +26,8 @@ def check(compression: Compression, argument: Argument | None) -> None:
     Raises:
         RuleError: naming the function, what it was expected to take or to return, and a way out.
     """
+    if argument is not None:
+        _check_argument(compression.name, argument)
     named, example = ([], ()) if argument is None else ([argument.name], (argument.example,))
     random = ["random"] if compression.random else []
     _check_call(compression.name, "compress", compression.compress, ["influence", *named, *random])
@@ -37,6 +40,20 @@ def check(compression: Compression, argument: Argument | None) -> None:
         _try(compression, shape, example)
     if compression.random:
         _check_draws(compression, example)
+
+
+def _check_argument(name: str, argument: Argument) -> None:
+    if not isinstance(argument.name, str) or not argument.name.isidentifier():  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RuleError(f"layout {name!r}: the name of an argument is letters, digits and underscores.")
+    example = argument.example
+    if isinstance(example, bool) or not isinstance(example, Real):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RuleError(f"layout {name!r}: an example of {argument.name} must be a number, got {example!r}.")
+    _check_call(name, "legal", argument.legal, [argument.name])
+    if not argument.allows(example):
+        raise RuleError(
+            f"layout {name!r}: the example {argument.name}={example} is not legal by its own check.",
+            f"Give another one; the size of an argument is below {MOST:g}.",
+        )
 
 
 def _check_call(name: str, what: str, function: Any, expected: Sequence[str]) -> None:
@@ -74,10 +91,8 @@ def _ran(compression: Compression, what: str, call: Callable[[], Any]) -> Any:
 def _try(compression: Compression, shape: tuple[int, ...], example: tuple[Any, ...]) -> None:
     influence = np.random.default_rng(0).normal(size=(SAMPLES, *shape))
     stored = _compressed(compression, influence, example)
-    expand = compression.expand
-    if expand is not None:
-        whole = influence.shape
-        _ran(compression, "expand", lambda: compression.called("expand", expand, stored, whole, whole, *example))
+    if compression.expand is not None:
+        _try_expand(compression, stored, shape, example)
     again = _compressed(compression, influence, example)
     if not np.array_equal(stored, again, equal_nan=True):
         hint = "Draw from the generator that it gets." if compression.random else "Pass random=True; it gets one more."
@@ -89,6 +104,33 @@ def _try(compression: Compression, shape: tuple[int, ...], example: tuple[Any, .
                 f"layout {compression.name!r}: compress mixes samples: together they give another result than alone.",
                 "The first axis is the batch; leave it apart.",
             )
+
+
+def _expanded(compression: Compression, stored: Array, shape: tuple[int, ...], example: tuple[Any, ...]) -> Array:
+    """The influence again."""
+    whole, expand = (len(stored), *shape), compression.expand
+    assert expand is not None
+    return _ran(compression, "expand", lambda: compression.called("expand", expand, stored, whole, whole, *example))
+
+
+def _try_expand(compression: Compression, stored: Array, shape: tuple[int, ...], example: tuple[Any, ...]) -> None:
+    name = compression.name
+    influence = _expanded(compression, stored, shape, example)
+    if not np.array_equal(influence, _expanded(compression, stored, shape, example), equal_nan=True):
+        raise RuleError(
+            f"layout {name!r}: expand gives two results for one array.", "It is called several times; draw in compress."
+        )
+    alone = [_expanded(compression, stored[[sample]], shape, example) for sample in range(SAMPLES)]
+    if not np.allclose(influence, np.concatenate(alone), equal_nan=True):
+        raise RuleError(
+            f"layout {name!r}: expand mixes samples: together they give another result than alone.",
+            "The first axis is the batch; leave it apart.",
+        )
+    if _expanded(compression, np.zeros_like(stored), shape, example).any():
+        raise RuleError(
+            f"layout {name!r}: expand makes an influence other than zero of zeros.",
+            "A sequence begins with zeros in place of what is stored, and without influence. Store what is zero there.",
+        )
 
 
 def _check_draws(compression: Compression, example: tuple[Any, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -55,6 +55,10 @@ class Rule:
     autapses: str = "explicit"
     seed: int = 0
     name: str = field(default="", compare=False)
+    kept: Layout = field(init=False, repr=False, compare=False)
+    """How influence is kept between blocks: the registration that `layout` named when the rule was made."""
+    argument: Any = field(init=False, repr=False, compare=False)
+    """The number in brackets behind the layout's name, or `None`."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.paths, PathRule):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -62,6 +66,8 @@ class Rule:
         set_ = object.__setattr__
         layout, argument = layouts.get(self.layout)
         set_(self, "layout", layout.text(argument))
+        set_(self, "kept", layout)
+        set_(self, "argument", argument)
         set_(self, "feedback", _feedback(self.feedback))
         set_(self, "operator", _operator(self.operator))
         if not isinstance(self.carry, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -78,20 +84,14 @@ class Rule:
         if not self._random:
             set_(self, "seed", 0)
 
+    def __reduce__(self) -> Any:
+        """A copy is made by the layout's name, as a rule is read from text: a registration holds functions."""
+        return Rule, tuple(getattr(self, axis.name) for axis in fields(self) if axis.init)
+
     @property
     def _random(self) -> bool:
         words = [word for _, word in self.feedback]
         return self.kept.random or "random" in words or "adaptive" in words
-
-    @property
-    def kept(self) -> Layout:
-        """How influence is kept between blocks: the registration that `layout` names."""
-        return layouts.get(self.layout)[0]
-
-    @property
-    def argument(self) -> Any:
-        """The number in brackets behind the layout's name, or `None`."""
-        return layouts.get(self.layout)[1]
 
     @property
     def lossy(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,40 @@ def test_a_text_names_it_with_its_argument() -> None:
         fg.compile(fg.load("elman"), rule="rtrl; layout=kept")
 
 
+def test_an_argument_at_which_its_check_fails_is_refused() -> None:
+    """If this fails, the user of a layout gets an error of its author's, and no word on what to write."""
+    fg.register_layout(
+        "part", lambda s, n: s / n, keeps="a part", argument="n", example=np.int64(2), legal=lambda n: 1 // n > -1
+    )
+    with pytest.raises(fg.RuleError, match=r"layout 'part\(0\)': write part\(n\)"):
+        fg.compile(fg.load("elman"), rule="rtrl; layout=part(0)")
+    assert fg.compile(fg.load("elman"), rule="rtrl; layout=part(2)").chosen["h->h"].layout == "part(2)"
+
+
+@pytest.mark.parametrize("name", ["lossless", "snap", "uoro", "kronecker"])
+def test_a_layout_of_the_library_cannot_be_replaced(name: str) -> None:
+    """If this fails, `rtrl` is no longer exact, and no rule can be compiled where `snap` takes no number."""
+    with pytest.raises(fg.RuleError, match=f"layout '{name}' is the library's own"):
+        fg.register_layout(name, lambda s: s, keeps="all", replace=True)
+    assert fg.compile(fg.load("elman")).rules["h->h"].exact
+
+
+def test_a_program_keeps_the_layout_that_it_was_compiled_with() -> None:
+    """If this fails, gradients come from one registration, and prices, equations and records from another."""
+    register_keep()
+    given = problem(vanilla(), "y", steps=4)
+    program = fg.compile(given.graph, {"y": "mse"}, "rtrl; layout=keep(0.5)")
+
+    def told() -> tuple[Any, ...]:
+        record = program.record(given.params, given.inputs, given.targets, block=1, draw=3)
+        return str(program.cost(2)), str(program.rules["h->h"].equation), record.traces["h->h", "h", "all"].tolist()
+
+    before, rule = told(), program.chosen["h->h"]
+    assert pickle.loads(pickle.dumps(rule)) == rule
+    fg.register_layout("keep", lambda s: 0 * s, keeps="nothing", replace=True)
+    assert told() == before
+
+
 def memory(influence: Array, sums: list[Any] = []) -> Array:  # noqa: B006
     sums.append(0)
     return influence * len(sums)
@@ -167,6 +202,45 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"stores": lambda shape: shape, "expand": lambda s, shape: s[:1]},
         "expand returns shape",
     ),
+    "an influence before the first step": (
+        {"compress": lambda s: s + 1, "stores": lambda shape: shape, "expand": lambda s, shape: s - 1},
+        "expand makes an influence other than zero of zeros",
+    ),
+    "samples that mix as they come back": (
+        {"stores": lambda shape: shape, "expand": lambda s, shape: s - s.mean(axis=0)},
+        "expand mixes samples",
+    ),
+    "draws as it comes back": (
+        {"stores": lambda shape: shape, "expand": lambda s, shape: s * np.random.default_rng().random()},
+        "expand gives two results for one array",
+    ),
+    "a shape of broken numbers": (
+        {"stores": lambda shape: (np.prod(shape),), "expand": lambda s, shape: s.reshape(shape)},
+        r"stores returns \(.*1.0.*,\) for shape \(\), expected a tuple of whole numbers(?s:.*)int\(np.prod\(shape\)\)",
+    ),
+    "a number for a shape": (
+        {"stores": lambda shape: 3, "expand": lambda s, shape: s},
+        r"stores returns 3 for shape \(\), expected a tuple",
+    ),
+    "a shape below zero": (
+        {"stores": lambda shape: (-1,), "expand": lambda s, shape: s.reshape(len(s), *shape)},
+        r"stores returns \(-1,\)",
+    ),
+    "a reserved word": ({"name": "lambda"}, "Python reserves this word"),
+    "no name": ({"name": None}, "lower-case letters"),
+    "an argument without a name": ({"argument": 3, "example": 2}, "the name of an argument is letters"),
+    "an example that is no number": ({"argument": "n", "example": "2"}, "an example of n must be a number, got '2'"),
+    "a truth value": ({"argument": "n", "example": True}, "an example of n must be a number, got True"),
+    "an example that is not legal": (
+        {"argument": "n", "example": 2, "legal": lambda n: n < 1},
+        "the example n=2 is not legal",
+    ),
+    "an endless example": ({"argument": "n", "example": float("nan")}, "the example n=nan is not legal"),
+    "a check that is none": (
+        {"argument": "n", "example": 2, "legal": (0, 1)},
+        r"legal must be a function, got \(0, 1\)",
+    ),
+    "a check of nothing": ({"argument": "n", "example": 2, "legal": lambda: True}, "It gets 1 arguments in order: n"),
     "no draws": ({"compress": lambda s, random: s, "random": True}, "compress draws nothing"),
 }
 
