@@ -17,7 +17,8 @@ from forwardgrad.compiler.source import influence as source_influence
 from forwardgrad.layouts import influence, traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
-from mutations.comparison import WORKED, Disagreement, wrong
+from mutations.comparison import LOSSLESS, WORKED, Disagreement, wrong
+from mutations.faults_of_array_programs import OF_ARRAY_PROGRAMS
 from mutations.faults_of_rules import OF_BOTH_ENGINES, SHARED
 from mutations.spread import unscaled, wide
 
@@ -273,7 +274,8 @@ class Fault:
 
     Args:
         plant: puts it in.
-        part: where it is: `interpreter`, `compiler`, `source`, `estimates`, or `shared` by engine and oracle.
+        part: where it is: `interpreter`, `compiler`, `source`, `array program`, `estimates`, or `shared` by engine and
+            oracle.
         backend: the engine that runs with it, or `WORKED`: cases that were worked by hand.
         comparison: by what it is noticed; by default programs are compared with the oracle.
     """
@@ -300,6 +302,7 @@ class Fault:
 FAULTS = [
     *(Fault(plant, "interpreter", "interpreter") for plant in OF_THE_INTERPRETER),
     *(Fault(plant, "source", "numpy") for plant in OF_THE_SOURCE),
+    *(Fault(plant, "array program", LOSSLESS) for plant in OF_ARRAY_PROGRAMS),
     *(
         Fault(plant, "compiler", backend)
         for plant in [*OF_THE_COMPILER, *OF_BOTH_ENGINES]
