@@ -103,16 +103,17 @@ def check_edge(source: str, target: str, key: int | str, attributes: Mapping[Any
             if other in given and not (other == "trainable" and not attributes["trainable"]):
                 raise GraphError(
                     f"{place}: weight {kind.name!r} has no parameter, so {other!r} has no meaning.",
-                    f"Give 'weight': {_listed([name for name in KINDS if KINDS[name].form.weighted])}.",
+                    f"Give 'weight': {listed([name for name in KINDS if KINDS[name].form.weighted])}.",
                 )
     for name in sorted(given & ATTRIBUTES.keys() - kind.attributes.keys()):
         owners = [repr(other) for other in KINDS if name in KINDS[other].attributes]
-        raise GraphError(f"{place}: {name!r} belongs to weight {_listed(owners)}, got weight {kind.name!r}.")
+        got = f"weight {attributes['weight']!r}" if attributes.get("weight") else "no 'weight'"
+        raise GraphError(f"{place}: {name!r} belongs to weight {listed(owners)}, got {got}.")
     if kind.check is not None:
         kind.check(place, given & kind.attributes.keys())
 
 
-def _listed(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
     """`a, b or c`."""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 

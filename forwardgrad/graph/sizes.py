@@ -13,12 +13,15 @@ from typing import Any
 import networkx as nx
 
 from forwardgrad.errors import GraphError
-from forwardgrad.graph.schema import where
+from forwardgrad.graph.schema import listed, where
 from forwardgrad.ops import Op
 from forwardgrad.support.attributes import numbers
 from forwardgrad.weights import KINDS, Kind, read_off
 
-_UNEQUAL = "A 'dense' or 'sparse' weight connects nodes of unequal size; all others need equal sizes."
+_UNEQUAL = (
+    f"A {listed([repr(name) for name, kind in KINDS.items() if not kind.form.keeps_size])} weight connects nodes of "
+    "unequal size; all others need equal sizes."
+)
 
 
 class _Sizes:

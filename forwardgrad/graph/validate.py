@@ -130,7 +130,9 @@ def _edge(u: str, v: str, key: int | str, attributes: Mapping[str, Any], sizes: 
             raise GraphError(
                 f"{place}: weight {kind.name!r} needs value of shape {shape}, got {value.shape}.",
                 f"{v!r} has size {sizes[v]}, {u!r} has size {sizes[u]}.",
-                "Leave out 'weight' to have it read off the shape of 'value'.",
+                "Leave out 'weight' to have it read off the shape of 'value'."
+                if pattern is None
+                else f"A {kind.name} weight is an array of its entries in row-major order.",
             )
         value.flags.writeable = False
     fixed = value is not None or not kind.form.weighted

@@ -35,9 +35,18 @@ class KroneckerTraces(Estimate):
         if self.places and (self.kind_of != "dense" or len(self.sites) != 1):
             raise RuleError(
                 f"rule '{plan.rules[name]}': layout 'kronecker' needs a dense weight on one edge, "
-                f"and parameter {name!r} is a {self.kind_of} on {len(self.sites)}.",
+                f"and parameter {name!r} is {self.described}.",
                 "Give this parameter another rule, such as rtrl or uoro: rule={name: ..., '*': 'kf-rtrl'}.",
             )
+
+    @property
+    def described(self) -> str:
+        """What the parameter is, in the words of the graph."""
+        edges = self.plan.network.parameters[self.name].edges
+        if not edges:
+            return "a bias"
+        weight = self.plan.network.edges[edges[0]].weight
+        return f"a {weight} weight on {len(edges)} edge{'s' if len(edges) > 1 else ''}"
 
     @property
     def kind_of(self) -> str:

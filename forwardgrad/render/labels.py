@@ -47,9 +47,9 @@ def _weight(network: Network, edge: Edge) -> str:
         case "identity":
             return ""
         case "scalar":
-            return "scalar" if edge.value is None else f"×{_number(edge.value)}"
+            return edge.weight if edge.value is None else f"×{_number(edge.value)}"
         case "diagonal":
-            return f"{fixed}diagonal {target}"
+            return f"{fixed}{edge.weight} {target}"
         case "sparse":
             assert edge.pattern is not None
             return f"{fixed}{edge.weight} {target}×{source}, {len(edge.pattern.rows)} entries"

@@ -11,6 +11,7 @@ from forwardgrad.errors import GraphError
 from forwardgrad.support.attributes import whole
 from forwardgrad.weights.forms import FORMS, Pattern
 from forwardgrad.weights.kind import Kind
+from forwardgrad.weights.sparse import LARGEST_TABLE
 
 
 def _check(place: str, given: Set[str]) -> None:
@@ -27,8 +28,14 @@ def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) 
             "Give a number of blocks that divides both.",
         )
     height, width = shape[0] // blocks, shape[1] // blocks
-    block, row, column = np.indices((blocks, height, width)).reshape(3, -1)
-    return Pattern(block * height + row, block * width + column, shape)
+    too_large = GraphError(f"{place}: {blocks} blocks of shape {(height, width)} do not fit into memory.", "Give more.")
+    if blocks * height * width > LARGEST_TABLE:
+        raise too_large
+    try:
+        block, row, column = np.indices((blocks, height, width)).reshape(3, -1)
+        return Pattern(block * height + row, block * width + column, shape)
+    except MemoryError:
+        raise too_large from None
 
 
 def _example(random: np.random.Generator, shape: tuple[int, int]) -> dict[str, Any] | None:

@@ -13,7 +13,10 @@ from forwardgrad.weights.forms import FORMS, Pattern
 from forwardgrad.weights.kind import Kind
 
 LARGEST_PATTERN = 2**28
-"""The most entries of a matrix of which a sparse pattern is drawn; a quarter of them may be kept."""
+"""The most entries of a matrix of which a sparse pattern is drawn."""
+
+LARGEST_TABLE = LARGEST_PATTERN // 4
+"""The most entries that may be kept."""
 
 
 def _mask(value: Any) -> str:
@@ -47,7 +50,7 @@ def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) 
             f"{place}: a pattern of shape {shape} drawn by 'density' does not fit into memory.",
             "Make the nodes smaller.",
         )
-        if entries > LARGEST_PATTERN or entries * density > LARGEST_PATTERN / 4:
+        if entries > LARGEST_PATTERN or entries * density > LARGEST_TABLE:
             raise too_large
         random = np.random.default_rng(int(attributes.get("pattern_seed") or 0))
         try:

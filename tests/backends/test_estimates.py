@@ -322,5 +322,5 @@ def test_kf_rtrl_refuses_a_shared_weight() -> None:
     graph = vanilla(param="W")
     del graph.nodes["h"]["bias"]
     graph.add_edge("h", "h", key="tied", weight="dense", delay=2, param="W")
-    with pytest.raises(fg.RuleError, match="parameter 'W' is a dense on 2"):
+    with pytest.raises(fg.RuleError, match="parameter 'W' is a dense weight on 2 edges"):
         fg.compile(graph, loss={"y": "mse"}, rule="kf-rtrl")

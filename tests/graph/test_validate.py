@@ -242,7 +242,7 @@ MALFORMED: dict[str, tuple[Any, list[str]]] = {
             "edge 'x' -> 'h' (key 0) of weight 'identity': 'x' and 'h' must have one size, got 3 and 8.",
             "node 'x' with 'size'",
             "node 'h' with 'size'",
-            "'dense' or 'sparse'",
+            "'dense', 'sparse' or 'block'",
         ],
     ),
     "diagonal of unequal sizes": (edge(weight="diagonal"), ["edge 'x' -> 'h' (key 0) of weight 'diagonal'", "3 and 8"]),
@@ -255,7 +255,7 @@ MALFORMED: dict[str, tuple[Any, list[str]]] = {
     ),
     "density on identity": (
         edge(density=0.5),
-        [EDGE_XH + "'density' belongs to weight 'sparse', got weight 'identity'"],
+        [EDGE_XH + "'density' belongs to weight 'sparse', got no 'weight'"],
     ),
     "mask and density": (
         edge(weight="sparse", mask=np.ones((8, 3)), density=0.5),

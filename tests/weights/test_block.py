@@ -107,9 +107,34 @@ def test_files_pictures_equations_and_checkpoints_know_it(tmp_path: Path) -> Non
         ({"weight": "dense", "blocks": 2}, "'blocks' belongs to weight 'block', got weight 'dense'"),
         ({"weight": "block", "blocks": 3, "density": 0.5}, "'density' belongs to weight 'sparse', got weight 'block'"),
         ({"weight": "block", "blocks": 3, "value": np.ones((6, 6))}, r"needs value of shape \(12,\)"),
+        (
+            {"weight": "block", "blocks": 3, "value": np.ones((3, 2, 2))},
+            r"(?s)got \(3, 2, 2\).*A block weight is an array of its entries in row-major order",
+        ),
+        ({"blocks": 3, "value": np.ones(12)}, "'blocks' belongs to weight 'block', got no 'weight'"),
     ],
 )
 def test_what_does_not_fit_is_refused(weight: dict[str, object], message: str) -> None:
     """In the user's words."""
     with pytest.raises(fg.GraphError, match=message):
         validate(graph(**weight))
+
+
+def test_a_matrix_that_does_not_fit_is_refused() -> None:
+    """One block of 60,000 by 60,000 units: a table of 80 GiB, which the system may grant and then kill for."""
+    large: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    large.add_node("x", op="input", size=60_000)
+    large.add_node("y", op="linear", size=60_000)
+    large.add_edge("x", "y", weight="block", blocks=1)
+    with pytest.raises(fg.GraphError, match=r"1 blocks of shape \(60000, 60000\) do not fit into memory"):
+        validate(large)
+
+
+def test_messages_name_the_kind_that_the_graph_names() -> None:
+    """The form in which the engine keeps its entries is no word of the user's."""
+    with pytest.raises(fg.RuleError, match="parameter 'x->h' is a block weight on 1 edge"):
+        fg.compile(graph(**BLOCK), rule="kf-rtrl")
+    unequal = graph(**BLOCK)
+    unequal.add_edge("x", "h")
+    with pytest.raises(fg.GraphError, match="A 'dense', 'sparse' or 'block' weight connects nodes of unequal size"):
+        validate(unequal)
