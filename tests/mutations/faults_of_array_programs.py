@@ -41,7 +41,7 @@ def presynaptic_values_of_the_block(patch: Patch) -> None:
     patch.setattr(Influence, "presynaptic", presynaptic)
 
 
-def late_adjoints_not_flushed_but_lost(patch: Patch) -> None:
+def small_adjoints_and_influence_lost(patch: Patch) -> None:
     """What is small is taken for nothing much too soon."""
 
     def flush(a: Array) -> None:
@@ -105,7 +105,7 @@ OF_ARRAY_PROGRAMS = [
     nothing_through_the_boundary,
     lowered_without_the_carry,
     presynaptic_values_of_the_block,
-    late_adjoints_not_flushed_but_lost,
+    small_adjoints_and_influence_lost,
     scattered_one_row_off,
     windows_a_step_late,
     fresh_for_stale,
