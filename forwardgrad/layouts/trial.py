@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from numbers import Real
 from typing import Any
 
@@ -81,7 +82,7 @@ def _compressed(compression: Compression, influence: Array, example: tuple[Any, 
 
 def _ran(compression: Compression, what: str, call: Callable[[], Any]) -> Any:
     try:
-        return call()
+        return copy(call())  # the next call may write into the same array
     except ForwardgradError:
         raise
     except Exception as error:

@@ -185,6 +185,32 @@ def memory(influence: Array, sums: list[Any] = []) -> Array:  # noqa: B006
     return influence * len(sums)
 
 
+def test_a_function_may_return_the_same_array_again_and_again() -> None:
+    """If this fails, a function that saves memory is refused as one that mixes samples, and a memory is overlooked."""
+    kept: dict[tuple[int, ...], Array] = {}
+
+    def in_place(influence: Array) -> Array:
+        return (
+            np.copyto(kept.setdefault(influence.shape, np.empty(influence.shape)), influence) or kept[influence.shape]
+        )
+
+    fg.register_layout("in_place", in_place, keeps="all")
+    given = problem(vanilla(), "y", steps=6)
+    found, wanted = (
+        fg.compile(given.graph, {"y": "mse"}, rule).gradient(given.params, given.inputs, given.targets, block=1).grads
+        for rule in ("rtrl; layout=in_place", "rtrl")
+    )
+    assert error(found, wanted) <= TOLERANCE
+
+    def counting(influence: Array, total: list[Array] = []) -> Array:  # noqa: B006
+        total.append(total[-1] if total and total[-1].shape == influence.shape else np.zeros(influence.shape))
+        total[-1] += influence
+        return total[-1]
+
+    with pytest.raises(fg.RuleError, match="two results for one influence"):
+        fg.register_layout("counting", counting, keeps="all there ever was")
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a name with capitals": ({"name": "Half"}, "lower-case letters"),
     "a taken name": ({"name": "uoro"}, "'uoro' is registered already"),
