@@ -86,7 +86,7 @@ def _ran(compression: Compression, what: str, call: Callable[[], Any]) -> Any:
     except ForwardgradError:
         raise
     except Exception as error:
-        raise RuleError(f"layout {compression.name!r}: {what} fails: {type(error).__name__}: {error}.") from None
+        raise RuleError(f"layout {compression.name!r}: {what} fails: {type(error).__name__}: {error}.") from error
 
 
 def _try(compression: Compression, shape: tuple[int, ...], example: tuple[Any, ...]) -> None:
