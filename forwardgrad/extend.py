@@ -22,6 +22,7 @@ from forwardgrad.layouts import trial
 from forwardgrad.layouts.compressed import Compression
 from forwardgrad.ops import losses
 from forwardgrad.structure import Structure
+from forwardgrad.support.attributes import show
 
 
 def register_op(
@@ -146,6 +147,8 @@ def register_layout(
         raise RuleError(f"layout {name!r}: argument and example go together, and one of them is missing.")
     if replace and name in {layout.name for layout in layouts.SHIPPED}:
         raise RuleError(f"layout {name!r} is the library's own, which its rules mean.", "Choose another name.")
+    if not isinstance(keeps, str) or not keeps.strip() or not keeps.isprintable():  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise RuleError(f"layout {name!r}: keeps must say in one line what it keeps, got {show(keeps)}.")
     number = None if example is None else layouts.Argument(argument, example, legal)
     compression = Compression(name, compress, expand, stores, random)
     made = layouts.Layout(

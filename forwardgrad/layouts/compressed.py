@@ -63,9 +63,14 @@ class Compression:
         """What a function makes of a copy of an array.
 
         Raises:
-            RuleError: if that is not an array of numbers of this shape.
+            RuleError: if the function fails, or that is not an array of numbers of this shape.
         """
-        made = np.asarray(function(array.copy(), *more))
+        try:
+            made = np.asarray(function(array.copy(), *more))
+        except (TypeError, ValueError) as error:
+            raise RuleError(
+                f"layout {self.name!r}: {what} fails for shape {array.shape}: {type(error).__name__}: {error}."
+            ) from error
         if made.dtype.kind not in "biuf":
             raise RuleError(f"layout {self.name!r}: {what} returns {made.dtype}, expected numbers.")
         if made.shape != shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from copy import copy
 from numbers import Real
 from typing import Any
 
@@ -81,11 +82,11 @@ def _compressed(compression: Compression, influence: Array, example: tuple[Any, 
 
 def _ran(compression: Compression, what: str, call: Callable[[], Any]) -> Any:
     try:
-        return call()
+        return copy(call())  # the next call may write into the same array
     except ForwardgradError:
         raise
     except Exception as error:
-        raise RuleError(f"layout {compression.name!r}: {what} fails: {type(error).__name__}: {error}.") from None
+        raise RuleError(f"layout {compression.name!r}: {what} fails: {type(error).__name__}: {error}.") from error
 
 
 def _try(compression: Compression, shape: tuple[int, ...], example: tuple[Any, ...]) -> None:

@@ -154,7 +154,7 @@ def match(path: str | os.PathLike[str], described: Mapping[str, Any], program: P
     except (ForwardgradError, TypeError, ValueError, RecursionError) as error:
         raise FileError(
             f"{place}: its program cannot be compiled: {error}",
-            "Where it uses an op or a loss of your own, register that first.",
+            "Where it uses an op, a loss or a layout of your own, register that first.",
         ) from error
 
 
