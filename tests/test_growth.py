@@ -84,7 +84,7 @@ def test_compiling_takes_time_in_proportion(family: Callable[[int], nx.MultiDiGr
 
     took(20)  # what is made once for all programs
     few = min(took(100) for _ in range(3))
-    # 8 times where it is in proportion, some 30 times where it grows with the square; again where others used the caches.
+    # 8 times where it is in proportion, some 30 where it grows with the square; again where others used the caches.
     assert any(took(800) < 18 * few for _ in range(3))
 
 
