@@ -25,7 +25,8 @@ class Kind:
         attributes: the attributes of an edge that belong to this kind, each with its check: what is expected, or "".
         check: raises `GraphError` where these attributes do not fit each other: `check(place, names given)`.
         pattern: the synapse table, for the form `sparse`: `pattern(place, attributes, (target, source))`; raises
-            `GraphError`.
+            `GraphError`. Entries are in row-major order, each once, and there is one at least: entries of a matrix
+            that are one parameter, as those of a convolution, need another form.
         example: attributes for an edge of a shape, drawn at random; `None` where no attributes fit that shape.
     """
 
