@@ -14,10 +14,10 @@ from cli.running import SMALL
 from hypothesis import settings
 
 from forwardgrad import cli
-from forwardgrad.backends import reuse
 from forwardgrad.cli import terminal
 from forwardgrad.layouts import table
 from forwardgrad.ops import losses, registry
+from forwardgrad.support import reuse
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)

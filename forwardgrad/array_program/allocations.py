@@ -29,8 +29,9 @@ from forwardgrad.array_program.instructions import (
     Slice,
 )
 from forwardgrad.array_program.memory import Account, Held
-from forwardgrad.array_program.numpy_products import template
-from forwardgrad.array_program.numpy_source import INTO
+from forwardgrad.array_program.numpy_helpers import MANY
+from forwardgrad.array_program.numpy_products import adding, template
+from forwardgrad.array_program.numpy_source import INTO, weights_by_columns
 from forwardgrad.array_program.regions import ArrayProgram, Body, Function, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import Dimensions, Value
 
@@ -104,6 +105,8 @@ class Allocations:
         """Those of them that are zero beyond the ends of a block."""
         self.into: set[Value] = set()
         """The values that are written into an array that is there."""
+        self.by_columns: dict[Value, Held] = {}
+        """The transposes of weights that are made before loops."""
 
     def results_of(self, inputs: Sequence[Held]) -> list[Held]:
         """What the function returns; whoever calls it still holds the inputs."""
@@ -112,7 +115,7 @@ class Allocations:
             self.bind(value, self.account.view(array, array.dims))
         self.body(function.body)
         found = [self.value(value) for value in function.body.results]
-        self.account.drop(*self.bound.values())
+        self.account.drop(*self.bound.values(), *self.by_columns.values())
         return found
 
     def dims(self, dims: Dimensions) -> Dimensions:
@@ -161,27 +164,69 @@ class Allocations:
     def assign(self, value: Value, instruction: Instruction) -> None:
         """What is taken by giving a value its name."""
         if isinstance(instruction, Flush) and value in self.into:
-            self.bind(value, self.or_zeros(instruction.operand))
+            self.keep(value, instruction.operand)
         elif isinstance(instruction, Elementwise):
             self.assign_elementwise(value, instruction)
+        elif value in self.into and self.goes_into(instruction):
+            self.write(instruction)
         else:
             self.bind(value, self.made(instruction, value))
+
+    def keep(self, value: Value, operand: Value) -> None:
+        """What is taken by putting a value into an array that is there."""
+        made = self.written.get(operand)
+        if made is not None and self.goes_into(made):
+            self.write(made)
+        else:
+            self.bind(value, self.or_zeros(operand))
+
+    def goes_into(self, instruction: Instruction) -> bool:
+        """Whether an instruction can compute its value right into an array."""
+        if not self.guarded.isdisjoint(instruction.operands):
+            return False
+        match instruction:
+            case Elementwise(tree=Apply(word=word)):
+                return word in INTO
+            case Contract(axes=axes):
+                return template(axes) == "{0} * {1}"
+            case _:
+                return False
+
+    def write(self, instruction: Instruction) -> None:
+        """What is taken by computing a value right into an array."""
+        if isinstance(instruction, Elementwise) and isinstance(instruction.tree, Apply):
+            self.account.drop(*[self.tree(part, instruction) for part in instruction.tree.operands])
+        else:
+            self.account.drop(*map(self.value, instruction.operands))
 
     def assign_elementwise(self, value: Value, instruction: Elementwise) -> None:
         tree, arguments = instruction.tree, instruction.arguments
         terms, target = summands(tree), self.name(value)
         first = arguments[terms[0].place] if isinstance(terms[0], Argument) else None
         if first is not None and self.name(first) == target:
-            self.account.drop(self.sum(terms[1:], instruction))
+            self.add(terms[1:], instruction)
         elif self.guarded and any(self.guards(term, arguments) for term in terms):
             self.assign_sum(value, instruction, terms)
-        elif value in self.into and isinstance(tree, Apply) and tree.word in INTO:
-            self.account.drop(*[self.tree(operand, instruction) for operand in tree.operands])
+        elif value in self.into and self.goes_into(instruction):
+            self.write(instruction)
         else:
             shared = first in self.inlined or first in self.results
             array = self.made(instruction, value)
             copied = first is not None and len(terms) == 1 and value in self.results and shared
             self.bind(value, self.account.computed(array, dims=array.dims) if copied else array)
+
+    def add(self, terms: Sequence[Tree], instruction: Elementwise) -> None:
+        """What is taken by adding terms to an array: large products are made a sample at a time."""
+        values = [instruction.arguments[term.place] for term in terms if isinstance(term, Argument)]
+        products = [self.written[value] for value in values if value in self.written]
+        calls = [adding(made.axes) for made in products if isinstance(made, Contract)]
+        if len(calls) < len(terms) or not all(calls):
+            self.account.drop(self.sum(terms, instruction))
+            return
+        for value, made in zip(values, products, strict=True):
+            operands = [self.value(operand) for operand in made.operands]
+            dims = self.dims(value.dims)
+            self.account.drop(self.account.take(dims, by_sample=True), *operands)
 
     def assign_sum(self, value: Value, instruction: Elementwise, terms: Sequence[Tree]) -> None:
         """A sum whose guarded terms are added where they are not zero."""
@@ -218,6 +263,9 @@ class Allocations:
                 account.drop(self.value(before))
             self.bound[value] = account.view(self.bound[series], self.dims(value.dims))
             self.into.add(value)
+        for weight in dict.fromkeys(weights_by_columns(scan)):
+            if weight not in self.by_columns and length >= MANY:
+                self.by_columns[weight] = account.take(self.dims(weight.dims))
         middle = length // 2
         followed = range(length) if length <= 3 else (0, middle, middle + 1)
         for t in followed:
@@ -310,7 +358,9 @@ class Allocations:
         match instruction:
             case Contract(axes=axes):
                 return self.product(template(axes), operands[0], operands[1], dims)
-            case Slice(or_zero=True) | Concat() | ScatterAdd() | Flush():
+            case Flush():
+                return operands[0]
+            case Slice(or_zero=True) | Concat() | ScatterAdd():
                 return dense(account.computed(*operands, dims=dims, kind=kind))
             case Reduce():
                 return account.computed(*operands, dims=dims)

@@ -61,10 +61,10 @@ class _Scope:
 
     def define(self, value: Value) -> None:
         """Take note of a value."""
-        expect(value.name not in self.names, f"{value} is defined twice")
+        expect(value.name not in self.names, "{} is defined twice", value)
         for dim in value.dims:
             unknown = [symbol for symbol, _ in dim.terms if symbol not in SYMBOLS]
-            expect(not unknown, f"dimension {dim} of {value} has an unknown symbol: {', '.join(unknown)}")
+            expect(not unknown, "dimension {} of {} has an unknown symbol: {}", dim, value, ", ".join(unknown))
         self.names.add(value.name)
         self.values[value.name] = value
 
@@ -73,7 +73,7 @@ class _Scope:
         known = self.values.get(value.name)
         if known is None:
             raise Misfit(f"{value} is not defined here")
-        expect(known.type == value.type, f"{value} is read as {value.type}, and is {known.type}")
+        expect(known.type == value.type, "{} is read as {}, and is {}", value, value.type, known.type)
 
     def inside(self) -> _Scope:
         """The scope of a body within this one."""
@@ -115,7 +115,7 @@ def _statement(statement: Statement, scope: _Scope) -> None:
             scope.expect_defined(value)
         else:
             expect(
-                isinstance(instruction, Read), f"{value} is not complete before the scan ends; its steps can be read"
+                isinstance(instruction, Read), "{} is not complete before the scan ends; its steps can be read", value
             )
     match instruction:
         case Read():
@@ -123,7 +123,7 @@ def _statement(statement: Statement, scope: _Scope) -> None:
         case Slice(operand=operand, axis=axis, start=start, size=size, or_zero=or_zero):
             room = axis_of(operand, axis) - start - size
             inside = scope.holds(size) and (or_zero or (scope.holds(start) and scope.holds(room)))
-            expect(inside, f"its range leaves axis {axis} of {operand} {operand.type}")
+            expect(inside, "its range leaves axis {} of {} {}", axis, operand, operand.type)
         case Scan():
             _scan(instruction, statement.results, scope)
         case When():
@@ -134,9 +134,9 @@ def _statement(statement: Statement, scope: _Scope) -> None:
         case Instruction():
             pass
     types = instruction.types()
-    expect(len(types) == len(statement.results), f"it makes {len(types)} values, and names {len(statement.results)}")
+    expect(len(types) == len(statement.results), "it makes {} values, and names {}", len(types), len(statement.results))
     for value, kind in zip(statement.results, types, strict=True):
-        expect(value.type == kind, f"{value} is declared {value.type}, and is {kind}")
+        expect(value.type == kind, "{} is declared {}, and is {}", value, value.type, kind)
         scope.define(value)
 
 
@@ -146,14 +146,14 @@ def _read(read: Read, scope: _Scope) -> None:
         scan, ahead = known
         behind = read.at - scan.index - ahead
         early = behind - 1 if scan.backward else affine(-1) - behind
-        expect(scope.holds(early), f"{read.series} is read at a step that is not there yet")
+        expect(scope.holds(early), "{} is read at a step that is not there yet", read.series)
     if not read.or_zero:
         room = axis_of(read.series, 0) - 1 - read.at
-        expect(scope.holds(read.at) and scope.holds(room), f"its index leaves {read.series} {read.series.type}")
+        expect(scope.holds(read.at) and scope.holds(room), "its index leaves {} {}", read.series, read.series.type)
 
 
 def _scan(scan: Scan, results: Sequence[Value], scope: _Scope) -> None:
-    expect(scan.index not in scope.bounds and scan.index not in scope.indices, f"index {scan.index!r} is taken")
+    expect(scan.index not in scope.bounds and scan.index not in scope.indices, "index {!r} is taken", scan.index)
     growing = dict(scope.growing)
     for series, before in zip(results, scan.before, strict=False):
         ahead = affine(0) if before is None or scan.backward else before.dims[0]
@@ -184,8 +184,9 @@ def _invoke(invoke: Invoke, scope: _Scope) -> None:
     def here(values: Sequence[Value]) -> tuple[Type, ...]:
         return tuple(Type(v.type.dtype, tuple(dim.replaced(symbols) for dim in v.dims)) for v in values)
 
+    expect(len(invoke.arguments) == len(function.inputs), "{} takes {} values", invoke.function, len(function.inputs))
     for form in symbols.values():
-        expect(scope.holds(form - 1), f"{form} may be less than 1")
-    given, wanted = tuple(value.type for value in invoke.arguments), here(function.inputs)
-    expect(given == wanted, f"{invoke.function} takes {', '.join(map(str, wanted))}, not {', '.join(map(str, given))}")
-    expect(invoke.produced == here(function.body.results), f"{invoke.function} gives other types")
+        expect(scope.holds(form - 1), "{} may be less than 1", form)
+    for argument, wanted in zip(invoke.arguments, here(function.inputs), strict=True):
+        expect(argument.type == wanted, "{} takes {}, not {}", invoke.function, wanted, argument.type)
+    expect(invoke.produced == here(function.body.results), "{} gives other types", invoke.function)

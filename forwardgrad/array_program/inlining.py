@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from forwardgrad.array_program.expressions import places
 from forwardgrad.array_program.instructions import Broadcast, Elementwise, Instruction, Read, Slice
@@ -61,3 +61,9 @@ def inlined(whole: Body) -> frozenset[Value]:
                 if value.unnamed and cheap and value not in elsewhere and not inner(statement.instruction):
                     chosen.add(value)
     return frozenset(chosen)
+
+
+def outside(scan: Scan) -> Callable[[Value], bool]:
+    """Whether a value is the same at all steps of a scan, and there before it."""
+    inside = {value for body in bodies(scan.body) for statement in body.statements for value in statement.results}
+    return lambda value: value not in inside

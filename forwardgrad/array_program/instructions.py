@@ -27,10 +27,10 @@ class Instruction:
         raise NotImplementedError
 
 
-def expect(holds: bool, problem: str) -> None:
-    """Raise `Misfit` unless something holds."""
+def expect(holds: bool, problem: str, *parts: object) -> None:
+    """Raise `Misfit` unless something holds; its text is only put together then."""
     if not holds:
-        raise Misfit(problem)
+        raise Misfit(problem.format(*parts))
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,10 @@ class Elementwise(Instruction):
 
     def types(self) -> tuple[Type, ...]:
         expect(set(places(self.tree)) == set(range(len(self.arguments))), "its arguments are not those it reads")
+        whole = Type("float", self.dims)
         for value in self.arguments:
             suffix = self.dims[len(self.dims) - len(value.dims) :]
-            expect(
-                value.dims == suffix, f"{value} {value.type} does not fit the last axes of {Type('float', self.dims)}"
-            )
+            expect(value.dims == suffix, "{} {} is not the end of {}", value, value.type, whole)
         return (Type("bool" if is_test(self.tree) else "float", self.dims),)
 
 
@@ -83,12 +82,12 @@ class Contract(Instruction):
         sizes: dict[str, Affine] = {}
         read, result = self.axes.split("->")
         for value, letters in zip(self.operands, read.split(","), strict=True):
-            expect(len(letters) == len(value.dims), f"{value} {value.type} has not the axes {letters!r}")
-            expect(len(set(letters)) == len(letters), f"an axis stands twice in {letters!r}")
+            expect(len(letters) == len(value.dims), "{} {} has not the axes {!r}", value, value.type, letters)
+            expect(len(set(letters)) == len(letters), "an axis stands twice in {!r}", letters)
             for letter, size in zip(letters, value.dims, strict=True):
                 known = sizes.setdefault(letter, size)
-                expect(known == size, f"axis {letter!r} is {known} and {size}")
-        expect(set(result) <= set(sizes) and len(set(result)) == len(result), f"no operand has the axes {result!r}")
+                expect(known == size, "axis {!r} is {} and {}", letter, known, size)
+        expect(set(result) <= set(sizes) and len(set(result)) == len(result), "no operand has the axes {!r}", result)
         return (Type("float", tuple(sizes[letter] for letter in result)),)
 
 
@@ -111,7 +110,7 @@ class Read(Instruction):
         return (self.series,)
 
     def types(self) -> tuple[Type, ...]:
-        expect(bool(self.series.dims), f"{self.series} has no axis")
+        expect(bool(self.series.dims), "{} has no axis", self.series)
         return (Type(self.series.type.dtype, self.series.dims[1:]),)
 
 
@@ -157,7 +156,7 @@ class Concat(Instruction):
     def types(self) -> tuple[Type, ...]:
         expect(bool(self.parts), "nothing to put together")
         rests = {_with_axis(part, self.axis, ()) for part in self.parts}
-        expect(len(rests) == 1, f"its parts differ beside axis {self.axis}: {', '.join(map(str, rests))}")
+        expect(len(rests) == 1, "its parts differ beside axis {}: {}", self.axis, ", ".join(map(str, rests)))
         sizes = [axis_of(part, self.axis) for part in self.parts]
         return (_with_axis(self.parts[0], self.axis, (sum(sizes[1:], sizes[0]),)),)
 
@@ -184,7 +183,7 @@ class Broadcast(Instruction):
         expect(list(self.axes) == sorted(set(self.axes)), "its axes are not in order")
         expect(all(axis < len(self.dims) for axis in self.axes), "it has fewer axes than it names")
         kept = tuple(self.dims[axis] for axis in self.axes)
-        expect(kept == self.operand.dims, f"{self.operand} {self.operand.type} does not fit axes {self.axes}")
+        expect(kept == self.operand.dims, "{} {} does not fit axes {}", self.operand, self.operand.type, self.axes)
         return (Type(self.operand.type.dtype, self.dims),)
 
 
@@ -236,7 +235,7 @@ class ScatterAdd(Instruction):
 
     def types(self) -> tuple[Type, ...]:
         size, count = axis_of(self.operand, self.axis), _entries(self.tables)
-        expect(size == count, f"{self.operand} has {size} entries, its tables {count}")
+        expect(size == count, "{} has {} entries, its tables {}", self.operand, size, count)
         expect(len(self.sizes) == len(self.tables), "a table for each new axis is wanted")
         return (_with_axis(self.operand, self.axis, self.sizes),)
 
@@ -265,11 +264,13 @@ class Flush(Instruction):
 
     Args:
         operand: the array.
-        every: in a scan, the steps whose index is a multiple of this do it; 1 for all.
+        every: in a scan, the last of so many steps does it; 1 for all.
+        ones: whether the numbers are products that begin with ones, beside which more is next to nothing.
     """
 
     operand: Value
     every: int = 1
+    ones: bool = False
 
     @property
     def operands(self) -> tuple[Value, ...]:
@@ -297,7 +298,7 @@ class Call(Instruction):
 
 def axis_of(value: Value, axis: int) -> Affine:
     """The size of an axis; raises `Misfit` if there is none."""
-    expect(0 <= axis < len(value.dims), f"{value} {value.type} has no axis {axis}")
+    expect(0 <= axis < len(value.dims), "{} {} has no axis {}", value, value.type, axis)
     return value.dims[axis]
 
 
@@ -310,6 +311,6 @@ def _entries(tables: tuple[Value, ...]) -> Affine:
     expect(bool(tables), "a table is wanted")
     for table in tables:
         expect(
-            table.type.dtype == "int" and table.dims == tables[0].dims and len(table.dims) == 1, f"{table} is no table"
+            table.type.dtype == "int" and table.dims == tables[0].dims and len(table.dims) == 1, "{} is no table", table
         )
     return tables[0].dims[0]

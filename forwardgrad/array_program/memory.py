@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from forwardgrad.array_program.numpy_helpers import CACHED
 from forwardgrad.array_program.values import Dimensions
 from forwardgrad.ops import Array
 
@@ -75,15 +76,21 @@ class Account:
         self.width = np.dtype(dtype).itemsize
         self.name = ""
         """Of the value that is being computed."""
-        self._sizes: dict[tuple[Dimensions, str, bool], int] = {}
+        self._sizes: dict[tuple[Dimensions, str, bool, bool], int] = {}
         self.moves: list[tuple[Taken, int]] = []
         """Buffers, each with 1 where it is taken and -1 where it is given back."""
 
     # Arrays.
 
-    def take(self, dims: Dimensions, kind: str = "float", *, briefly: bool = False) -> Held:
-        """A new array; `briefly` if it is taken only where operators reuse no operand."""
-        size = self._sizes.setdefault((dims, kind, briefly), len(self._sizes))
+    def take(self, dims: Dimensions, kind: str = "float", *, briefly: bool = False, by_sample: bool = False) -> Held:
+        """A new array.
+
+        Args:
+            dims, kind: of the array.
+            briefly: whether it is taken only where operators reuse no operand.
+            by_sample: whether it is taken for one sample after the other, the first axis, where these are large.
+        """
+        size = self._sizes.setdefault((dims, kind, briefly, by_sample), len(self._sizes))
         buffer = Taken(size, self.name)
         self.moves.append((buffer, 1))
         return Held(dims, buffer, kind, fresh=True)
@@ -144,8 +151,10 @@ class Account:
     def sizes(self, symbols: Mapping[str, int]) -> Array:
         """Bytes of each size."""
         found: list[int] = []
-        for dims, kind, briefly in self._sizes:
+        for dims, kind, briefly, by_sample in self._sizes:
             count = prod(dim.at(symbols) for dim in dims)
             size = count * {"float": self.width, "int": 8, "bool": 1}[kind]
+            if by_sample and size >= CACHED * dims[0].at(symbols):
+                size //= dims[0].at(symbols)
             found.append(0 if briefly and size >= REUSED else size)
         return np.array(found, np.int64)

@@ -2,49 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from forwardgrad.support.blas import matmul
+
 Array = NDArray[Any]
+
+CACHED = 2**14
+"""Bytes of a sample from which on samples are taken one at a time, so that each stays in the cache of a processor."""
+
+MANY = 16
+"""Steps from which on copying the transpose of a weight pays for itself."""
+
+
+def by_columns(w: Array, steps: int) -> Array:
+    """The transpose of a weight matrix, in memory row by row if it is multiplied in many steps."""
+    return np.ascontiguousarray(w.T) if steps >= MANY else w.T
 
 
 def times(x: Array, w: Array) -> Array:
     """A weight matrix times values `(..., source)`, as one product: `(..., target)`."""
-    return (x.reshape(-1, x.shape[-1]) @ w.T).reshape(*x.shape[:-1], len(w))
+    return matmul(x.reshape(-1, x.shape[-1]), w.T).reshape(*x.shape[:-1], len(w))
 
 
 def pulled(b: Array, w: Array) -> Array:
     """Adjoints `(..., target)` times a weight matrix, as one product: `(..., source)`."""
-    return (b.reshape(-1, b.shape[-1]) @ w).reshape(*b.shape[:-1], w.shape[1])
+    return matmul(b.reshape(-1, b.shape[-1]), w).reshape(*b.shape[:-1], w.shape[1])
 
 
 def outer(b: Array, x: Array) -> Array:
     """The sum over time and batch of `(time, batch, target)` times `(time, batch, source)`: `(target, source)`."""
-    return b.reshape(-1, b.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+    return matmul(b.reshape(-1, b.shape[-1]).T, x.reshape(-1, x.shape[-1]))
 
 
 def injected(j: Array, x: Array) -> Array:
     """The sum over time of a Jacobian `(time, batch, ...)` times values `(time, batch, source)`."""
     steps, batch, *rows = j.shape
-    flat = j.reshape(steps, batch, -1).transpose(1, 2, 0) @ x.transpose(1, 0, 2)
+    flat = matmul(j.reshape(steps, batch, -1).transpose(1, 2, 0), x.transpose(1, 0, 2))
     return flat.reshape(batch, *rows, x.shape[-1])
 
 
 def carried(j: Array, s: Array) -> Array:
     """A Jacobian `(batch, target, source)` times an influence `(batch, source, ...)`."""
-    return (j @ s.reshape(*s.shape[:2], -1)).reshape(*j.shape[:2], *s.shape[2:])
+    return matmul(j, s.reshape(*s.shape[:2], -1)).reshape(*j.shape[:2], *s.shape[2:])
+
+
+def add_carried(total: Array, j: Array, s: Array) -> None:
+    """Add a Jacobian `(batch, target, source)` times an influence `(batch, source, ...)`."""
+    if total[0].nbytes < CACHED:
+        total += carried(j, s)
+        return
+    for sample, jacobian in enumerate(j):
+        total[sample] += carried(jacobian[None], s[sample : sample + 1])[0]
+
+
+def add_scaled(total: Array, j: Array, s: Array) -> None:
+    """Add a product entry by entry of two arrays whose first axis is the batch."""
+    if total[0].nbytes < CACHED:
+        total += j * s
+        return
+    for sample, scale in enumerate(j):
+        total[sample] += scale * s[sample]
 
 
 def contracted(a: Array, s: Array) -> Array:
     """An adjoint `(batch, units)` times an influence `(batch, units, ...)`, summed over both."""
-    return (a.reshape(1, -1) @ s.reshape(a.size, -1)).reshape(s.shape[2:])
+    return matmul(a.reshape(1, -1), s.reshape(a.size, -1)).reshape(s.shape[2:])
 
 
 def contracted_rows(a: Array, s: Array) -> Array:
     """An adjoint `(batch, rows)` times an influence `(batch, rows, columns)`, summed over the batch."""
-    return (a.T[:, None, :] @ s.transpose(1, 0, 2))[:, 0]
+    return matmul(a.T[:, None, :], s.transpose(1, 0, 2))[:, 0]
 
 
 def window(x: Array, start: int, size: int) -> Array:
@@ -72,15 +104,26 @@ def empty(shape: tuple[int, ...], dtype: Any) -> Array:
 def flush(a: Array) -> None:
     """Make what has decayed to nearly nothing zero, in place: products of such numbers are subnormal, and slow.
 
-    Adding a number and taking it away rounds entries to multiples of 4e-29 (5e-167 in double precision).
+    Nearly nothing is less than 64 times the smallest normal number. What is larger stays as it is, bit for bit.
     """
-    little = a.dtype.type(2.0**-70 if a.itemsize == 4 else 2.0**-500)
-    a += little
-    a -= little
+    least = 2.0**-120 if a.itemsize == 4 else 2.0**-1016
+    np.copyto(a, 0, where=(a < least) & (a > -least))
 
 
-def flushed(a: Array) -> Array:
-    """The same as a new array."""
-    made = a.copy()
-    flush(made)
-    return made
+def flush_jacobian(a: Array) -> None:
+    """The same for the sweep of a Jacobian, which begins with ones: nearly nothing is 1e-28 (1e-155) beside them."""
+    least = 2.0**-93 if a.itemsize == 4 else 2.0**-515
+    np.copyto(a, 0, where=(a < least) & (a > -least))
+
+
+def noting_underflow(noted: list[int]) -> np.errstate:
+    """A context in which the processor tells, at no cost, whether a product is subnormal: then `noted` is not empty."""
+    return np.errstate(under="call", call=lambda kind, flag: noted.append(flag))
+
+
+def flush_all(arrays: Iterable[Array]) -> None:
+    """Flush arrays, a part at a time, which then stays in the cache."""
+    for array in arrays:
+        entries = array.reshape(-1)
+        for first in range(0, entries.size, CACHED):
+            flush(entries[first : first + CACHED])

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forwardgrad.array_program.expressions import ATOM, MULTIPLIED, Spelled
+from forwardgrad.array_program.instructions import Contract, Instruction
 
 PATTERNS: Mapping[str, str] = {
-    "bj,ij->bi": "{0} @ {1}.T",
-    "bi,ij->bj": "{0} @ {1}",
+    "bj,ij->bi": "matmul({0}, {1}.T)",
+    "bi,ij->bj": "matmul({0}, {1})",
     "*j,ij->*i": "times({0}, {1})",
     "*i,ij->*j": "pulled({0}, {1})",
     "tbi,tbj->ij": "outer({0}, {1})",
@@ -20,7 +21,7 @@ PATTERNS: Mapping[str, str] = {
     "tbi,tbi->bi": "({0} * {1}).sum(axis=0)",
     "bu,bu*->*": "contracted({0}, {1})",
     "bi,bij->ij": "contracted_rows({0}, {1})",
-    "bi,bj->ij": "{0}.T @ {1}",
+    "bi,bj->ij": "matmul({0}.T, {1})",
 }
 """Contractions by their axes; a letter stands for any other, a star for any number of axes.
 
@@ -67,7 +68,7 @@ def template(axes: str) -> str:
     """The text of a contraction with `{0}` and `{1}` for its operands, which may want axes of length 1 first.
 
     >>> template("bi,bj->bij"), template("bj,ij->bi"), template("bij,kj->bik")
-    ('{0} * {1}', '{0} @ {1}.T', 'times({0}, {1})')
+    ('{0} * {1}', 'matmul({0}, {1}.T)', 'times({0}, {1})')
     """
     read, result = axes.split("->")
     ours, theirs = read.split(",")
@@ -77,18 +78,43 @@ def template(axes: str) -> str:
     return PATTERNS.get(axes) or _KNOWN.get(_canonical(axes)) or f"np.einsum({axes!r}, {{0}}, {{1}})"
 
 
+def transposes(instruction: Instruction) -> bool:
+    """Whether an instruction is printed as a product with the transpose of its second operand."""
+    return isinstance(instruction, Contract) and template(instruction.axes) == "matmul({0}, {1}.T)"
+
+
+def aligned(axes: str, left: Spelled, right: Spelled) -> list[Spelled]:
+    """The operands of a contraction, with axes of length 1 where a product entry by entry wants them."""
+    parts = [left, right]
+    if template(axes) == "{0} * {1}":
+        read, result = axes.split("->")
+        for place, letters in enumerate(read.split(",")):
+            where = index(letters, result)
+            parts[place] = Spelled(f"{parts[place].within(ATOM)}{where}") if where else parts[place]
+    return parts
+
+
 def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
     """The text of a contraction of two arrays."""
     text = template(axes)
     if text == "{0} * {1}":
-        read, result = axes.split("->")
-        parts = [left, right]
-        for place, letters in enumerate(read.split(",")):
-            where = index(letters, result)
-            parts[place] = Spelled(f"{parts[place].within(ATOM)}{where}") if where else parts[place]
+        parts = aligned(axes, left, right)
         return Spelled(text.format(parts[0].within(MULTIPLIED), parts[1].within(MULTIPLIED + 1)), MULTIPLIED)
     if text.startswith("("):
         return Spelled(text.format(left.within(MULTIPLIED), right.within(MULTIPLIED + 1)))
-    if "@" in text:
-        return Spelled(text.format(left.within(ATOM if ".T @" in text else MULTIPLIED), right.within(ATOM)), MULTIPLIED)
+    if ".T" in text:
+        return Spelled(text.format(left.within(ATOM), right.within(ATOM)))
     return Spelled(text.format(left.text, right.text))
+
+
+def adding(axes: str) -> str:
+    """The call that adds a contraction to `{target}`, a sample at a time where that is large; empty if there is none.
+
+    >>> adding("bvu,buij->bvij"), adding("bi,bij->bij"), adding("bi,ij->bj")
+    ('add_carried({target}, {0}, {1})', 'add_scaled({target}, {0}, {1})', '')
+    """
+    text, (read, result) = template(axes), axes.split("->")
+    ours, theirs = read.split(",")
+    if text.startswith("carried"):
+        return "add_carried({target}, {0}, {1})"
+    return "add_scaled({target}, {0}, {1})" if text == "{0} * {1}" and ours[0] == theirs[0] == result[0] else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from forwardgrad.array_program.buffers import added_to
 from forwardgrad.array_program.dimensions import SYMBOLS, Affine, affine
 from forwardgrad.array_program.expressions import ADDED, ATOM, Apply, Argument, Language, Number, Spelled, Tree, spelled
-from forwardgrad.array_program.inlining import inlined
+from forwardgrad.array_program.inlining import bodies, inlined, outside
 from forwardgrad.array_program.instructions import (
     Broadcast,
     Call,
@@ -23,7 +23,7 @@ from forwardgrad.array_program.instructions import (
     ScatterAdd,
     Slice,
 )
-from forwardgrad.array_program.numpy_products import index, product
+from forwardgrad.array_program.numpy_products import adding, aligned, index, product, template, transposes
 from forwardgrad.array_program.regions import ArrayProgram, Body, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import UNNAMED, Dimensions, Value
 
@@ -45,9 +45,11 @@ class Text(Spelled):
 
     Args:
         given: the condition outside which the value is zero; it can be computed under that condition only.
+        adding: the call that adds the value to `{target}`, where there is one.
     """
 
     given: str = ""
+    adding: str = ""
 
 
 def source(program: ArrayProgram) -> str:
@@ -88,12 +90,19 @@ class _Printer:
         self.inlined, self.results = inlined(body), frozenset(body.results)
         """The values that are written where they are used, and those that come out."""
         self.added_to = added_to(body)
+        self.names = {
+            v.name for part in bodies(body) for s in part.statements for v in (*s.results, *s.instruction.operands)
+        }
         self.texts: dict[Value, Text] = {}
+        self.made: dict[Value, Instruction] = {}
+        """The instructions of values that are written where they are used."""
         self.used: set[str] = set()
         """The symbols that were printed."""
         self.lengths: dict[str, Affine] = {}
         self.into: set[Value] = set()
         """The values that are written into an array that is there."""
+        self.by_columns: dict[Value, str] = {}
+        """The weights whose transposes are made before a loop, with their names."""
 
     def of(self, value: Value) -> Text:
         """How a value is written where it is used."""
@@ -130,7 +139,7 @@ class _Printer:
             case instruction:
                 value, text = statement.results[0], self.value(instruction)
                 if value in self.inlined:
-                    self.texts[value] = text
+                    self.texts[value], self.made[value] = text, instruction
                     return []
                 return self.assigned(value, instruction, text, margin)
 
@@ -144,19 +153,37 @@ class _Printer:
         target, into = self.of(value).text, value in self.into
         if isinstance(instruction, Flush) and into:
             kept = f"{margin}{target} = {self.conditional(self.of(instruction.operand), value)}"
-            return [kept, f"{margin}if t % {instruction.every} == 0:", f"{margin}    flush({target})"]
+            return [
+                kept,
+                f"{margin}if t % {instruction.every} == {instruction.every - 1}:",
+                f"{margin}    flush({target})",
+            ]
         if isinstance(instruction, Elementwise):
             terms = self.terms(instruction)
             if terms[0].text == target:
-                return [f"{margin}{target} += {' + '.join(term.within(ADDED) for term in terms[1:])}"]
+                return [f"{margin}{line}" for line in self.added(target, terms[1:])]
             if any(term.given for term in terms):
                 return self.summed(target, value, terms, margin)
-            if into and (call := self.call_into(instruction.tree, instruction, target)):
-                return [margin + call]
+        if into and (call := self.call_into(instruction, target)):
+            return [margin + call]
+        if isinstance(instruction, Elementwise):
             operands = instruction.arguments
             if isinstance(instruction.tree, Argument) and value in self.results and self.is_shared(operands[0]):
                 return [f"{margin}{target} = {text.within(ATOM)}.copy()"]
         return [f"{margin}{target} = {self.conditional(text, value)}"]
+
+    def kept(self, operand: Value, value: Value, target: str) -> str:
+        """The line that puts a value into an array that is there."""
+        made = self.made.get(operand)
+        if made is not None and (call := self.call_into(made, target)):
+            return call
+        return f"{target} = {self.conditional(self.of(operand), value)}"
+
+    def added(self, target: str, terms: Sequence[Text]) -> list[str]:
+        """The lines that add terms to an array, large products a sample at a time."""
+        if all(term.adding for term in terms):
+            return [term.adding.format(target=target) for term in terms]
+        return [f"{target} += {' + '.join(term.within(ADDED) for term in terms)}"]
 
     def is_shared(self, value: Value) -> bool:
         """Whether a value is a part of another, or comes out under a name of its own."""
@@ -167,13 +194,19 @@ class _Printer:
             f"{text.text} if {text.given} else np.zeros({self.shape(value.dims)}, dtype)" if text.given else text.text
         )
 
-    def call_into(self, tree: Tree, instruction: Elementwise, target: str) -> str:
-        """The call that computes an expression right into an array; empty where there is none."""
-        if not isinstance(tree, Apply) or tree.word not in INTO:
+    def call_into(self, instruction: Instruction, target: str) -> str:
+        """The call that computes a value right into an array; empty where there is none."""
+        operands = [self.of(value) for value in instruction.operands]
+        if any(operand.given for operand in operands):
             return ""
-        arguments = [self.of(value) for value in instruction.arguments]
-        parts = [spelled(operand, arguments, NUMPY).text for operand in tree.operands]
-        return f"{INTO[tree.word]}({', '.join(parts)}, out={target})"
+        match instruction:
+            case Elementwise(tree=Apply(word=word, operands=parts)) if word in INTO:
+                texts = [spelled(part, operands, NUMPY).text for part in parts]
+                return f"{INTO[word]}({', '.join(texts)}, out={target})"
+            case Contract(axes=axes) if template(axes) == "{0} * {1}":
+                return f"np.multiply({', '.join(part.text for part in aligned(axes, *operands))}, out={target})"
+            case _:
+                return ""
 
     # Sums in which some terms are zero beyond the ends of a block.
 
@@ -226,9 +259,20 @@ class _Printer:
                 ahead = affine(0) if scan.backward else count
             self.texts[value] = Text(f"{series}[{ahead + scan.index}]")
             self.into.add(value)
+        for weight in dict.fromkeys(weights_by_columns(scan)):
+            if weight not in self.by_columns:
+                name = self.by_columns[weight] = self.free(f"{self.of(weight).text}_by_columns")
+                lines.append(f"{margin}{name} = by_columns({self.of(weight).text}, {self.form(scan.length)})")
         steps = f"range({self.form(scan.length)})"
         lines.append(f"{margin}for {scan.index} in {f'reversed({steps})' if scan.backward else steps}:")
         return lines + self.body(scan.body, f"{margin}    ")
+
+    def free(self, name: str) -> str:
+        """A name that no value has."""
+        while name in self.names:
+            name += "_"
+        self.names.add(name)
+        return name
 
     def branch(self, body: Body, results: Sequence[Value], margin: str) -> list[str]:
         """The lines of a body, what comes out of it under the names that it has outside."""
@@ -260,8 +304,10 @@ class _Printer:
                 if not arguments:
                     return self.filled(tree, dims)
                 return _expression(tree, texts)
+            case Contract(right=weight) if weight in self.by_columns and transposes(instruction):
+                return Text(f"matmul({texts[0].text}, {self.by_columns[weight]})")
             case Contract(axes=axes):
-                return _plain(product(axes, texts[0], texts[1]))
+                return _product(axes, texts[0], texts[1])
             case Read(at=at, or_zero=or_zero):
                 given = self.inside(at, instruction.series.dims[0]) if or_zero else ""
                 return Text(f"{first}[{self.form(at)}]", given=given)
@@ -274,8 +320,8 @@ class _Printer:
                 if single and not where:
                     return Text(f"{first}[None]")
                 return Text(f"np.broadcast_to({first}{where}, {self.shape(dims)})")
-            case Flush():
-                return Text(f"flushed({texts[0].text})")
+            case Flush():  # what runs the program flushes what comes out, if there was an underflow
+                return Text(texts[0].text, texts[0].binding)
             case Call(function=function):
                 return Text(f"{function}({', '.join(text.text for text in texts)})")
             case _:
@@ -331,8 +377,22 @@ class _Printer:
         return f"0 <= {self.form(at)} < {self.form(length)}"
 
 
+def weights_by_columns(scan: Scan) -> Iterator[Value]:
+    """The weights with whose transposes a scan multiplies at every step."""
+    same = outside(scan)
+    for body in bodies(scan.body):
+        for statement in body.statements:
+            match statement.instruction:
+                case Contract(right=weight) as product if transposes(product) and not weight.unnamed and same(weight):
+                    yield weight
+                case _:
+                    continue
+
+
 def _expression(tree: Tree, texts: Sequence[Text]) -> Text:
     """An expression; it is zero where one of its factors is."""
+    if isinstance(tree, Argument):
+        return texts[tree.place]
     given = _zero_unless(tree, texts)
     if not given:
         texts = [Text(f"({text.text} if {text.given} else 0.0)") if text.given else text for text in texts]
@@ -349,13 +409,16 @@ def _zero_unless(tree: Tree, texts: Sequence[Text]) -> str:
     return ""
 
 
-def _plain(found: Spelled) -> Text:
-    return Text(found.text, found.binding)
+def _product(axes: str, left: Text, right: Text) -> Text:
+    found, into = product(axes, left, right), adding(axes)
+    operands = [operand.text for operand in aligned(axes, left, right)]
+    return Text(found.text, found.binding, adding=into.format(*operands, target="{target}"))
 
 
-def _guarded(found: Spelled, texts: Sequence[Text]) -> Text:
+def _guarded(found: Text, texts: Sequence[Text]) -> Text:
     """A product, which is zero where one of its factors is."""
-    return Text(found.text, found.binding, next(filter(None, (text.given for text in texts)), ""))
+    given = next(filter(None, (text.given for text in texts)), "")
+    return replace(found, given=given, adding="" if given else found.adding)
 
 
 def _complementary(one: str, other: str) -> bool:

@@ -18,6 +18,7 @@ from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.inlining import bodies
 from forwardgrad.array_program.instructions import Read, Slice
 from forwardgrad.array_program.memory import Account, Held
+from forwardgrad.array_program.numpy_helpers import MANY
 from forwardgrad.array_program.regions import ArrayProgram, Invoke, When
 from forwardgrad.array_program.values import Value
 from forwardgrad.ops import Array
@@ -81,7 +82,7 @@ class Prices:
     def __init__(self, program: ArrayProgram, order: Sequence[str] | None = None) -> None:
         self.program = program
         self.order = list(outermost(program)) if order is None else list(order)
-        self.long = 2 * max(reaches(program), default=0) + 8
+        self.long = max(2 * max(reaches(program), default=0) + 8, MANY + 2)
         """Steps of a block from which on all blocks do the same."""
         self._functions = analysed(program)
         self._followed: dict[tuple[int, int], _Followed] = {}

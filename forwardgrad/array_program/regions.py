@@ -59,7 +59,7 @@ class Scan(Instruction):
             length = self.length
             if before is not None:
                 fits = before.type.dtype == value.type.dtype and before.dims[1:] == value.dims
-                expect(fits, f"{value} {value.type} follows on {before} {before.type}")
+                expect(fits, "{} {} follows on {} {}", value, value.type, before, before.type)
                 length = length + before.dims[0]
             found.append(Type(value.type.dtype, (length, *value.dims)))
         return tuple(found)

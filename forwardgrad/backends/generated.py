@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.backends import reuse
 from forwardgrad.backends.engine import State
 from forwardgrad.backends.loading import by_rows, load
 from forwardgrad.backends.onestep import Factors, StepJacobians, step_jacobians
@@ -23,6 +22,7 @@ from forwardgrad.compiler.source.credit import Swept
 from forwardgrad.graph import Edge
 from forwardgrad.layouts.traces import Passed, Traces
 from forwardgrad.ops import Array
+from forwardgrad.support import reuse
 
 
 @dataclass

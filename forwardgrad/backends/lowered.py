@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from forwardgrad.array_program import numpy_helpers
+from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.lowering.lower import lower
 from forwardgrad.array_program.numpy_source import source
-from forwardgrad.backends import reuse
+from forwardgrad.array_program.regions import Function
 from forwardgrad.backends.engine import State
 from forwardgrad.backends.loading import by_rows, load
+from forwardgrad.backends.lossy import LossyLayouts, Ran
 from forwardgrad.backends.stored_arrays import StoredArrays
 from forwardgrad.compiler import Plan
+from forwardgrad.compiler.keys import is_influence
 from forwardgrad.layouts.traces import Traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
+from forwardgrad.support import reuse
 
 Groups = Mapping[str, Mapping[str, Array]]
 """What arrays come from outside, by the dictionary that holds them: `params`, `state`, `inputs`, ..."""
@@ -30,26 +35,30 @@ class LoweredEngine:
     Args:
         plan: the derived algorithm.
         dtype: of all arrays.
-
-    Raises:
-        NotImplementedError: if a layout is lossy, which array programs do not know yet.
     """
 
-    lossy = False
-
     def __init__(self, plan: Plan, dtype: Any) -> None:
-        for name in plan.entries:
-            if plan.rules[name].lossy:
-                raise NotImplementedError(f"array programs know no lossy layouts yet, and {name!r} has one.")
         self.plan, self.dtype = plan, np.dtype(dtype)
         self.traces: dict[str, Traces] = {
             name: plan.rules[name].kept.traces(plan, name, dtype) for name in plan.entries
         }
-        lowered = lower(plan, self.dtype)
+        lossy = {name: traces for name, traces in self.traces.items() if traces.lossy}
+        lowered = lower(
+            plan, self.dtype, {place for traces in lossy.values() if traces.pulls for place in traces.places}
+        )
         self.program, self.nodes = lowered.program, lowered.context.nodes
-        self._functions = self._loaded(lowered.context.calls)
+        functions = self._loaded(lowered.context.calls)
+        self._parts = {
+            function.name: self._part(function, functions[function.name]) for function in self.program.functions
+        }
+        self._keys = {
+            group: [(name, key) for name, (where, key) in self.program.bindings.items() if where == group]
+            for group in ("grads", "after")
+        }
         self._held = StoredArrays(plan, self.traces, self.dtype)
         self.start, self.shapes = self._held.start, self._held.shapes
+        self._lossy = LossyLayouts(lowered, lossy, self._held, self.dtype)
+        self.lossy, self._lossless = bool(lossy), len(lossy) < len(self.traces)
 
     def _loaded(self, calls: Mapping[str, tuple[str, str]]) -> dict[str, Callable[..., Any]]:
         names: dict[str, Any] = {name: found for name, found in vars(numpy_helpers).items() if name[0] != "_"}
@@ -57,6 +66,13 @@ class LoweredEngine:
         names |= {value.name: array for value, array in self.program.constants.items()}
         names |= {name: self._op(*called) for name, called in calls.items()}
         return load(source(self.program), names)
+
+    def _part(self, function: Function, run: Callable[..., Any]) -> Part:
+        words = run.__code__.co_varnames[: run.__code__.co_argcount]
+        bound = [(word, *self.program.bindings[word]) for word in words if word in self.program.bindings]
+        lengths = [(v.name, v.dims[0]) for v in function.inputs if v.dims and v.dims[0].terms]
+        results = [value.name for value in function.body.results]
+        return Part(run, words, tuple(bound), tuple(lengths), tuple(results))
 
     def _op(self, name: str, port: str) -> Callable[..., Array]:
         """An op that is no formula. Of a derivative with one entry for all units, the axis of units is absent."""
@@ -74,15 +90,20 @@ class LoweredEngine:
             arrays: all that is known of the block, by name; what the function gives is added.
             groups: where the function finds what is not among them.
         """
-        function = self._functions[name]
-        given = function.__code__.co_varnames[: function.__code__.co_argcount]
-        for word in given:
+        part = self._parts[name]
+        for word, group, key in part.bound:
             if word not in arrays:
-                group, key = self.program.bindings[word]
                 arrays[word] = groups[group][key]
-        results = self.program.function(name).body.results
-        made = function(*(arrays[word] for word in given))
-        arrays.update(zip(map(str, results), (made,) if len(results) == 1 else made, strict=True))
+        arrays.update(part(arrays))
+
+    def _shorter(self, block: LoweredBlock, name: str, groups: Groups, steps: int) -> Mapping[str, Any]:
+        """What a function gives over the first steps of a block; the block keeps nothing of it."""
+        part, symbols = self._parts[name], {"steps": steps, "batch": block.batch, "fresh": 0}
+        given: dict[str, Any] = block.arrays | symbols
+        given.update((word, groups[group][key]) for word, group, key in part.bound if group in groups)
+        if steps < block.steps:
+            given.update((word, given[word][: form.at(symbols)]) for word, form in part.lengths)
+        return dict(part(given))
 
     def forward(
         self,
@@ -104,16 +125,35 @@ class LoweredEngine:
         signals: Mapping[str, Array],
         fresh: bool,
     ) -> dict[str, Array]:
-        arrays = self._derived(tape) | {"fresh": fresh}
-        for name in ("credit", "gradients"):
-            self.call(name, arrays, {"params": tape.params, "state": state, "losses": losses, "signals": signals})
-        return self._results("grads", arrays)
+        arrays, grads = self._derived(tape) | {"fresh": fresh}, dict[str, Array]()
+        if self._lossless:
+            groups = {"params": tape.params, "state": state, "losses": losses, "signals": signals}
+            if self.lossy:
+                groups["sweep"] = {"goes_on": np.ones(tape.steps, self.dtype)}
+            for name in ("credit", "gradients"):
+                self.call(name, arrays, groups)
+            grads = self._results("grads", arrays)
+        if self.lossy:
+            assert after is not None
+            grads |= self._lossy.gradients(self._ran(tape), state, after, losses, signals)
+            followers = self.plan.followers.items()
+            grads |= {follower: grads[name].copy() for follower, name in followers if name in self._lossy.traces}
+        return grads
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
-        self.call("advance", arrays, {"params": tape.params, "state": state})
+        noted: list[int] = []
+        with numpy_helpers.noting_underflow(noted):
+            self.call("advance", arrays, {"params": tape.params, "state": state})
         made = self._results("after", arrays)
+        if noted:
+            numpy_helpers.flush_all(array for key, array in made.items() if is_influence(key))
+        if self.lossy:
+            made |= self._lossy.advance(self._ran(tape), state)
         return {key: made[key] for key in self._held.all}
+
+    def _ran(self, block: LoweredBlock) -> Ran:
+        return Ran(block, self._derived(block), block.params, partial(self._shorter, block))
 
     def _derived(self, block: LoweredBlock) -> dict[str, Any]:
         """The arrays of a block, with the derivatives of its nodes."""
@@ -123,8 +163,31 @@ class LoweredEngine:
         return block.arrays
 
     def _results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Array]:
-        bindings = self.program.bindings.items()
-        return {key: arrays[name] for name, (where, key) in bindings if where == group}
+        return {key: arrays[name] for name, key in self._keys[group]}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A function of a program, ready to be called.
+
+    Args:
+        run: the function.
+        words: the names of what it takes.
+        bound: those of them that come from outside, each with the group that holds it and its key there.
+        lengths: those of them whose first axis grows with the block, with its length.
+        results: the names of what it gives.
+    """
+
+    run: Callable[..., Any]
+    words: tuple[str, ...]
+    bound: tuple[tuple[str, str, str], ...]
+    lengths: tuple[tuple[str, Affine], ...]
+    results: tuple[str, ...]
+
+    def __call__(self, arrays: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+        """What it gives, by name."""
+        made = self.run(*map(arrays.__getitem__, self.words))
+        return zip(self.results, (made,) if len(self.results) == 1 else made, strict=True)
 
 
 @dataclass

@@ -88,9 +88,10 @@ class Planned(Protocol):
 class Pass(Protocol):
     """The forward pass of a block."""
 
-    steps: int
-    batch: int
-
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
     def values(self, name: str, delay: int = 0) -> Array:
         """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
         ...
@@ -152,6 +153,9 @@ class Traces:
         name: the parameter.
         dtype: of all arrays.
     """
+
+    pulls = False
+    """Whether it asks for a sweep from adjoints that it hands over."""
 
     def __init__(self, plan: Planned, name: str, dtype: Any) -> None:
         self.plan, self.name, self.dtype = plan, name, dtype

@@ -24,6 +24,8 @@ class RankOneTraces(Estimate):
     with signs s, the block's Jacobian J and injections I. The mean of a' b'' is J a b' + I.
     """
 
+    pulls = True
+
     def shapes(self) -> dict[Part, tuple[int, ...]]:
         shapes: dict[Part, tuple[int, ...]] = {p: (self.plan.depth[p], self.size(p)) for p in self.places}
         if self.places:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardgrad.support import forking
+from forwardgrad.support import forking, reuse
 from forwardgrad.support.sharing import Helpers, Piece
 
 Array = NDArray[Any]
@@ -108,7 +108,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             return np.matmul(a, b, out=out)
         if out is None:
             lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-            out = np.empty((*lead, a.shape[-2], b.shape[-1]), np.result_type(a, b))
+            out = reuse.empty((*lead, a.shape[-2], b.shape[-1]), np.result_type(a, b))
         _HELPERS.compute(_pieces(a, b, out, min(PIECES, size // PIECE)), one.before)
         return out
 

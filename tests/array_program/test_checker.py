@@ -111,7 +111,10 @@ FAULTS: Mapping[str, tuple[Callable[[], Builder], str]] = {
     "axes that differ": (lambda: one(Contract(SERIES, WEIGHT, "tbi,ij->tbj"), SERIES.type), "axis 'i' is 3 and 2"),
     "an axis of nothing": (lambda: one(Contract(SERIES, WEIGHT, "tbj,ij->tbk"), SERIES.type), "no operand has"),
     "an axis too many": (lambda: one(Contract(SERIES, WEIGHT, "tbj,ijk->tbi"), SERIES.type), "has not the axes 'ijk'"),
-    "units that differ": (lambda: one(Elementwise(PLUS, (SERIES, WEIGHT), SERIES.dims), SERIES.type), "does not fit"),
+    "units that differ": (
+        lambda: one(Elementwise(PLUS, (SERIES, WEIGHT), SERIES.dims), SERIES.type),
+        "is not the end of",
+    ),
     "an argument that is not read": (
         lambda: one(Elementwise(Argument(0), (SERIES, WEIGHT), SERIES.dims), SERIES.type),
         "its arguments are not those it reads",

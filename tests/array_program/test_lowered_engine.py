@@ -85,7 +85,34 @@ def test_its_states_are_those_of_the_interpreter(data: st.DataObject) -> None:
             assert float(np.abs(states[0][key] - array).max(initial=0.0)) <= 1e-12 * scale, key
 
 
-def test_what_it_does_not_know_it_refuses() -> None:
-    """If this fails, a lossy rule runs as another."""
-    with pytest.raises(NotImplementedError, match="no lossy layouts yet"):
-        fg.compile(fg.load("elman"), rule="snap(1)", backend=ENGINE)
+LOSSY = ("snap(1)", "snap(2)", "uoro", "kf-rtrl")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rule", LOSSY)
+@pytest.mark.parametrize("mixed", [False, True])
+def test_its_gradients_of_lossy_layouts_are_those_of_the_interpreter(name: str, rule: str, mixed: bool) -> None:
+    """If this fails, what a lossy layout loses depends on who runs it."""
+    problem = named(name)
+    try:
+        first, *others = compiled(problem, rule, backend="interpreter").rules
+        rules = {first: rule, "*": "rtrl"} if mixed and others else rule
+        programs = [compiled(problem, rules, backend=backend) for backend in (ENGINE, "interpreter")]
+    except RuleError as refused:
+        pytest.skip(str(refused))
+    for block in BLOCKS:
+        ours, theirs = (
+            program.gradient(
+                dict(program.init(0)) | dict(problem.params),
+                problem.inputs,
+                problem.targets,
+                block,
+                problem.mask,
+                problem.signals,
+                draw=3,
+            ).grads
+            for program in programs
+        )
+        for parameter, wanted in theirs.items():
+            apart = float(np.abs(ours[parameter] - wanted).max(initial=0.0))
+            assert apart <= 1e-10 * float(np.abs(wanted).max(initial=0.0)), f"{parameter} in blocks of {block}"

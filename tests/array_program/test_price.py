@@ -25,6 +25,7 @@ from forwardgrad.array_program.price import Price, Prices
 from forwardgrad.array_program.regions import ArrayProgram, Function
 from forwardgrad.array_program.values import Type, Value, floats
 from forwardgrad.ops import Array
+from forwardgrad.support import reuse
 from forwardgrad.testing import Problem
 from forwardgrad.testing.strategies import path_rules, problems
 
@@ -42,7 +43,7 @@ MEASURED = (
     ("gru", "eprop", "float64", 7, 64),
     ("lstm", "rtrl", "float32", 3, 8),
     ("lstm", "eprop", "float32", 20, 40),
-    ("leaky_stack", "eprop-deep", "float64", 9, 4),
+    ("leaky_stack", "eprop-deep", "float64", 9, 16),
     ("leaky_stack", "immediate", "float32", 40, 64),
     ("alif", "rtrl", "float64", 2, 4),
     ("alif", "eprop", "float32", 7, 64),
@@ -55,6 +56,12 @@ MEASURED = (
     ("depth", "dsf(0.5)", "float64", 1, 4000),
 )
 """Graphs and rules, each with a dtype, steps of a block and samples."""
+
+
+@pytest.fixture(autouse=True)
+def without_a_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is held to be used again is not what a program takes."""
+    monkeypatch.setattr(reuse, "empty", np.empty)
 
 
 class Measured:

@@ -15,8 +15,8 @@ import pytest
 from checks import unwritten
 from tqdm import tqdm
 
-from forwardgrad.backends import reuse
 from forwardgrad.explain.derivation import table
+from forwardgrad.support import reuse
 from mutations.comparison import COMPARISONS, WORKED, wrong
 from mutations.faults import FAULTS, Fault
 from mutations.spread import RULES

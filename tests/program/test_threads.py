@@ -14,9 +14,10 @@ import pytest
 from nets import stack
 
 import forwardgrad as fg
-from forwardgrad.backends import BACKENDS, reuse
+from forwardgrad.backends import BACKENDS
 from forwardgrad.backends.generated import Generated
 from forwardgrad.rules.table import rule
+from forwardgrad.support import reuse
 
 THREADS, ROUNDS = 8, 6
 

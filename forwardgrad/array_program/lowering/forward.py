@@ -11,7 +11,7 @@ from forwardgrad.array_program.formulas import formula
 from forwardgrad.array_program.instructions import Concat, Slice
 from forwardgrad.array_program.lowering.context import STEP, Context, Series
 from forwardgrad.array_program.lowering.stages import Group, stages
-from forwardgrad.array_program.lowering.weights import parameter, product, weight
+from forwardgrad.array_program.lowering.weights import parameter, product, stacked_product, stacks, weight
 from forwardgrad.array_program.regions import Function, Scan
 from forwardgrad.array_program.values import Value, floats
 from forwardgrad.graph import Edge, Node
@@ -59,6 +59,12 @@ class _Stage:
         self.now: dict[str, Value] = {}
         """The values of nodes at the present step of a scan."""
         self.results: list[Value] = []
+        edges = [edge for name in stage.members for edge in self.network.into[name]]
+        self.stacks = {
+            name: found
+            for inside in (False, True)
+            for name, found in stacks(context, [edge for edge in edges if self._inside(edge) is inside]).items()
+        }
 
     def function(self) -> Function:
         """The function of the stage."""
@@ -82,17 +88,20 @@ class _Stage:
     def _edges(self, node: Node, port: str, inside: bool) -> list[Edge]:
         return [edge for edge in self.network.into[node.name] if edge.port == port and self._inside(edge) is inside]
 
+    def _product(self, builder: Builder, edge: Edge, x: Value) -> Value:
+        """What an edge brings, given the values of its source."""
+        if edge.name in self.stacks:
+            stack, row = self.stacks[edge.name]
+            return stacked_product(builder, stack, row, self.network.nodes[edge.target].size, x)
+        return product(builder, weight(self.context, edge), x)
+
     # All steps at once.
 
     def _terms_of_block(self, node: Node, port: str) -> list[Value]:
         """What a port gets from outside a cycle, and its bias."""
         edges, dims = self._edges(node, port, inside=False), ("steps", "batch", node.size)
         terms = [
-            product(
-                self.builder,
-                weight(self.context, edge),
-                self.context.nodes[edge.source].block(self.builder, edge.delay),
-            )
+            self._product(self.builder, edge, self.context.nodes[edge.source].block(self.builder, edge.delay))
             for edge in edges
         ]
         if node.bias is not None and node.bias_port == port:
@@ -178,7 +187,7 @@ class _Stage:
         terms = [] if outside is None else [Series(outside).at(body)]
         for edge in edges:
             u = self.context.nodes[edge.source].at(body, edge.delay) if edge.delay else self.now[edge.source]
-            terms.append(product(body, weight(self.context, edge), u))
+            terms.append(self._product(body, edge, u))
         source = _source_of(self.context, node, port, edges) if outside is None else None
         if source is not None and (node.name, port) in self.context.needed:
             self.context.ports[node.name, port] = source

@@ -2,18 +2,19 @@
 
 From the losses it gives the adjoints of ports inside the block and of the boundary before it. From a stored place at
 the end of the block it gives the Jacobian of that place by the boundary, and by the ports at which parameters enter.
+From given adjoints of several places it gives what all of them together send back to these ports.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.expressions import Number, total
-from forwardgrad.array_program.instructions import Flush, Read, Slice
+from forwardgrad.array_program.expressions import Argument, Number, apply, total
+from forwardgrad.array_program.instructions import Broadcast, Flush, Read, Slice
 from forwardgrad.array_program.lowering.adjoints import Adjoint, Word, fitted, over_edge, through_op
 from forwardgrad.array_program.lowering.context import STEP, Context, Series
 from forwardgrad.array_program.lowering.stages import groups
@@ -30,7 +31,7 @@ Gate = tuple[int, str | None]
 LAST = affine(1) - "steps"
 """Where a block begins in an array that holds its last step alone."""
 
-FLUSHED = 16
+FLUSHED = 8
 """Steps after which decaying adjoints are flushed."""
 
 
@@ -42,34 +43,57 @@ class Swept:
         function: the function.
         ports: the adjoints of the ports at which parameters enter, `[steps batch ...]`.
         past: per stored place, its adjoints before the block, `[lags batch ...]`, the latest step last.
+        arrived: per place at which credit may end, what arrives there, `[steps batch size]`.
     """
 
     function: Function
     ports: Mapping[Gate, Adjoint]
     past: Mapping[int, Adjoint]
+    arrived: Mapping[int, Value] = field(default_factory=dict[int, Value])
 
 
-def credit(context: Context) -> Swept:
-    """The sweep from the losses."""
+def credit(context: Context, ends: Collection[int] = ()) -> Swept:
+    """The sweep from the losses.
+
+    Args:
+        context: of the lowering.
+        ends: places at which credit ends in steps where the input `goes_on` is 0, and goes on where it is 1.
+    """
     doc = "The sweep from the losses: adjoints of ports inside the block, and of what was before it."
-    return _Sweep(context, None).swept("credit", doc)
+    return _Sweep(context, context.plan.order, ends=frozenset(ends)).swept("credit", doc)
 
 
 def jacobian(context: Context, target: int) -> Swept:
     """The sweep from a stored place at the end of the block."""
     name = context.place(target)
     doc = f"The sweep from {name} at the end of the block: its Jacobian by what was before, and by ports inside."
-    return _Sweep(context, target).swept(context.names.of(f"jacobian_{name}", "jacobian", target), doc)
+    sweep = _Sweep(context, context.plan.words[target], target)
+    return sweep.swept(context.names.of(f"jacobian_{name}", "jacobian", target), doc)
+
+
+def pulled(context: Context, places: Collection[int]) -> Swept:
+    """The sweep from adjoints of these places that are given."""
+    doc = "The sweep from adjoints that are given: what they send back to ports inside the block."
+    reached = {place for target in places for place in context.plan.words[target]}
+    return _Sweep(context, reached, seeded=frozenset(places)).swept(context.names.of("sent_back", "sweep"), doc)
 
 
 class _Sweep:
-    """Lowers one sweep; from the losses without a target."""
+    """Lowers one sweep: from the losses, from a target, or from places whose adjoints are given."""
 
-    def __init__(self, context: Context, target: int | None) -> None:
-        self.context, self.plan, self.target = context, context.plan, target
+    def __init__(
+        self,
+        context: Context,
+        places: Collection[int],
+        target: int | None = None,
+        *,
+        seeded: frozenset[int] | None = None,
+        ends: frozenset[int] = frozenset(),
+    ) -> None:
+        self.context, self.plan, self.target, self.seeded, self.ends = context, context.plan, target, seeded, ends
         plan = self.plan
         self.words = None if target is None else plan.words[target]
-        self.places = [place for place in plan.order if self.words is None or place in self.words]
+        self.places = [place for place in plan.order if place in places]
         known = set(self.places)
         self.leaving = {
             place: [
@@ -86,6 +110,7 @@ class _Sweep:
         """The adjoints of gates at all steps."""
         self.now: dict[Gate, Adjoint] = {}
         """The adjoints of gates at the present step of a scan."""
+        self.arrived: dict[int, Value] = {}
 
     def swept(self, name: str, doc: str) -> Swept:
         """The function, and what it gives."""
@@ -97,8 +122,8 @@ class _Sweep:
                 self._place_of_block(members[0])
         past = {place: b for place in self.plan.stored if place in self.leaving and (b := self._boundary(place))}
         ports: dict[Gate, Adjoint] = {gate: self.series[self._gate(*gate)] for gate in self.sites}
-        results = dict.fromkeys([*(b.value for b in ports.values()), *(b.value for b in past.values())])
-        return Swept(self.context.function(name, doc, self.builder, list(results)), ports, past)
+        results = dict.fromkeys([b.value for b in (*ports.values(), *past.values())] + list(self.arrived.values()))
+        return Swept(self.context.function(name, doc, self.builder, list(results)), ports, past, self.arrived)
 
     # Gates.
 
@@ -148,6 +173,9 @@ class _Sweep:
         wanted = f"d_{self.context.place(place)}"
         return self.context.names.of(wanted if port is None else f"{wanted}_{port}", "adjoint", gate)
 
+    def _arrived(self, place: int) -> str:
+        return self.context.names.of(f"at_{self.context.place(place)}", "arrived", place)
+
     # What comes back to a place.
 
     def _back(
@@ -185,11 +213,15 @@ class _Sweep:
 
     def _seeds(self, place: int) -> list[Value]:
         """What the sweep is given at a place, at all steps."""
-        found = self.plan.product.places[place]
+        found, kind = self.plan.product.places[place], floats("steps", "batch", self.plan.size(place))
+        if self.seeded is not None:
+            if place not in self.seeded:
+                return []
+            name = self.context.names.of(f"given_{self.context.place(place)}", "seeds", place)
+            return [self.context.given("seeds", str(place), name, kind)]
         if self.target is None and found.signal != "none":
             group, word = ("losses", "loss") if found.signal == "loss" else ("signals", "signal")
             name = self.context.names.of(f"{word}_{found.node}", group, found.node)
-            kind = floats("steps", "batch", self.plan.size(place))
             return [self.context.given(group, found.node, name, kind)]
         return []
 
@@ -199,6 +231,15 @@ class _Sweep:
         b = Adjoint(ones, Structure.SCALAR if self._word(place) is Structure.SCALAR else Structure.DIAGONAL)
         name = self.context.names.of(f"seed_{self.context.place(place)}", "seed", place)
         return self.builder.kept(fitted(self.context, self.builder, b, self.plan.size(place), self._word(place)), name)
+
+    def _going_on(self, builder: Builder, arrived: Value, step: bool) -> Value:
+        """What goes on of the credit that arrives at a place."""
+        where = self.context.given("sweep", "goes_on", self.context.names.of("goes_on"), floats("steps"))
+        if step:
+            where = builder.add(Read(where, affine(STEP)))
+        else:
+            where = builder.add(Broadcast(where, arrived.dims, (0,)))
+        return builder.elementwise(apply("*", Argument(0), Argument(1)), arrived, where)
 
     def _total(self, builder: Builder, terms: Sequence[Value]) -> Value:
         return builder.elementwise(total(len(terms)), *terms)
@@ -226,7 +267,11 @@ class _Sweep:
         if place == self.target:
             terms.append(builder.add(Slice(self._unit(place), 0, LAST, affine("steps"), or_zero=True)))
         terms = terms or [builder.fill(0.0, "steps", "batch", *self._dims(word, place))]
-        b = Adjoint(builder.kept(self._total(builder, terms), self._name((place, None))), word)
+        value = self._total(builder, terms)
+        if place in self.ends:
+            value = self.arrived[place] = builder.named(value, self._arrived(place))
+            value = self._going_on(builder, value, step=False)
+        b = Adjoint(builder.kept(value, self._name((place, None))), word)
         for gate in dict.fromkeys([(place, None), *self._gates(place)]):
             value = self._through(builder, b, gate, step=False)
             self.series[gate] = Adjoint(builder.kept(value.value, self._name(gate)), value.word)
@@ -249,20 +294,25 @@ class _Sweep:
             word = None if word is None else compose(word, self.plan.port_word(*gate))
             kind = floats("steps", "batch", *self._dims(word, gate[0]))
             self.series[gate] = Adjoint(Value(self._name(gate), kind), word)
-        values: dict[Gate, Value] = {}
+        values: dict[Value, Value] = {}
         for place in members:
             b = Adjoint(self._at_step(body, place, inside, outside.get(place)), self._word(place))
+            if place in self.ends:
+                self.arrived[place] = Value(self._arrived(place), floats("steps", "batch", self.plan.size(place)))
+                name = self.context.names.of(f"{self.arrived[place]}_now", "now", self.arrived[place])
+                value = values[self.arrived[place]] = body.own(b.value, list(values.values()), name)
+                b = Adjoint(self._going_on(body, value, step=True), b.word)
             for gate in self._gates(place):
                 found = self._through(body, b, gate, step=True)
                 value = found.value
                 if gate in late and gate in stacked:
-                    value = body.add(Flush(value, FLUSHED))
+                    value = body.add(Flush(value, FLUSHED, ones=self.target is not None))
                 if gate in stacked:
                     name = self.context.names.of(f"{self._name(gate)}_now", "now", gate)
-                    value = values[gate] = body.own(value, list(values.values()), name)
+                    value = values[self.series[gate].value] = body.own(value, list(values.values()), name)
                 self.now[gate] = Adjoint(value, found.word)
-        scan = Scan(STEP, affine("steps"), True, (None,) * len(stacked), body.body(*(values[gate] for gate in stacked)))
-        self.builder.define(tuple(self.series[gate].value for gate in stacked), scan)
+        scan = Scan(STEP, affine("steps"), True, (None,) * len(values), body.body(*values.values()))
+        self.builder.define(tuple(values), scan)
 
     def _outlives(self, gate: Gate, inside: Collection[int]) -> bool:
         """Whether the adjoint of a gate is read in other steps, or outside the cycle."""

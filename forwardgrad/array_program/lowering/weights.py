@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import itertools
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.expressions import Argument, Number, apply
-from forwardgrad.array_program.instructions import Contract, Elementwise, Gather, Instruction, ScatterAdd
+from forwardgrad.array_program.instructions import Concat, Contract, Elementwise, Gather, Instruction, ScatterAdd, Slice
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.values import Type, Value
 from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
@@ -95,6 +96,38 @@ def _part(context: Context, edge: Edge, word: str) -> Value:
     alone = context.weights.add(ScatterAdd(context.weights.add(diagonal), 0, (unit, unit), (units, units), unique=True))
     rest = Elementwise(apply("-", Argument(0), Argument(1)), (whole, alone), whole.dims)
     return _made(context, ("rest", whole), f"{whole}_rest", rest)
+
+
+def stacks(context: Context, edges: Iterable[Edge]) -> dict[str, tuple[Value, int]]:
+    """Edges that are multiplied together, since they read the same values by matrices.
+
+    Args:
+        context: of the lowering.
+        edges: all those that are multiplied at the same time.
+
+    Returns:
+        For each of them, by name, the matrices on top of one another, and the row at which its own begins.
+    """
+    together: dict[tuple[str, int], list[tuple[Edge, Value]]] = {}
+    for edge in edges:
+        matrix = weight(context, edge)
+        if isinstance(matrix, Value) and len(matrix.dims) == 2:
+            together.setdefault((edge.source, edge.delay), []).append((edge, matrix))
+    found: dict[str, tuple[Value, int]] = {}
+    for members in together.values():
+        matrices = tuple(matrix for _, matrix in members)
+        if len(members) > 1:
+            name = "_".join(["w", members[0][0].source, *(edge.target for edge, _ in members)])
+            stack = _made(context, ("stack", matrices), name, Concat(matrices, 0))
+            rows = itertools.accumulate((matrix.dims[0].constant for matrix in matrices), initial=0)
+            found |= {edge.name: (stack, row) for (edge, _), row in zip(members, rows, strict=False)}
+    return found
+
+
+def stacked_product(builder: Builder, stack: Value, row: int, size: int, x: Value) -> Value:
+    """A weight times values `(..., source)`, where the weight is some rows of a stack."""
+    whole = product(builder, stack, x)
+    return builder.add(Slice(whole, len(whole.dims) - 1, affine(row), affine(size)))
 
 
 def product(builder: Builder, factor: Weight, x: Value) -> Value:

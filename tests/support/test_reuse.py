@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import forwardgrad as fg
-from forwardgrad.backends import reuse
-from forwardgrad.backends.reuse import Pool
+from forwardgrad.support import reuse
+from forwardgrad.support.reuse import Pool
 
 
 def where(array: Any) -> int:

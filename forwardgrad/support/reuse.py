@@ -13,9 +13,11 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from forwardgrad.ops import Array
 from forwardgrad.support.forking import in_child
+
+Array = NDArray[Any]
 
 LEAST = 2**20
 """Bytes from which on an array comes from the pool."""
