@@ -23,12 +23,15 @@ from forwardgrad.cli.options import (
     refuse_too_long,
 )
 from forwardgrad.compiling import compile
-from forwardgrad.errors import CheckError
+from forwardgrad.errors import CheckError, DataError
 from forwardgrad.graph.files import load
 from forwardgrad.program import Program
 from forwardgrad.testing.examining import examine, summary, text
 from forwardgrad.testing.problem import MASKS, NUMBERS, Origin
 from forwardgrad.verification import verify
+
+DEFAULTS: dict[str, Any] = {"samples": 10, "steps": 12, "batch": 2, "mask": "none", "numbers": "init"}
+"""What is said of the random problems, where nothing else is given."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -36,22 +39,30 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_graph(parser)
     add_rule(parser, "eprop")
     add_loss(parser)
-    parser.add_argument("--samples", type=positive, default=10, help="random seeds (default %(default)s)")
-    parser.add_argument("--steps", type=at_least_two, default=12, help="length of sequences (default %(default)s)")
-    parser.add_argument("--batch", type=positive, default=2, help="samples in each (default %(default)s)")
+    parser.add_argument(
+        "--samples", type=positive, default=DEFAULTS["samples"], help="random seeds (default %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=at_least_two, default=DEFAULTS["steps"], help="length of sequences (default %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=positive, default=DEFAULTS["batch"], help="samples in each (default %(default)s)"
+    )
     parser.add_argument("--seed", type=not_negative, default=0, help="the first seed (default %(default)s)")
-    parser.add_argument("--mask", choices=MASKS, default="none", help="weights of the losses (default %(default)s)")
+    parser.add_argument(
+        "--mask", choices=MASKS, default=DEFAULTS["mask"], help="weights of the losses (default %(default)s)"
+    )
     parser.add_argument(
         "--numbers",
         choices=NUMBERS,
-        default="init",
-        help="parameters: as the graph draws them, or tame, as property tests do (default %(default)s)",
+        help=f"parameters: as the graph draws them, or tame, as property tests do (default {DEFAULTS['numbers']})",
     )
     parser.add_argument(
         "--structure",
         action="store_true",
         help="instead, replay the compiler's decisions on nodes of two and three units: quick, however large the graph",
     )
+    parser.set_defaults(**DEFAULTS)
     parser.add_argument("--strict", action="store_true", help="fail where a comparison could say nothing, too")
 
 
@@ -59,6 +70,12 @@ def run(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     loss = losses(graph, given.loss)
     if given.structure:
+        changed = [f"--{name}" for name, value in DEFAULTS.items() if getattr(given, name) != value]
+        if changed:
+            raise DataError(
+                f"check: --structure replays the compiler's decisions and takes no {', '.join(changed)}.",
+                "Leave it out; --seed draws other numbers.",
+            )
         return _structure(given, compile(graph, loss=loss, rule=given.rule, dead="ignore"))
     refuse_too_long(graph, given.steps, given.batch)
     origin = Origin(given.seed, given.steps, given.batch, given.mask, given.numbers)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from networkx.utils import UnionFind
 
 from forwardgrad.graph import Network
 from forwardgrad.graph.sizes import links
 from forwardgrad.program import Program
+from forwardgrad.rules.rule import LABELS
 
 SMALL = (2, 3)
 """The sizes that nodes are given. Two of them, so that a transposed matrix between two classes does not fit."""
@@ -62,11 +64,17 @@ def _ties(network: Network) -> list[list[tuple[str, str, int | str]]]:
     return found
 
 
-def _constants(program: Program) -> Mapping[tuple[float, ...], list[str]]:
-    """The nodes at the ends of arcs that carry one constant per unit, by those constants."""
-    product, found = program.plan.product, dict[tuple[float, ...], list[str]]()
-    for arc in product.arcs:
-        if len(arc.factor.values) > 1:
-            edge = program.network.edges[arc.edge]
-            found.setdefault(arc.factor.values, []).extend((edge.source, edge.target))
+def _constants(program: Program) -> Mapping[Hashable, list[str]]:
+    """The nodes at the ends of edges with constants in place of a Jacobian, by the constants where each unit has one.
+
+    A pattern that is a label may stand for any edge that keeps the size.
+    """
+    found: dict[Hashable, list[str]] = {}
+    constants = {pair for rule in program.chosen.values() for pair in rule.operator}
+    for edge in program.network.edges.values():
+        ends = (edge.source, edge.target)
+        keeps = program.network.nodes[edge.source].size == program.network.nodes[edge.target].size
+        for pattern, values in constants if keeps else ():
+            if pattern in LABELS or fnmatchcase(edge.name, pattern):
+                found.setdefault(values if len(values) > 1 else edge.name, []).extend(ends)
     return found

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from forwardgrad.errors import CheckError, ForwardgradError
+import numpy as np
+
+from forwardgrad.errors import CheckError, DataError, ForwardgradError
 from forwardgrad.graph import validate
+from forwardgrad.ops import Array
 from forwardgrad.program import Program
 from forwardgrad.structure import Structure
+from forwardgrad.support.attributes import is_whole
 from forwardgrad.testing.checking import REVERSE, usual_blocks
-from forwardgrad.testing.comparing import Comparison
+from forwardgrad.testing.comparing import Comparison, exact_gradient, gradient, largest_entry
 from forwardgrad.testing.problem import Problem
 from forwardgrad.verification.classes import classes, small_sizes
 from forwardgrad.verification.replaying import replayed, without_loss
@@ -26,6 +30,9 @@ from forwardgrad.verification.shrinking import shrunk
 
 STEPS, BATCH, TRIES = 6, 2, 3
 """Steps after the longest delay, samples, and how many seeds are tried where a gradient is zero."""
+
+FAINT = 1e-4
+"""Gradients smaller than this part of the largest are not compared by their own size: rounding would count as error."""
 
 SHOWN = 6
 """Nodes of one size that a message names."""
@@ -37,14 +44,16 @@ class Replay:
 
     Args:
         sizes: number of units of each node.
-        errors: per parameter, the largest error of its gradient over block lengths, relative to the largest entry of
-            all gradients; infinite where the gradient is not a number.
+        errors: per parameter, the largest error of its gradient over block lengths, relative to its largest entry, or
+            to that of all gradients where its own is faint; infinite where the gradient is not a number.
         silent: parameters whose reference gradient is zero under every seed that was tried.
+        faint: parameters whose reference gradient is below 1e-4 of the largest under every seed that was tried.
     """
 
     sizes: Mapping[str, int]
     errors: Mapping[str, float]
     silent: tuple[str, ...]
+    faint: tuple[str, ...] = ()
 
     @property
     def error(self) -> float:
@@ -92,7 +101,10 @@ class Verification:
 
     def data(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""
-        runs = [{"sizes": dict(run.sizes), "error": run.error, "silent": list(run.silent)} for run in self.runs]
+        runs = [
+            {"sizes": dict(run.sizes), "error": run.error, "silent": list(run.silent), "faint": list(run.faint)}
+            for run in self.runs
+        ]
         return {
             "passed": self.passed,
             "error": self.error,
@@ -117,12 +129,17 @@ def verify(program: Program, *, seed: int = 0, progress: Callable[[list[Any]], A
 
     Raises:
         CheckError: if a gradient differs. The message names the parameter, its layouts and the sizes.
+        DataError: if it is no program, or the seed no whole number.
 
     >>> import forwardgrad as fg
     >>> found = verify(fg.compile(fg.load("leaky_stack"), rule="eprop-deep"))
     >>> found.passed, found.unverified
     (True, ())
     """
+    if not isinstance(program, Program):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DataError(f"verify: expected a compiled program, got {type(program).__name__}.", "Call compile first.")
+    if not is_whole(seed) or seed < 0:
+        raise DataError(f"verify: seed must be a whole number >= 0, got {seed!r}.")
     runs: list[Replay] = []
     steps = STEPS + max(program.network.history(name) for name in program.network.nodes)
     for sizes in progress(small_sizes(classes(program))):
@@ -148,38 +165,71 @@ def _shrinking() -> Generator[None]:
     try:
         yield
     except Exception as error:  # functions of users may raise anything
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise _UnshrinkableError(f"The network cannot be checked on nodes of two and three units. {what}") from error
 
 
 def _run(program: Program, sizes: Mapping[str, int], steps: int, seed: int) -> Replay:
-    """Compare under one seed after the other, until no reference gradient is zero that need not be."""
-    errors, silent = dict.fromkeys(program.rules, 0.0), set(program.rules)
+    """Compare under one seed after the other, until no reference gradient is too small that need not be."""
+    errors, silent, faint = dict.fromkeys(program.rules, 0.0), set(program.rules), set(program.rules)
     for again in range(TRIES):
-        worst, live = _compared(program, steps, seed + again)
+        worst, live, clear = _compared(program, steps, seed + again)
         errors = {name: max(errors[name], worst.get(name, 0.0)) for name in errors}
-        silent -= live
-        if silent <= set(program.plan.dead):
+        silent, faint = silent - live, faint - clear
+        if faint <= set(program.plan.dead):
             break
-    return Replay(sizes, errors, tuple(name for name in program.rules if name in silent))
+    found = (tuple(name for name in program.rules if name in some) for some in (silent, faint - silent))
+    return Replay(sizes, errors, *found)
 
 
-def _compared(program: Program, steps: int, seed: int) -> tuple[dict[str, float], set[str]]:
-    """Per parameter, the largest relative error over all block lengths; and those whose gradient is not zero."""
+def _compared(program: Program, steps: int, seed: int) -> tuple[dict[str, float], set[str], set[str]]:
+    """Per parameter, the largest relative error over block lengths; and whose gradient is not zero, or not faint."""
     exact = without_loss(program) if _lossy(program) else program
     problem = Problem.of(exact, seed=seed, steps=steps, batch=BATCH, mask="batch")
-    comparison, blocks = Comparison.with_paths(exact, problem), usual_blocks(steps)
     with _shrinking():
-        references = [comparison.wanted(block) for block in blocks]
+        _demand_repeatable(exact, problem)
+    worst, live, clear = dict[str, float](), set[str](), set[str]()
     try:
-        worst = comparison.worst(blocks, smallest=1e-6)
-    except (ForwardgradError, ValueError, IndexError, TypeError) as error:
+        comparison = Comparison.with_paths(exact, _signalled_everywhere(problem, exact, seed))
+        for block in usual_blocks(steps):
+            wanted, found = comparison.wanted(block), gradient(exact, problem, block)
+            largest = largest_entry(wanted)
+            for name, grad in wanted.items():
+                own = largest_entry({name: grad})
+                live |= {name} if own else set()
+                clear |= {name} if own >= FAINT * largest and own else set()
+                scale = own if own >= FAINT * largest else largest
+                worst[name] = max(worst.get(name, 0.0), _off(found[name], grad, scale))
+    except (ForwardgradError, ValueError, LookupError, TypeError) as error:
         sizes = {name: node.size for name, node in program.network.nodes.items()}
         raise CheckError(
-            f"verify: the program fails on small sizes, where the oracle does not: {str(error).splitlines()[0]}",
+            "verify: the program or its reference fails on small sizes, where the network itself does not.",
+            f"{type(error).__name__}: {' '.join(str(error).split())}",
             f"On {_named(sizes)}.",
         ) from error
-    return worst, {name for wanted in references for name, gradient in wanted.items() if gradient.any()}
+    return worst, live, clear
+
+
+def _demand_repeatable(program: Program, problem: Problem) -> None:
+    """Raise unless ops and losses give finite numbers, and the same ones twice."""
+    one, other = exact_gradient(program, problem), exact_gradient(program, problem)
+    if not np.isfinite(largest_entry(one)):
+        raise ValueError("the exact gradient is not finite there.")
+    if not all(np.array_equal(one[name], other[name]) for name in one):
+        raise ValueError("an op or a loss draws at random.")
+
+
+def _signalled_everywhere(problem: Problem, program: Program, seed: int) -> Problem:
+    """The problem with a learning signal on every node: the oracle asks for those that no kept path reads, too."""
+    random, shape = np.random.default_rng(seed), (problem.steps, problem.batch)
+    drawn = {name: random.normal(size=(*shape, node.size)) for name, node in program.network.nodes.items()}
+    return replace(problem, signals=drawn | dict(problem.signals or {}))
+
+
+def _off(found: Array, wanted: Array, scale: float) -> float:
+    """The largest error, relative to a scale; infinite where it is no number."""
+    off = largest_entry({"": np.asarray(found) - wanted}) / (scale or 1.0)
+    return off if np.isfinite(off) else np.inf
 
 
 def _lossy(program: Program) -> bool:
@@ -209,7 +259,7 @@ def _demand(program: Program, run: Replay) -> None:
     chosen = [f"{word} on {program.plan.product.places[place].node!r}" for place, word in _layouts(program, name)]
     raise CheckError(
         f"verify: the gradient of {name!r} under rule '{program.chosen[name]}' is off by {run.errors[name]:.1e} "
-        f"of the largest entry ({len(wrong)} of {len(run.errors)} parameters differ).",
+        f"of its largest entry ({len(wrong)} of {len(run.errors)} parameters differ).",
         f"Its influence is stored as: {', '.join(chosen) or 'nothing'}. On {_named(run.sizes)}.",
         "The compiler decided wrongly for this graph; please report it. (What an op declares of its own derivative is "
         "taken as true here: forwardgrad.testing.assert_op checks it.)",
@@ -227,8 +277,15 @@ def _left_out(program: Program, runs: list[Replay]) -> Iterator[str]:
     if not program.rules:
         yield "No parameter is trained, so nothing was compared."
     for name in program.rules:
-        if name not in program.plan.dead and all(name in run.silent for run in runs):
+        if name in program.plan.dead:
+            continue
+        if all(name in run.silent for run in runs):
             yield f"The gradient of {name!r} is zero in all runs, so nothing was compared for it."
+        elif all(name in (*run.silent, *run.faint) for run in runs):
+            yield (
+                f"The gradient of {name!r} is less than {FAINT:g} of the largest one in all runs, "
+                "so an error in it may be smaller than rounding."
+            )
     if program.plan.dead:
         names = ", ".join(map(repr, program.plan.dead))
         yield f"The rules keep no path to a loss from {names}, so their gradient is zero."

@@ -130,3 +130,10 @@ def test_check_draws_what_it_is_asked_for(place, run):
     one, same, other = (answer(run(*job, *more)[1])["difference"] for more in (drawn, drawn, ("--seed", 3)))
     assert one == same
     assert one != other
+
+
+def test_structure_takes_no_random_problems(place, run):
+    """If this fails, an option is passed over in silence."""
+    code, _, err = run("check", "elman", "--structure", "--steps", "30", "--mask", "batch")
+    assert code != 0
+    assert "takes no --steps, --mask" in " ".join(err)

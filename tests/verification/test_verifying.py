@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import forwardgrad as fg
 from forwardgrad.compiler import Plan
+from forwardgrad.ops import registry
 from forwardgrad.rules.table import TABLE
 from forwardgrad.structure import Structure
 from forwardgrad.testing.strategies import problems, rule_mappings
@@ -66,8 +67,9 @@ def test_what_is_compiled_passes(data: st.DataObject) -> None:
     """Whatever graph and rule: ties, masks, parallel edges, constants per unit, functions of users, signals."""
     problem = data.draw(problems(brought=True))
     rule = data.draw(rule_mappings(problem))
-    found = verify(compiled(problem, rule))
-    assert found.passed or not found.runs, (found, problem)
+    program = compiled(problem, rule)
+    found = verify(program)
+    assert found.passed or not found.runs or set(program.rules) <= set(program.plan.dead), (found, problem)
     assert found.runs or found.unverified
 
 
@@ -227,3 +229,51 @@ def test_compile_verifies_where_it_is_asked_to() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fg.compile(fg.load("lstm"), rule="eprop", verify=True, dtype="float32")
+
+
+def vanishing(layers: int = 20) -> nx.MultiDiGraph[str]:
+    """Saturating layers, whose first gradients are a small part of the last."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=4)
+    for n in range(layers):
+        graph.add_node(f"h{n}", op="sigmoid", size=4)
+        graph.add_edge(f"h{n - 1}" if n else "x", f"h{n}", weight="dense")
+        graph.add_edge(f"h{n}", f"h{n}", weight="diagonal", delay=1)
+    graph.add_node("y", op="linear", size=2)
+    graph.add_edge(f"h{layers - 1}", "y", weight="dense")
+    return graph
+
+
+def test_gradients_that_vanish_are_not_passed_in_silence() -> None:
+    """If this fails, an error in a gradient is hidden by the size of another."""
+    program = fg.compile(vanishing(), loss={"y": "mse"}, rule="eprop")
+    assert any("'x->h0' is less than 0.0001 of the largest" in text for text in verify(program).unverified)
+    program = fg.compile(vanishing(3), loss={"y": "mse"}, rule="eprop")
+    assert not verify(program).unverified
+    arc = next(arc for arc in program.plan.product.arcs if arc.edge == "h0->h0")
+    rest = tuple(a for a in program.plan.product.arcs if a != arc)
+    with pytest.raises(fg.CheckError, match=r"'x->h0'|'h0->h0'"):
+        verify(changed(program, lambda plan: replace(plan, product=replace(plan.product, arcs=rest))))
+
+
+def test_ops_that_draw_at_random_are_named() -> None:
+    """If this fails, the compiler is blamed for what no two runs share."""
+    noise, scale = np.random.default_rng(0), np.zeros(1)
+    fg.register_op(
+        "noisy_", value=lambda x: x + scale * noise.normal(size=x.shape), derivative=lambda x, y: np.ones_like(x)
+    )
+    scale += 1  # registration would have refused it
+    try:
+        graph = dense("noisy_")
+        found = verify(fg.compile(graph, loss={"y": "mse"}))
+    finally:
+        registry._table.pop("noisy_")
+    assert not found.passed
+    assert "draws at random" in found.text
+
+
+@pytest.mark.parametrize(("given", "told"), [((fg.load("elman"),), "expected a compiled program"), ((), "seed")])
+def test_what_cannot_be_verified_is_refused(given: tuple[object, ...], told: str) -> None:
+    """If this fails, users read an error of Python's."""
+    with pytest.raises(fg.DataError, match=told):
+        verify(*(given or (fg.compile(fg.load("elman")),)), seed=0 if given else -1)  # type: ignore[arg-type]
