@@ -1,4 +1,4 @@
-"""Where does the time of a gradient go? The generated functions of a block, and the functions that they call."""
+"""Where does the time of a gradient go? The printed functions of a block, and the functions that they call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from benchmarks.cases import CASES, GradientCase
@@ -14,7 +15,7 @@ from benchmarks.tasks import make
 
 ROUNDS = 5
 PARTS = ("forward", "slopes", "credit", "gradients", "advance")
-"""The functions of generated source that a block calls, one after the other; they call no other of them."""
+"""The functions of printed source that a block calls, one after the other; they call no other of them."""
 
 
 def measured(names: Callable[[str], bool]) -> list[dict[str, Any]]:
@@ -33,9 +34,9 @@ def _profile(case: GradientCase) -> dict[str, Any]:
     program = compiled(case.network, case.rule)
     block = min(automatic(program, task), max(1, task.steps // 4))
     taken: Counter[str] = Counter()
-    functions = program._engine._functions  # pyright: ignore
+    functions = program._engine._parts  # pyright: ignore
     for part in PARTS:
-        functions[part] = _timed(functions[part], part, taken)
+        functions[part] = replace(functions[part], run=_timed(functions[part].run, part, taken))
     rounds: list[tuple[float, dict[str, float]]] = []
     for _ in range(ROUNDS + 1):
         taken.clear()

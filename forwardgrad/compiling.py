@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad.backends import BACKENDS, ENGINES
+from forwardgrad.backends import BACKENDS
 from forwardgrad.compiler import Plan, make_plan
 from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, UnverifiedWarning, did_you_mean
 from forwardgrad.graph import Network, validate
@@ -41,7 +41,7 @@ def compile(
         rule: a rule as text (`"eprop"`, `"eprop-deep & cut(['h->y'])"`), a path rule, or a mapping from patterns of
             parameter names to rules: the first pattern that fits is used.
         dtype: `float64` or `float32`.
-        backend: `numpy` runs generated source (`Program.source`); `interpreter` defines what that must compute.
+        backend: `numpy` runs printed NumPy (`Program.source`); `interpreter` defines what that must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             nothing to speak of; its gradient is zero then.
         verify: compare what was derived with the oracle, on nodes of two and three units and random numbers. It takes
@@ -63,7 +63,7 @@ def compile(
         raise DataError(f"compile: dtype must be float64 or float32, got {dtype!r}.") from None
     if dtype.name not in ("float64", "float32"):
         raise DataError(f"compile: dtype must be float64 or float32, got {dtype}.")
-    if backend not in ENGINES:
+    if backend not in BACKENDS:
         raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, BACKENDS))
     if dead not in ("error", "warn", "ignore"):
         raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")

@@ -14,6 +14,9 @@ from cli.running import SMALL
 from hypothesis import settings
 
 from forwardgrad import cli
+from forwardgrad.array_program.checker import check
+from forwardgrad.array_program.lowering.lower import Lowered, lower
+from forwardgrad.backends import lowered
 from forwardgrad.cli import terminal
 from forwardgrad.layouts import table
 from forwardgrad.ops import losses, registry
@@ -87,6 +90,18 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return code, said.out.splitlines(), said.err.splitlines()
 
     return command
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _every_array_program_is_well_formed() -> Iterator[None]:
+    def checked(*given: Any, **named: Any) -> Lowered:
+        made = lower(*given, **named)
+        check(made.program)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lowered, "lower", checked)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

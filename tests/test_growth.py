@@ -130,7 +130,6 @@ def test_many_terms_are_added_up(recurrent: bool) -> None:
         for n in range(210):
             graph.add_edge("y", f"h{n}", weight="dense", delay=1)  # one cycle, step by step
     ours, theirs = (fg.compile(graph, rule="eprop", backend=backend) for backend in ("numpy", "interpreter"))
-    assert "sum((" in ours.source()
     random = np.random.default_rng(0)
     inputs, targets = {"x": random.normal(size=(3, 2, 1))}, {"y": random.normal(size=(3, 2, 1))}
     found, expected = (program.gradient(program.init(0), inputs, targets, block=2) for program in (ours, theirs))

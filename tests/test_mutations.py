@@ -42,7 +42,7 @@ def test_one_block_for_the_whole_sequence_would_notice_no_fault_of_the_traces(mo
 
 def test_the_script_says_how_a_fault_is_noticed() -> None:
     """If this fails, nobody can see what the comparison notices without reading the tests."""
-    command = [sys.executable, "-m", "tests.mutations", "--only", "flushed", "--json"]
+    command = [sys.executable, "-m", "tests.mutations", "--only", "small", "--json"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (fault,) = json.loads(done.stdout)["faults"]
@@ -54,5 +54,5 @@ def test_the_script_fails_where_a_fault_survives(monkeypatch: pytest.MonkeyPatch
     """If this fails, a script that relies on the exit code would go on with blind tests."""
     from mutations import __main__ as script
 
-    monkeypatch.setattr(script, "FAULTS", [Fault(lambda patch: None, "source", "numpy")])
+    monkeypatch.setattr(script, "FAULTS", [Fault(lambda patch: None, "array program", "numpy")])
     assert script.main([]) == 1

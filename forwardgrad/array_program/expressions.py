@@ -22,8 +22,9 @@ FUNCTIONS: Mapping[str, int] = {
 }
 """The words that are written like a function, and how many operands each takes."""
 
-VOCABULARY: Mapping[str, int] = {**dict.fromkeys(INFIX, 2), **FUNCTIONS, "negate": 1, "indicator": 1}
-"""All words with their numbers of operands; `indicator` makes the numbers 1 and 0 of a comparison."""
+VOCABULARY: Mapping[str, int] = {**dict.fromkeys(INFIX, 2), **FUNCTIONS, "negate": 1, "indicator": 1, "cast": 1}
+"""All words with their numbers of operands; `indicator` makes the numbers 1 and 0 of a comparison, `cast` the dtype of
+the program of what may have another."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,21 @@ def apply(word: str, *operands: Tree) -> Tree:
     return Apply(word, operands)
 
 
+TERMS = 64
+"""Terms of a sum that are added from the left; of more, so many at a time, or trees would be too deep for Python."""
+
+
 def total(count: int) -> Tree:
-    """The sum of so many arguments, from the left."""
-    tree: Tree = Argument(0)
-    for place in range(1, count):
-        tree = apply("+", tree, Argument(place))
+    """The sum of so many arguments."""
+    return _sum([Argument(place) for place in range(count)])
+
+
+def _sum(terms: Sequence[Tree]) -> Tree:
+    while len(terms) > TERMS:
+        terms = [_sum(terms[first : first + TERMS]) for first in range(0, len(terms), TERMS)]
+    tree = terms[0]
+    for term in terms[1:]:
+        tree = apply("+", tree, term)
     return tree
 
 
@@ -104,13 +115,15 @@ class Language:
     Args:
         function: the call of a function, with `{}` for its name.
         indicator: the number that a comparison makes, with `{}` for the comparison as an atom.
+        cast: numbers of the program's dtype, with `{}` for what they are made of.
     """
 
     function: str
     indicator: str
+    cast: str
 
 
-PLAIN = Language("{}", "indicator{}")
+PLAIN = Language("{}", "indicator{}", "cast({})")
 
 
 def spelled(tree: Tree, arguments: Sequence[Spelled], language: Language = PLAIN) -> Spelled:
@@ -131,6 +144,8 @@ def spelled(tree: Tree, arguments: Sequence[Spelled], language: Language = PLAIN
         return Spelled(f"{parts[0].within(left)} {tree.word} {parts[1].within(right)}", binding)
     if tree.word == "negate":
         return Spelled(f"-{parts[0].within(NEGATED)}", NEGATED)
+    if tree.word == "cast":
+        return Spelled(language.cast.format(parts[0].text))
     if tree.word == "indicator":
         return Spelled(language.indicator.format(f"({parts[0].text})"))
     return Spelled(f"{language.function.format(tree.word)}({', '.join(part.text for part in parts)})")

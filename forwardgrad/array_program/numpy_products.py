@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from forwardgrad.array_program.expressions import ATOM, MULTIPLIED, Spelled
 from forwardgrad.array_program.instructions import Contract, Instruction
@@ -46,6 +47,7 @@ def _expanded() -> dict[str, str]:
 _KNOWN = _expanded()
 
 
+@cache
 def index(letters: str, result: str) -> str:
     """The index that gives an array axes of length 1 where the result has axes that it lacks.
 
@@ -64,6 +66,7 @@ def index(letters: str, result: str) -> str:
     return f"[{', '.join(kept)}]"
 
 
+@cache
 def template(axes: str) -> str:
     """The text of a contraction with `{0}` and `{1}` for its operands, which may want axes of length 1 first.
 
@@ -107,6 +110,7 @@ def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
     return Spelled(text.format(left.text, right.text))
 
 
+@cache
 def adding(axes: str) -> str:
     """The call that adds a contraction to `{target}`, a sample at a time where that is large; empty if there is none.
 

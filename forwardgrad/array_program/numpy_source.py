@@ -27,7 +27,7 @@ from forwardgrad.array_program.numpy_products import adding, aligned, index, pro
 from forwardgrad.array_program.regions import ArrayProgram, Body, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import UNNAMED, Dimensions, Value
 
-NUMPY = Language("np.{}", "{}.astype(dtype)")
+NUMPY = Language("np.{}", "{}.astype(dtype)", "np.asarray({}, dtype)")
 
 INTO: Mapping[str, str] = {
     **{"+": "np.add", "-": "np.subtract", "*": "np.multiply", "/": "np.divide"},
@@ -52,21 +52,50 @@ class Text(Spelled):
     adding: str = ""
 
 
-def source(program: ArrayProgram) -> str:
-    """The functions of a program; they know `np`, `dtype`, the constants, the calls, and the helpers by their names."""
+@dataclass(frozen=True)
+class Printed:
+    """The functions of a program as text; they know `np`, `dtype`, constants, calls and helpers by their names.
+
+    Args:
+        text: the functions.
+        arguments: what each of them takes, by its name: symbols, and then arrays.
+    """
+
+    text: str
+    arguments: Mapping[str, tuple[str, ...]]
+
+
+def printed(program: ArrayProgram) -> Printed:
+    """The functions of a program."""
     symbols: dict[str, tuple[str, ...]] = {}
+    arguments: dict[str, tuple[str, ...]] = {}
     lines: list[str] = []
     for function in program.functions:
         printer = _Printer(function.body, symbols)
         body = printer.body(function.body, "    ")
         used = symbols[function.name] = tuple(symbol for symbol in SYMBOLS if symbol in printer.used)
+        arguments[function.name] = (*used, *map(str, function.inputs))
         results = [printer.of(value).text for value in function.body.results]
-        head = broken(f"def {function.name}(", [*used, *map(str, function.inputs)], "):", "")
+        head = broken(f"def {function.name}(", arguments[function.name], "):", "")
         first, *rest = function.doc.splitlines()
         doc = [f'    """{first}', *(f"    {line}" for line in rest)]
         ends = [f"    return {results[0]}"] if len(results) == 1 else broken("    return (", results, ")", "    ")
         lines += [*head, *doc[:-1], f'{doc[-1]}"""', *body, *ends, "", ""]
-    return "\n".join(lines)
+    return Printed("\n".join(lines), arguments)
+
+
+def source(program: ArrayProgram) -> str:
+    """The text of a program's functions."""
+    return printed(program).text
+
+
+def calling(names: Sequence[str], function: str, arguments: Sequence[str], margin: str) -> list[str]:
+    """The lines that call a function and name what it gives."""
+    line = f"{margin}{', '.join(names)} = "
+    if len(line) <= LONGEST:
+        return broken(f"{line}{function}(", arguments, ")", margin)
+    *given, last = broken(f"{margin}(", names, f") = {function}(", margin)
+    return [*given, *broken(last, arguments, ")", margin)]
 
 
 def broken(before: str, items: Sequence[str], after: str, margin: str) -> list[str]:
@@ -134,8 +163,8 @@ class _Printer:
                 more, less = (self.branch(part, statement.results, f"{margin}    ") for part in (then, otherwise))
                 return [f"{margin}if {test}:", *more, *([f"{margin}else:", *less] if less else [])]
             case Invoke() as invoke:
-                names = ", ".join(self.of(value).text for value in statement.results)
-                return broken(f"{margin}{names} = {invoke.function}(", self.arguments(invoke), ")", margin)
+                names = [self.of(value).text for value in statement.results]
+                return calling(names, invoke.function, self.arguments(invoke), margin)
             case instruction:
                 value, text = statement.results[0], self.value(instruction)
                 if value in self.inlined:

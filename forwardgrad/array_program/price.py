@@ -33,11 +33,13 @@ class Price:
             given: parameters, state, inputs and learning signals.
         operations: for each of them, the additions, multiplications and other functions of numbers.
         alive: what is alive at the highest of the peaks: bytes, by the name in whose computation they were taken.
+        left: the bytes alive when the last of the functions has returned.
     """
 
     peaks: Mapping[str, int]
     operations: Mapping[str, int]
     alive: Mapping[str, int]
+    left: int
 
     @property
     def peak(self) -> int:
@@ -103,13 +105,14 @@ class Prices:
         peaks, first = dict[str, int](), 0
         for name, end in followed.ends.items():
             peaks[name], first = int(alive[first : end + 1].max()), end
-        holders: dict[str, int] = {}
+        holders: dict[str, float] = {}
         for (buffer, _), size in zip(followed.account.moves[: int(alive.argmax())], moved.tolist(), strict=False):
             holders[buffer.name] = holders.get(buffer.name, 0) + size
         return Price(
             peaks,
             {name: total(counts, symbols) for name, counts in followed.operations.items()},
-            {name: size for name, size in holders.items() if size},
+            {name: int(size) for name, size in holders.items() if size},
+            int(alive[-1]),
         )
 
     def _follow(self, steps: int, fresh: int) -> _Followed:

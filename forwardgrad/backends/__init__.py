@@ -1,24 +1,23 @@
-"""Backends: how a plan is executed. The interpreter defines the semantics; generated source does the same faster."""
+"""Backends: how a plan is executed. The interpreter defines the semantics; printed NumPy does the same faster."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from forwardgrad.array_program.lowering.extent import is_small
 from forwardgrad.backends.engine import Engine, State
-from forwardgrad.backends.generated import Generated
 from forwardgrad.backends.interpreted import Interpreted
+from forwardgrad.backends.lowered import LoweredEngine
 from forwardgrad.compiler import Plan
 
-BACKENDS = {"numpy": Generated, "interpreter": Interpreted}
+
+def _numpy(plan: Plan, dtype: Any) -> Engine:
+    """Printed NumPy, unless it would be too much to write."""
+    return LoweredEngine(plan, dtype) if is_small(plan) else Interpreted(plan, dtype)
+
+
+BACKENDS: dict[str, Callable[[Plan, Any], Engine]] = {"numpy": _numpy, "interpreter": Interpreted}
 """The backends by name."""
 
-
-def _lowered(plan: Plan, dtype: Any) -> Engine:
-    from forwardgrad.backends.lowered import LoweredEngine  # with all that makes array programs
-
-    return LoweredEngine(plan, dtype)
-
-
-ENGINES: dict[str, Callable[[Plan, Any], Engine]] = {**BACKENDS, "array-program": _lowered}
-"""These, and one that is not for users yet: array programs know no lossy layouts, and are slower."""
-
-__all__ = ["BACKENDS", "ENGINES", "Engine", "Generated", "Interpreted", "State"]
+__all__ = ["BACKENDS", "Engine", "Interpreted", "LoweredEngine", "State"]

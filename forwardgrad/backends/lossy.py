@@ -129,8 +129,9 @@ class LossyLayouts:
     def _pulled(self, ran: Ran, seeds: Mapping[tuple[int, int], Array]) -> Found:
         swept, steps = self.lowered.pulled, ran.tape.steps
         assert swept is not None
+        like = next(iter(seeds.values()))  # where a block is only priced, an array without contents
         given = {
-            key: np.zeros((steps, ran.tape.batch, self.plan.size(int(key))), self.dtype)
+            key: np.zeros((steps, ran.tape.batch, self.plan.size(int(key))), self.dtype, like=like)
             for group, key in (self.lowered.program.bindings.get(v.name, ("", "")) for v in swept.function.inputs)
             if group == "seeds"
         }

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.dimensions import Affine
-from forwardgrad.array_program.lowering.lower import lower
-from forwardgrad.array_program.numpy_source import source
+from forwardgrad.array_program.lowering.context import Series
+from forwardgrad.array_program.lowering.lower import Lowered, lower
+from forwardgrad.array_program.numpy_source import printed
 from forwardgrad.array_program.regions import Function
 from forwardgrad.backends.engine import State
 from forwardgrad.backends.loading import by_rows, load
@@ -43,33 +44,50 @@ class LoweredEngine:
             name: plan.rules[name].kept.traces(plan, name, dtype) for name in plan.entries
         }
         lossy = {name: traces for name, traces in self.traces.items() if traces.lossy}
-        lowered = lower(
-            plan, self.dtype, {place for traces in lossy.values() if traces.pulls for place in traces.places}
-        )
-        self.program, self.nodes = lowered.program, lowered.context.nodes
-        functions = self._loaded(lowered.context.calls)
-        self._parts = {
-            function.name: self._part(function, functions[function.name]) for function in self.program.functions
-        }
-        self._keys = {
-            group: [(name, key) for name, (where, key) in self.program.bindings.items() if where == group]
-            for group in ("grads", "after")
-        }
+        self.lossy, self._lossless = bool(lossy), len(lossy) < len(self.traces)
         self._held = StoredArrays(plan, self.traces, self.dtype)
         self.start, self.shapes = self._held.start, self._held.shapes
-        self._lossy = LossyLayouts(lowered, lossy, self._held, self.dtype)
-        self.lossy, self._lossless = bool(lossy), len(lossy) < len(self.traces)
 
-    def _loaded(self, calls: Mapping[str, tuple[str, str]]) -> dict[str, Callable[..., Any]]:
+    # What is made when a block is run for the first time: who only looks at a program does not wait for it.
+
+    @cached_property
+    def _lowered(self) -> Lowered:
+        return lower_with(self.plan, self.dtype, self.traces)
+
+    @cached_property
+    def _bindings(self) -> Mapping[str, tuple[str, str]]:
+        return self._lowered.program.bindings
+
+    @cached_property
+    def _keys(self) -> Mapping[str, list[tuple[str, str]]]:
+        """The names of results that are gradients, or parts of the state after a block, with their keys."""
+        groups: dict[str, list[tuple[str, str]]] = {"grads": [], "after": []}
+        for name, (group, key) in self._bindings.items():
+            groups.get(group, []).append((name, key))
+        return groups
+
+    @cached_property
+    def _lossy(self) -> LossyLayouts:
+        lossy = {name: traces for name, traces in self.traces.items() if traces.lossy}
+        return LossyLayouts(self._lowered, lossy, self._held, self.dtype)
+
+    @cached_property
+    def _parts(self) -> Mapping[str, Part]:
+        """The functions of the program."""
+        program, calls = self._lowered.program, self._lowered.context.calls
         names: dict[str, Any] = {name: found for name, found in vars(numpy_helpers).items() if name[0] != "_"}
         names |= {"np": np, "dtype": self.dtype.type, "empty": reuse.empty}
-        names |= {value.name: array for value, array in self.program.constants.items()}
+        names |= {value.name: array for value, array in program.constants.items()}
         names |= {name: self._op(*called) for name, called in calls.items()}
-        return load(source(self.program), names)
+        written = printed(program)
+        functions = load(written.text, names)
+        return {
+            each.name: self._part(each, functions[each.name], written.arguments[each.name])
+            for each in program.functions
+        }
 
-    def _part(self, function: Function, run: Callable[..., Any]) -> Part:
-        words = run.__code__.co_varnames[: run.__code__.co_argcount]
-        bound = [(word, *self.program.bindings[word]) for word in words if word in self.program.bindings]
+    def _part(self, function: Function, run: Callable[..., Any], words: tuple[str, ...]) -> Part:
+        bound = [(word, *self._bindings[word]) for word in words if word in self._bindings]
         lengths = [(v.name, v.dims[0]) for v in function.inputs if v.dims and v.dims[0].terms]
         results = [value.name for value in function.body.results]
         return Part(run, words, tuple(bound), tuple(lengths), tuple(results))
@@ -150,10 +168,14 @@ class LoweredEngine:
             numpy_helpers.flush_all(array for key, array in made.items() if is_influence(key))
         if self.lossy:
             made |= self._lossy.advance(self._ran(tape), state)
-        return {key: made[key] for key in self._held.all}
+        return {key: np.ascontiguousarray(made[key]) for key in self._held.all}  # as a state that is read from a file
 
     def _ran(self, block: LoweredBlock) -> Ran:
         return Ran(block, self._derived(block), block.params, partial(self._shorter, block))
+
+    def series(self, name: str) -> Series:
+        """The values of a node over time."""
+        return self._lowered.context.nodes[name]
 
     def _derived(self, block: LoweredBlock) -> dict[str, Any]:
         """The arrays of a block, with the derivatives of its nodes."""
@@ -186,7 +208,7 @@ class Part:
 
     def __call__(self, arrays: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
         """What it gives, by name."""
-        made = self.run(*map(arrays.__getitem__, self.words))
+        made = self.run(*[arrays[word] for word in self.words])
         return zip(self.results, (made,) if len(self.results) == 1 else made, strict=True)
 
 
@@ -217,6 +239,12 @@ class LoweredBlock:
 
     def values(self, name: str, delay: int = 0) -> Array:
         """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
-        series = self.engine.nodes[name]
+        series = self.engine.series(name)
         first = (series.first - delay).at({})
         return self.arrays[series.value.name][first : first + self.steps]
+
+
+def lower_with(plan: Plan, dtype: Any, traces: Mapping[str, Traces]) -> Lowered:
+    """The array program of a plan, with the sweeps that its layouts ask for."""
+    pulling = {place for each in traces.values() if each.lossy and each.pulls for place in each.places}
+    return lower(plan, dtype, pulling)

@@ -30,6 +30,10 @@ class Ledger:
         self.alive += size
         self._peak = max(self._peak, self.alive)
 
+    def brief(self, size: int) -> None:
+        """Bytes that are taken and given back."""
+        self._peak = max(self._peak, self.alive + size)
+
     def mark(self) -> None:
         """A part of the computation ends here."""
         self.peaks.append(self._peak)

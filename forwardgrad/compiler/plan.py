@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,11 @@ class Plan:
         for name, followed in self.followers.items():
             extra[name] = replace(self.network.parameters[followed], name=name, edges=())
         return {**self.network.parameters, **extra}
+
+    @cached_property
+    def kept(self) -> dict[Hashable, Any]:
+        """What has been found out about it, by whoever did, for as long as it lives."""
+        return {}
 
     @property
     def stored(self) -> tuple[int, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,6 @@ import numpy as np
 from forwardgrad.backends.rehearsal import Rehearsal
 from forwardgrad.compiler import Plan
 from forwardgrad.structure import Structure
-
-LONG = 64
-"""Steps of a block from which on its price is a straight line."""
 
 BLOCK_BUDGET = 256 * 2**20
 """Bytes that the arrays of one block may take where the block length is chosen by itself."""
@@ -53,36 +49,15 @@ class Cost:
         )
 
 
-_rehearsed: dict[int, dict[tuple[Any, ...], list[int]]] = {}
-"""The peaks that were found, by plan (its `id`, for as long as it lives)."""
-
-
-def _peaks(plan: Plan, batch: int, lengths: Sequence[int], dtype: Any, last: bool) -> list[list[int]]:
-    """Per length of a block, the most bytes alive in each of its parts."""
-    if id(plan) not in _rehearsed:
-        _rehearsed[id(plan)] = {}
-        weakref.finalize(plan, _rehearsed.pop, id(plan), None)  # None: two threads may both come here
-    found, dtype = _rehearsed[id(plan)], np.dtype(dtype)
-    missing = [length for length in lengths if (batch, length, dtype, last) not in found]
-    if missing:
-        rehearsal = Rehearsal(plan, dtype)
-        found |= {(batch, length, dtype, last): rehearsal.peaks(batch, length, last) for length in missing}
-    return [found[batch, length, dtype, last] for length in lengths]
-
-
 def working_bytes(plan: Plan, batch: int, block: int, dtype: Any, last: bool = False) -> int:
-    """The most bytes that a block takes beside the state it starts from: it is run on arrays without contents.
+    """The most bytes that a block takes beside the state it starts from, known before it is run.
 
-    Beyond `LONG` steps, each part of a block takes the same more with every step. The `last` block of a sequence takes
-    less where no advance is needed.
+    The `last` block of a sequence takes less where no advance is needed.
     """
-    if block <= LONG:
-        return max(_peaks(plan, batch, [block], dtype, last)[0])
-    half, whole = _peaks(plan, batch, [LONG // 2, LONG], dtype, last)
-    if len(half) != len(whole):  # longer blocks have more parts, one for each lag that lies inside
-        half, whole = [max(half)], [max(whole)]
-    more = block - LONG
-    return max(b + more * (b - a) // (LONG - LONG // 2) for a, b in zip(half, whole, strict=True))
+    key = "rehearsal", np.dtype(dtype)
+    if key not in plan.kept:
+        plan.kept[key] = Rehearsal(plan, dtype)
+    return plan.kept[key].peak(batch, block, last)
 
 
 def choose_block(plan: Plan, batch: int, dtype: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.arrays import check_names, finite, numeric
-from forwardgrad.backends import ENGINES, Engine, State
+from forwardgrad.backends import BACKENDS, Engine, State
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
 from forwardgrad.errors import DataError
@@ -62,7 +62,7 @@ class Execution:
 
     def __init__(self, plan: Plan, losses: Mapping[str, Loss], dtype: np.dtype[Any], backend: str) -> None:
         self.plan, self.losses, self.dtype, self.backend = plan, losses, dtype, backend
-        self.engine: Engine = ENGINES[backend](plan, dtype)
+        self.engine: Engine = BACKENDS[backend](plan, dtype)
         self._numbers = tuple(
             influence_key(plan, name, DRAW) for name, traces in self.engine.traces.items() if DRAW in traces.shapes()
         )

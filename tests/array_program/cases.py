@@ -15,6 +15,7 @@ from mutations.problems import PROBLEMS
 
 import forwardgrad as fg
 from forwardgrad import errors
+from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.lowering.lower import lower
 from forwardgrad.backends.interpreted import Interpreted
 from forwardgrad.backends.tape import Tape
@@ -92,7 +93,7 @@ class Case:
         self.problem, self.source = problem, compiled(problem, rule, **options)
         self.plan = self.source.plan
         self.lowered = lower(self.plan, np.float64)
-        self.program, self.context = self.lowered.program, self.lowered.context
+        self.program, self.context = check(self.lowered.program), self.lowered.context
         self.engine = Interpreted(self.plan, np.float64)
 
     @cached_property

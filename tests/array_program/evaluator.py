@@ -149,6 +149,6 @@ class Evaluator:
                 return arrays[place]
             case Apply(word=word, operands=operands):
                 parts = [self.tree(operand, arrays) for operand in operands]
-                if word == "indicator":
+                if word in ("indicator", "cast"):
                     return np.asarray(parts[0]).astype(self.dtype)
                 return (INFIX[word] if word in INFIX else getattr(np, word))(*parts)

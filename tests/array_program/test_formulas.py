@@ -16,7 +16,7 @@ from forwardgrad.array_program.formulas import read
 from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.ops.formula import Formula, substituted
 
-NUMPY = Language("np.{}", "{}.astype(x.dtype)")
+NUMPY = Language("np.{}", "{}.astype(x.dtype)", "np.asarray({}, x.dtype)")
 
 
 def formulas() -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -61,7 +61,7 @@ def test_what_is_not_in_the_vocabulary_is_refused(text: str) -> None:
 def test_every_word_can_be_evaluated_and_has_its_number_of_operands() -> None:
     """If this fails, a word can be written and not computed."""
     evaluator = Evaluator(ArrayProgram("float64", ()))
-    for word, count in VOCABULARY.items():
+    for word, count in VOCABULARY.items() - {("cast", 1)}:  # which no formula says: it is put around some
         names = ["x", "y", "z"][:count]
         text = {2: f"x {word} y", 1: f"np.{word}(x)"}[count] if not word.isalpha() else f"np.{word}({', '.join(names)})"
         text = {"negate": "-x", "indicator": "(x > x).astype(x.dtype)"}.get(word, text)

@@ -19,7 +19,7 @@ from forwardgrad.testing import Problem
 from forwardgrad.testing.comparing import Comparison, chosen, differences, fitted, gradient
 from forwardgrad.testing.strategies import problems, rule_mappings
 
-ENGINE = "array-program"
+ENGINE = "numpy"
 
 
 def engine(problem: Problem, rule: Any) -> fg.Program:

@@ -10,8 +10,8 @@ from nets import declare, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
+from forwardgrad.array_program import numpy_helpers
 from forwardgrad.backends import BACKENDS
-from forwardgrad.compiler.source import support
 from forwardgrad.ops import Array
 
 SCALES = [1.0, 1e-10, 1e-20, 1e-24, 1e-26, 1e-28, 1e-30]
@@ -115,11 +115,11 @@ def test_a_normal_number_is_never_changed(dtype: str) -> None:
     tiny = float(np.finfo(dtype).tiny)
     kept = np.array([64 * tiny, -64 * tiny, 1e-30, -1.0, 1e30, 0.0, np.inf], dtype)
     found = kept.copy()
-    support.flush(found)
+    numpy_helpers.flush(found)
     assert np.array_equal(found, kept)
     gone = np.array([63 * tiny, -tiny / 8, 0.0], dtype)
-    support.flush(gone)
+    numpy_helpers.flush(gone)
     assert not gone.any()
     lost = np.array([np.nan], dtype)
-    support.flush(lost)
+    numpy_helpers.flush(lost)
     assert np.isnan(lost).all()

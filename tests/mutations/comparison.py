@@ -10,7 +10,7 @@ from checks import TOLERANCE, compiled, error
 from forwardgrad.array_program.values import ArrayProgramError
 from forwardgrad.backends import BACKENDS
 from mutations import worked
-from mutations.problems import BLOCKS, CASES, Case
+from mutations.problems import BLOCKS, CASES
 
 WORKED = "by hand"
 """Named as a backend is, for faults in what engine and oracle share, and in the oracle itself."""
@@ -18,17 +18,8 @@ WORKED = "by hand"
 RAISED = (ValueError, IndexError, KeyError, NameError, ArrayProgramError)
 """What a program with a fault may raise."""
 
-LOSSLESS = "array-program"
-"""An engine that knows no lossy layouts."""
-
-
-def cases(backend: str) -> list[Case]:
-    """The cases that an engine runs."""
-    return [case for case in CASES if backend != LOSSLESS or "layout=" not in case.rule]
-
-
 COMPARISONS = {
-    **{backend: len(cases(backend)) * len(BLOCKS) for backend in (*BACKENDS, LOSSLESS)},
+    **{backend: len(CASES) * len(BLOCKS) for backend in BACKENDS},
     WORKED: len(worked.CASES),
 }
 """How many comparisons there are, by what is compared: an engine with the oracle, or all with cases worked by hand."""
@@ -54,7 +45,7 @@ def wrong(backend: str) -> Iterator[Disagreement]:
 
 def _compared(backend: str) -> Iterator[Disagreement]:
     """Program and oracle."""
-    for case in cases(backend):
+    for case in CASES:
         given, signals = case.given(), case.signals()
         try:
             program = compiled(given, case.rule, backend=backend)

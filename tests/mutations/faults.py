@@ -1,4 +1,4 @@
-"""Which faults are planted? Each replaces one function of interpreter, compiler or generated source by a wrong one."""
+"""Which faults are planted? Each replaces one function of interpreter, compiler or array program by a wrong one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ import pytest
 from forwardgrad.backends import interpreter, sweep, tape
 from forwardgrad.backends.interpreter import Interpreter
 from forwardgrad.compiler import labels, layouts, plan, product, pruning
-from forwardgrad.compiler.source import build, credit, support
-from forwardgrad.compiler.source import influence as source_influence
 from forwardgrad.layouts import influence, traces
-from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
-from mutations.comparison import LOSSLESS, WORKED, Disagreement, wrong
+from mutations.comparison import WORKED, Disagreement, wrong
 from mutations.faults_of_array_programs import OF_ARRAY_PROGRAMS
 from mutations.faults_of_rules import OF_BOTH_ENGINES, SHARED
 from mutations.spread import unscaled, wide
@@ -158,92 +155,6 @@ def one_path_of_several(patch: Patch) -> None:
     patch.setattr(sweep, "_pulled", pulled)
 
 
-# Faults of generated source: in what it calls, and in how it is written.
-
-
-def contracted_with_nothing(patch: Patch) -> None:
-    """The gradient forgets what lies before the block."""
-    for name in ("contracted_full", "contracted_rows"):
-        original = getattr(support, name)
-        patch.setattr(support, name, lambda a, s, original=original: 0 * original(a, s))
-
-
-def carried_as_if_fresh(patch: Patch) -> None:
-    """Influence is not carried over from the block before."""
-    patch.setattr(support, "carried", lambda j, s: 0 * (j @ s.reshape(*s.shape[:2], -1)).reshape(s.shape))
-    patch.setattr(support, "add_scaled", lambda now, j, s: None)
-
-
-def injected_at_the_last_step_only(patch: Patch) -> None:
-    """What a block injects before its last step is lost."""
-    original = support.injected
-    patch.setattr(support, "injected", lambda j, x, out=None: original(j[-1:], x[-1:], out))
-
-
-def flushed_too_much(patch: Patch) -> None:
-    """What is flushed is not nothing, and every block flushes."""
-    original = support.noting_underflow
-
-    def noting(noted: list[int]) -> Any:
-        noted.append(0)
-        return original(noted)
-
-    def flush(a: Array) -> None:
-        a[np.abs(a) < 1e-6] = 0
-
-    patch.setattr(support, "noting_underflow", noting)
-    patch.setattr(support, "flush", flush)
-
-
-def late_adjoints_lost(patch: Patch) -> None:
-    """What a delayed edge brings back from outside a cycle is not added."""
-    patch.setattr(support, "add_at", lambda total, first, part: None)
-
-
-def delays_ignored_in_cycles(patch: Patch) -> None:
-    """A cycle reads the adjoints of its own step in place of later ones."""
-    original = credit.Sweep._read
-    patch.setattr(
-        credit.Sweep,
-        "_read",
-        lambda self, series, delay, at, part: original(self, series, 0 if at else delay, at, part),
-    )
-
-
-def stacks_out_of_order(patch: Patch) -> None:
-    """The weights of a run are stacked in another order than its ports."""
-    original = build.Build.run_weight
-    patch.setattr(
-        build.Build,
-        "run_weight",
-        lambda self, run, stack: original(self, replace(run, edges=run.edges[::-1]), stack),
-    )
-
-
-def windows_ignored(patch: Patch) -> None:
-    """A place that only a few steps reach is taken to be reached by the last alone."""
-    original = credit.Sweep._windows
-
-    def windows(self: Any, *arguments: Any) -> Any:
-        found = original(self, *arguments)
-        self.out.windows.update(dict.fromkeys(found, (0, 0)))
-        return found
-
-    patch.setattr(credit.Sweep, "_windows", windows)
-
-
-def influence_not_filled(patch: Patch) -> None:
-    """A place without an injection keeps what its memory held."""
-    original = source_influence.Influences._injected
-
-    def injected(self: Any, name: str, target: int, out: Any, end: str, at: str) -> None:
-        original(self, name, target, out, end, at)
-        if len(self.lines.lines) > 1:
-            self.lines.lines.pop()
-
-    patch.setattr(source_influence.Influences, "_injected", injected)
-
-
 OF_THE_INTERPRETER = [
     without_the_boundary,
     without_the_carry,
@@ -255,17 +166,6 @@ OF_THE_INTERPRETER = [
     one_path_of_several,
 ]
 OF_THE_COMPILER = [ignoring_modes, ignoring_state, layouts_too_narrow, ties_counted_once, cuts_at_the_product]
-OF_THE_SOURCE = [
-    contracted_with_nothing,
-    carried_as_if_fresh,
-    injected_at_the_last_step_only,
-    flushed_too_much,
-    late_adjoints_lost,
-    delays_ignored_in_cycles,
-    stacks_out_of_order,
-    windows_ignored,
-    influence_not_filled,
-]
 
 
 @dataclass(frozen=True)
@@ -274,7 +174,7 @@ class Fault:
 
     Args:
         plant: puts it in.
-        part: where it is: `interpreter`, `compiler`, `source`, `array program`, `estimates`, or `shared` by engine and
+        part: where it is: `interpreter`, `compiler`, `array program`, `estimates`, or `shared` by engine and
             oracle.
         backend: the engine that runs with it, or `WORKED`: cases that were worked by hand.
         comparison: by what it is noticed; by default programs are compared with the oracle.
@@ -301,8 +201,7 @@ class Fault:
 
 FAULTS = [
     *(Fault(plant, "interpreter", "interpreter") for plant in OF_THE_INTERPRETER),
-    *(Fault(plant, "source", "numpy") for plant in OF_THE_SOURCE),
-    *(Fault(plant, "array program", LOSSLESS) for plant in OF_ARRAY_PROGRAMS),
+    *(Fault(plant, "array program", "numpy") for plant in OF_ARRAY_PROGRAMS),
     *(
         Fault(plant, "compiler", backend)
         for plant in [*OF_THE_COMPILER, *OF_BOTH_ENGINES]

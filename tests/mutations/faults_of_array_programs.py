@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from forwardgrad.array_program import numpy_helpers, numpy_source
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.lowering import advance, gradients
+from forwardgrad.array_program.lowering import advance, forward, gradients, weights
 from forwardgrad.array_program.lowering.influence import Influence
 from forwardgrad.array_program.lowering.sweep import _Sweep
+from forwardgrad.backends import lossy, lowered
 from forwardgrad.compiler.product import Injection
 from forwardgrad.ops import Array
 
@@ -42,18 +44,49 @@ def presynaptic_values_of_the_block(patch: Patch) -> None:
 
 
 def small_adjoints_and_influence_lost(patch: Patch) -> None:
-    """What is small is taken for nothing much too soon."""
+    """What is small is taken for nothing much too soon, and every block flushes."""
+    original = numpy_helpers.noting_underflow
+
+    def noting(noted: list[int]) -> Any:
+        noted.append(0)
+        return original(noted)
 
     def flush(a: Array) -> None:
         a[np.abs(a) < 1e-6] = 0
 
-    def flushed(a: Array) -> Array:
-        made = a.copy()
-        flush(made)
-        return made
-
+    patch.setattr(numpy_helpers, "noting_underflow", noting)
     patch.setattr(numpy_helpers, "flush", flush)
-    patch.setattr(numpy_helpers, "flushed", flushed)
+
+
+def stacks_out_of_order(patch: Patch) -> None:
+    """Weights that are multiplied together are taken for each other's."""
+    original = weights.stacks
+
+    def stacks(*given: Any) -> dict[str, tuple[Any, int]]:
+        found = original(*given)
+        return dict(zip(found, reversed(found.values()), strict=True))
+
+    patch.setattr(forward, "stacks", stacks)
+
+
+def sums_by_sample_lose_the_first(patch: Patch) -> None:
+    """Where samples are taken one at a time, the first is left out."""
+
+    def add_scaled(total: Array, j: Array, s: Array) -> None:
+        total[1:] += j[1:] * s[1:]
+
+    patch.setattr(numpy_helpers, "add_scaled", add_scaled)
+
+
+def credit_goes_on_at_compressed_places(patch: Patch) -> None:
+    """The losses of the last step are credited past the places where influence was compressed."""
+    patch.setattr(_Sweep, "_going_on", lambda self, builder, arrived, step: arrived)
+
+
+def losses_of_all_steps_at_the_end(patch: Patch) -> None:
+    """All losses of a block are taken for those of its last step."""
+    original = lossy._cut
+    patch.setattr(lossy, "_cut", lambda array, last: array if last else original(array, last))
 
 
 def scattered_one_row_off(patch: Patch) -> None:
@@ -72,19 +105,24 @@ def windows_a_step_late(patch: Patch) -> None:
     patch.setattr(numpy_helpers, "window", lambda x, start, size: original(x, start + 1, size))
 
 
+def _reprint(patch: Patch, right: str, wrong: str) -> None:
+    """Print one text in place of another."""
+
+    def printed(program: Any) -> numpy_source.Printed:
+        found = numpy_source.printed(program)
+        return replace(found, text=found.text.replace(right, wrong))
+
+    patch.setattr(lowered, "printed", printed)
+
+
 def fresh_for_stale(patch: Patch) -> None:
     """A test is printed the wrong way round."""
-    original = numpy_source.source
-    patch.setattr("forwardgrad.backends.lowered.source", lambda p: original(p).replace("if not fresh:", "if fresh:"))
+    _reprint(patch, "if not fresh:", "if fresh:")
 
 
 def loops_in_the_wrong_direction(patch: Patch) -> None:
     """Sweeps are printed as loops from the first step on."""
-    original = numpy_source.source
-    patch.setattr(
-        "forwardgrad.backends.lowered.source",
-        lambda p: original(p).replace("in reversed(range(steps))", "in range(steps)"),
-    )
+    _reprint(patch, "in reversed(range(steps))", "in range(steps)")
 
 
 def boundaries_of_the_first_lag_only(patch: Patch) -> None:
@@ -106,6 +144,10 @@ OF_ARRAY_PROGRAMS = [
     lowered_without_the_carry,
     presynaptic_values_of_the_block,
     small_adjoints_and_influence_lost,
+    stacks_out_of_order,
+    sums_by_sample_lose_the_first,
+    credit_goes_on_at_compressed_places,
+    losses_of_all_steps_at_the_end,
     scattered_one_row_off,
     windows_a_step_late,
     fresh_for_stale,

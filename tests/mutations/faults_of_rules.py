@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from forwardgrad.array_program.lowering import weights as lowered_weights
+from forwardgrad.array_program.lowering.sweep import _Sweep
 from forwardgrad.backends import interpreter, weights
 from forwardgrad.compiler import factors, leaks, plan, product, pruning
 from forwardgrad.compiler.factors import WEIGHT, Factor
 from forwardgrad.compiler.product import Arc
-from forwardgrad.compiler.source import build, credit, support
 from forwardgrad.ops import Formula, Port, losses, registry
 from forwardgrad.oracle import accumulation
 from forwardgrad.program import execution
@@ -121,18 +122,30 @@ def feedback_in_losses_only(patch: Patch) -> None:
         return tuple(replace(stop, links=tuple(map(own, stop.links))) for stop in stops)
 
     patch.setattr(interpreter, "route", route)
-    over_edge = credit.Sweep.over_edge
+    original_back = _Sweep._back
 
-    def over(self: credit.Sweep, b: Any, arc: Arc, at: bool) -> Any:
-        by_matrix = arc.factor.kind in ("random", "adaptive")
-        return over_edge(self, b, replace(arc, factor=WEIGHT) if by_matrix and self.targets else arc, at)
+    def back(self: _Sweep, builder: Any, place: int, arcs: Any, *more: Any) -> Any:
+        through = [
+            replace(arc, factor=WEIGHT)
+            if self.target is not None and arc.factor.kind in ("random", "adaptive")
+            else arc
+            for arc in arcs
+        ]
+        return original_back(self, builder, place, through, *more)
 
-    patch.setattr(credit.Sweep, "over_edge", over)
+    patch.setattr(_Sweep, "_back", back)
 
 
 def autapses_left_in_the_rest(patch: Patch) -> None:
     """The diagonal of a weight counts as a unit's own memory, and as a part of the rest as well."""
-    patch.setattr(support, "without_diagonal", lambda w: w)
+    original = lowered_weights._part
+    patch.setattr(
+        lowered_weights,
+        "_part",
+        lambda context, edge, word: (
+            lowered_weights.weight(context, edge) if word == "rest" else original(context, edge, word)
+        ),
+    )
     patch.setitem(weights._MAKE, "rest", weights._weight)  # type: ignore[arg-type]
 
 
@@ -156,7 +169,7 @@ def oracle_joins_populations(patch: Patch) -> None:
 
 
 def _drawn(patch: Patch, draw: Any) -> None:
-    for module in (accumulation, weights, build):
+    for module in (accumulation, weights, lowered_weights):
         patch.setattr(module, "random_feedback", draw)
 
 

@@ -14,8 +14,7 @@ import pytest
 from nets import stack
 
 import forwardgrad as fg
-from forwardgrad.backends import BACKENDS
-from forwardgrad.backends.generated import Generated
+from forwardgrad.backends import BACKENDS, LoweredEngine
 from forwardgrad.rules.table import rule
 from forwardgrad.support import reuse
 
@@ -141,14 +140,14 @@ def test_rules_are_read_in_threads() -> None:
 
 def test_an_engine_that_kept_something_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, the tests above prove nothing: threads do not meet inside of a call at all."""
-    true, kept = Generated.forward, dict[str, Any]()
+    true, kept = LoweredEngine.forward, dict[str, Any]()
 
     def forward(*arguments: Any) -> Any:
         kept["block"] = true(*arguments)
         sleep(0)
         return kept["block"]
 
-    monkeypatch.setattr(Generated, "forward", forward)
+    monkeypatch.setattr(LoweredEngine, "forward", forward)
     shared = program("rtrl", "numpy")
     wanted = [bits(gradient(shared, seed)) for seed in range(THREADS)]
     try:

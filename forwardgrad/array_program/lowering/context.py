@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.expressions import Tree
+from forwardgrad.array_program.expressions import Tree, apply, is_test
 from forwardgrad.array_program.formulas import option_arrays
 from forwardgrad.array_program.inlining import bodies
 from forwardgrad.array_program.instructions import Call, Read, Slice
@@ -19,9 +21,10 @@ from forwardgrad.array_program.regions import Function, Invoke
 from forwardgrad.array_program.values import Type, Value, floats
 from forwardgrad.compiler.keys import value_key
 from forwardgrad.compiler.plan import Plan
-from forwardgrad.compiler.source.text import Names
 from forwardgrad.graph import Node
 from forwardgrad.ops import Array
+from forwardgrad.ops.formula import Printable
+from forwardgrad.support.names import Names
 
 STEP = "t"
 """The index of the steps of a block."""
@@ -58,7 +61,8 @@ class Context:
 
     def __init__(self, plan: Plan, dtype: Any) -> None:
         self.plan, self.network, self.dtype = plan, plan.network, np.dtype(dtype)
-        self.names, self._places = Names(), Names()
+        self.names, self._places = Names(vars(numpy_helpers)), Names()
+        self._modes = Counter(place.node for place in plan.product.places)
         self.weights = Builder()
         self.made_weights: dict[Hashable, Value] = {}
         self.constants: dict[Value, Array] = {}
@@ -83,7 +87,7 @@ class Context:
     def place(self, place: int) -> str:
         """How a place is named: by its node, and by its mode where there are several."""
         found = self.plan.product.places[place]
-        several = sum(other.node == found.node for other in self.plan.product.places) > 1
+        several = self._modes[found.node] > 1
         return self._places.of(f"{found.node}_{found.label}" if several else found.node, place)
 
     def given(self, group: str, key: str, name: str, kind: Type) -> Value:
@@ -116,8 +120,18 @@ class Context:
             function = self.names.of(words, "call", node.name)
             self.calls[function] = node.name, port
             return builder.add(Call(function, tuple(arrays), kind), name)
+        if is_test(tree):
+            tree = apply("indicator", tree)
+        elif self.dtype == np.float32 and not self._keeps(node, port):
+            tree = apply("cast", tree)
         options = [self.constant(f"{option}_{node.name}", node.options[option]) for option in option_arrays(node)]
         return builder.elementwise(tree, *arrays, *options, name=name, dims=kind.dims)
+
+    @staticmethod
+    def _keeps(node: Node, port: str) -> bool:
+        """Whether a formula gives numbers of the dtype that it is given."""
+        declared = node.op.port(port, node.ports).derivative if port else node.op.value
+        return not isinstance(declared, Printable) or declared.keeps(node.options)
 
     # Functions.
 

@@ -15,6 +15,7 @@ from forwardgrad.array_program.lowering.weights import parameter, product, stack
 from forwardgrad.array_program.regions import Function, Scan
 from forwardgrad.array_program.values import Value, floats
 from forwardgrad.graph import Edge, Node
+from forwardgrad.support.names import shown
 
 
 def stage_functions(context: Context) -> list[Function]:
@@ -77,7 +78,7 @@ class _Stage:
                 self._node_of_block(node)
         layers = {node.layer for node in nodes} - {None}
         word = layers.pop() if len(layers) == 1 else "_".join(members[:3])
-        doc = f"{'Step by step' if self.stage.cyclic else 'All steps at once'}: {', '.join(members)}."
+        doc = f"{'Step by step' if self.stage.cyclic else 'All steps at once'}: {', '.join(map(shown, members))}."
         name = self.context.names.of(f"forward_{word}", "stage", members[0])
         return self.context.function(name, doc, self.builder, self.results)
 

@@ -29,6 +29,7 @@ class Influence:
         self.places = self.plan.entries[name]
         self.sites = [site for site in self.plan.product.injections if site.parameter == name]
         self.shape = tuple(map(affine, context.network.parameters[name].shape))
+        self._arrays: dict[tuple[str, int], Value] = {}
 
     @cached_property
     def synapses(self) -> Synapses | Single:
@@ -52,6 +53,11 @@ class Influence:
         return self._array("after", "new", place)
 
     def _array(self, group: str, word: str, place: int) -> Value:
+        if (group, place) not in self._arrays:
+            self._arrays[group, place] = self._declared(group, word, place)
+        return self._arrays[group, place]
+
+    def _declared(self, group: str, word: str, place: int) -> Value:
         parameter = self.context.network.parameters[self.name]
         shape = stored_shape(self.context.network, parameter, self.layout(place), self.plan.size(place))
         wanted = f"{word}_{self.name}_on_{self.context.place(place)}"

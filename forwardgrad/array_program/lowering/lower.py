@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.lowering.advance import advance, advance_place
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.lowering.forward import forward, stage_functions
@@ -75,7 +74,7 @@ def lower(plan: Plan, dtype: Any, pulling: Collection[int] = ()) -> Lowered:
         advance(context, advances),
     ]
     program = ArrayProgram(context.dtype.name, tuple(functions), context.constants, context.bindings)
-    return Lowered(check(program), context, from_losses, from_places, from_given)
+    return Lowered(program, context, from_losses, from_places, from_given)
 
 
 def _weights(context: Context) -> list[Function]:

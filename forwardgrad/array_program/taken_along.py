@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.compiler.source.text import Names
 from forwardgrad.ops.formula import tree
+from forwardgrad.support.names import Names
 
 _FUTURES = sum({getattr(future, name).compiler_flag for name in future.all_feature_names})
 

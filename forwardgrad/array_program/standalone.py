@@ -1,0 +1,316 @@
+"""A module of readable NumPy: the functions of an array program, and beside them what they need to run on their own."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import inspect
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.array_program import numpy_helpers
+from forwardgrad.array_program.dimensions import affine
+from forwardgrad.array_program.lowering.context import Context
+from forwardgrad.array_program.lowering.lower import lower
+from forwardgrad.array_program.numpy_source import Printed, calling, printed
+from forwardgrad.array_program.regions import ArrayProgram
+from forwardgrad.array_program.taken_along import Functions
+from forwardgrad.compiler.keys import influence_key, value_key
+from forwardgrad.compiler.layouts import stored_shape
+from forwardgrad.compiler.plan import Plan
+from forwardgrad.graph import Node
+from forwardgrad.ops import Array
+from forwardgrad.ops.formula import Printable, tree
+from forwardgrad.ops.losses import Loss
+from forwardgrad.structure import Structure
+from forwardgrad.support.names import shown
+
+SHORT = 64
+"""Entries up to which an array is printed as numbers."""
+
+HELPERS: Mapping[str, str] = {
+    name: inspect.getsource(function)
+    for name, function in vars(numpy_helpers).items()
+    if inspect.isfunction(function) and function.__module__ == numpy_helpers.__name__
+}
+"""The texts of the functions that printed source may call, by name."""
+
+_EVALUATE = '''
+def evaluate(value, gradient, y, target, mask):
+    """The loss of a block, and its derivative by the output: the sum over time of the weighed mean over the batch."""
+    target = np.asarray(target, dtype if target.dtype.kind == "f" else None)
+    rows, targets = y.reshape(-1, y.shape[-1]), target.reshape(-1, *target.shape[2:])
+    weight = np.full(y.shape[:2], 1 / y.shape[1], dtype)
+    if mask is not None:
+        weight *= mask if mask.ndim == 2 else mask[:, None]
+    loss = float((np.asarray(value(rows.copy(), targets.copy())) * weight.ravel()).sum())
+    slope = np.asarray(gradient(rows.copy(), targets.copy()), dtype).reshape(y.shape)
+    return loss, slope * weight[..., None]
+'''
+
+_STEP = '''
+def step(params, state, inputs, targets, mask=None, fresh=False, last=False{signals}):
+    """Run a block of any number of steps with fixed weights.
+
+    Args:
+        params: arrays by parameter.
+        state: from `start`, or from the block before.
+        inputs: `(steps, batch, size)` by input node.
+        targets: by output node.
+        mask: `(steps,)` or `(steps, batch)`, or none.
+        fresh: whether the state holds no influence yet.
+        last: whether the state after the block is not needed.
+
+    Returns:
+        The state after the block (none after the last), the loss, and the gradient by parameter.
+    """
+    steps, batch = next(iter({shape}.values())).shape[:2]
+'''
+
+_GRADIENT = '''
+def gradient(params, inputs, targets, block, mask=None{signals}):
+    """The gradient over a sequence, weights frozen, in blocks: the loss, and arrays by parameter."""
+    given = {shape}
+    steps, batch = next(iter(given.values())).shape[:2]
+    state, total, grads = start(batch), 0.0, {{}}
+    for first in range(0, steps, block):
+        now = slice(first, first + block)
+        state, loss, found = step(
+            params,
+            state,
+            {{name: array[now] for name, array in inputs.items()}},
+            {{name: array[now] for name, array in targets.items()}},
+            None if mask is None else mask[now],
+            fresh=first == 0,
+            last=first + block >= steps,{cut}
+        )
+        total += loss
+        grads = {{name: found[name] + grads.get(name, 0) for name in found}}
+    return total, grads
+'''
+
+
+def standalone(plan: Plan, dtype: Any, losses: Mapping[str, Loss], title: str) -> str:
+    """The text of a module that needs NumPy and nothing else.
+
+    Args:
+        plan: the derived algorithm, whose layouts lose nothing.
+        dtype: of all arrays.
+        losses: by output node.
+        title: what is said of the program, lines.
+    """
+    lowered = lower(plan, dtype)
+    context, written = lowered.context, printed(lowered.program)
+    signals = any(place.signal == "given" for place in plan.product.places)
+    words: dict[str, str] = {
+        "shape": "inputs" if plan.network.inputs else "targets",
+        "signals": ", signals=None" if signals else "",
+        "cut": "\n            signals={name: array[now] for name, array in signals.items()}," if signals else "",
+    }
+    functions = Functions(context.names)
+    ops = [_op(context, name, *what, functions) for name, what in context.calls.items()]
+    table = _losses(context, losses, functions)
+    step = _STEP.format(**words) + "\n".join(_Step(lowered.program, context, written).lines(losses))
+    body = [written.text, _start(plan), _EVALUATE, table, step, _GRADIENT.format(**words)]
+    used = _used("\n".join([*ops, *body]))
+    constants = {value.name: array for value, array in context.constants.items()}
+    head = [
+        f'"""{_comment(title)}\n"""',
+        "from __future__ import annotations\n",
+        *(f"import {name}" for name in ("base64", "zlib") if any(map(_is_long, constants.values()))),
+        "import numpy as np\n",
+        f"dtype = np.{np.dtype(dtype).name}",
+        "Array = np.ndarray",
+        *(f"{name} = {getattr(numpy_helpers, name)}" for name in ("CACHED", "MANY") if name in used),
+        *(["matmul = np.matmul"] if "matmul" in used else []),
+        "",
+        *_constants(constants),
+    ]
+    helpers = [text for name, text in HELPERS.items() if name in used]
+    parts = ["\n".join(head), *helpers, *functions.texts.values(), *ops, *body]
+    return "\n\n".join(part.strip("\n") + "\n" for part in parts if part.strip())
+
+
+class _Step:
+    """Prints how a block is run: each array under its name, each function called once.
+
+    Args:
+        program: the array program.
+        context: of its lowering.
+        written: its text.
+    """
+
+    def __init__(self, program: ArrayProgram, context: Context, written: Printed) -> None:
+        self.program, self.context, self.written = program, context, written
+        self.bound: set[str] = set()
+
+    def lines(self, losses: Iterable[str]) -> list[str]:
+        """The lines of the function after its first one."""
+        lines = [*self.fetched("forward"), *self.called("forward"), *self.fetched("slopes"), *self.called("slopes")]
+        lines.append("    total = 0.0")
+        for name in losses:
+            series = self.context.nodes[name]
+            y = str(series.value) if series.first == affine(0) else f"{series.value}[{series.first}:]"
+            word = self.context.names.of(f"loss_{name}", "losses", name)
+            lines.append(f"    loss, {word} = evaluate(*LOSSES[{name!r}], {y}, targets[{name!r}], mask)")
+            lines.append("    total += loss")
+        for function in ("credit", "gradients"):
+            lines += [*self.fetched(function), *self.called(function)]
+        lines += self.dictionary("grads", "grads")
+        lines += ["    if last:", "        return None, total, grads", *self.fetched("advance")]
+        lines += ["    noted = []", "    with noting_underflow(noted):"]
+        lines += [f"    {line}" for line in self.called("advance") or ["    pass"]]
+        lines += self.dictionary("made", "after")
+        lines += [
+            "    if noted:",
+            "        flush_all(array for key, array in made.items() if key.startswith('influence'))",
+        ]
+        return [*lines, "    return made, total, grads"]
+
+    def fetched(self, name: str) -> list[str]:
+        """The lines that fetch what a function takes from outside."""
+        lines: list[str] = []
+        for word in self.written.arguments[name]:
+            group, key = self.program.bindings.get(word, ("", ""))
+            if group in ("params", "inputs", "signals", "state") and word not in self.bound:
+                self.bound.add(word)
+                found = f"{group}[{key!r}]"
+                lines.append(f"    {word} = {found if group == 'state' else f'np.asarray({found}, dtype)'}")
+        return lines
+
+    def called(self, name: str) -> list[str]:
+        """The lines that call a function; none where it gives nothing."""
+        results = [str(value) for value in self.program.function(name).body.results]
+        return calling(results, name, self.written.arguments[name], "    ") if results else []
+
+    def dictionary(self, name: str, group: str) -> list[str]:
+        """The lines that put what functions gave into a dictionary, as a program does."""
+        bound = [(word, key) for word, (where, key) in self.program.bindings.items() if where == group]
+        return [f"    {name} = {{", *(f"        {key!r}: {word}," for word, key in bound), "    }"]
+
+
+def _comment(text: str) -> str:
+    return text.replace("\\", "/").replace('"""', "'''")
+
+
+def _used(text: str) -> set[str]:
+    """The words of a text, and of the helpers that it calls."""
+    found, read = set[str](), _words(text)
+    while read:
+        found |= read
+        read = {word for name in read & HELPERS.keys() for word in _words(HELPERS[name])} - found
+    return found
+
+
+def _words(text: str) -> set[str]:
+    return {node.id for node in ast.walk(tree(text, "exec")) if isinstance(node, ast.Name)}
+
+
+def _is_long(array: Array) -> bool:
+    return array.size > SHORT
+
+
+def _constants(constants: Mapping[str, Array]) -> list[str]:
+    lines: list[str] = []
+    if any(map(_is_long, constants.values())):
+        lines.append(
+            "\ndef unpacked(text, kind, shape):\n"
+            '    """An array from its compressed bytes."""\n'
+            "    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind).reshape(shape)\n\n"
+        )
+    for name, array in constants.items():
+        kind = array.dtype.str
+        if _is_long(array):
+            data = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
+            lines.append(f"{name} = unpacked({data!r}, {kind!r}, {array.shape})")
+        else:
+            lines.append(f"{name} = np.array({array.tolist()!r}, {kind!r}).reshape({array.shape})")
+    return lines
+
+
+def _op(context: Context, name: str, node_name: str, port_name: str, functions: Functions) -> str:
+    """A function that calls an op by rows."""
+    node = context.network.nodes[node_name]
+    port = node.op.port(port_name, node.ports) if port_name else None
+    declared = node.op.value if port is None else port.derivative
+    what = f"the value of op {node.op.name!r}"
+    what = what if port is None else f"the derivative of op {node.op.name!r} by port {port_name!r}"
+    count = len(node.ports) + (port is not None)
+    call = _call(context, node, declared, count, functions)
+    lines = [f"def {name}(*ports):", f'    """{shown(what).capitalize()}, by rows."""']
+    if call is None:
+        lines.append("    # The function you registered has no text of its own. Put it here, for rows (rows, size).")
+        lines.append(f"    raise NotImplementedError({what!r})")
+        return "\n".join(lines)
+    word = Structure.DIAGONAL if port is None else port.structure
+    tail = {Structure.FULL: f"{node.size}, {node.size}", Structure.DIAGONAL: str(node.size)}.get(word, "1")
+    end = "[..., 0]" if word is Structure.SCALAR else ""  # one entry for all units: the axis of units is left out
+    return "\n".join(
+        [
+            *lines,
+            f"    rows = [np.array(port.reshape(-1, {node.size})) for port in ports]",
+            f"    made = np.array({call}, dtype)",
+            f"    return np.broadcast_to(made, (len(rows[0]), {tail})).reshape(*ports[0].shape[:-1], {tail}){end}",
+        ]
+    )
+
+
+def _call(context: Context, node: Node, declared: Any, count: int, functions: Functions) -> str | None:
+    """The expression that computes an op's value or derivative of `rows`; `None` if it has no text."""
+
+    def written(name: str, value: Any) -> str:
+        if getattr(value, "ndim", 0):
+            return context.constant(f"{name}_{node.name}", value).name
+        return repr(value if isinstance(value, str) else float(value))
+
+    if isinstance(declared, Printable):
+        return declared.printed([f"rows[{place}]" for place in range(count)], node.options, written)
+    known = functions.name(declared)
+    options = ", ".join(f"{key!r}: {written(key, value)}" for key, value in node.options.items())
+    return None if known is None else f"{known}(*rows{f', **{{{options}}}' if options else ''})"
+
+
+def _losses(context: Context, losses: Mapping[str, Loss], functions: Functions) -> str:
+    """The table of losses, each a function of its value and one of its derivative, and before it those functions."""
+    rows: list[str] = []
+    texts: list[str] = []
+    for node, loss in losses.items():
+        names: list[str] = []
+        for kind, function in (("value", loss.value), ("gradient", loss.gradient)):
+            known = None if isinstance(function, Printable) else functions.name(function)
+            if known is None:
+                known = context.names.of(f"loss_{loss.name}_{kind}", "loss", loss.name, kind, node)
+                texts += [f"def {known}(y, target):", *_loss(loss.name, kind, function), "", ""]
+            names.append(known)
+        rows.append(f"{node!r}: ({', '.join(names)})")
+    return "\n".join([*texts, f"LOSSES = {{{', '.join(rows)}}}"])
+
+
+def _loss(name: str, kind: str, function: Any) -> Sequence[str]:
+    if isinstance(function, Printable):
+        return [f"    return {function.printed(['y', 'target'], {})}"]
+    return [
+        "    # The function you gave has no text of its own. Put it here, for rows (rows, size).",
+        f"    raise NotImplementedError({f'the {kind} of loss {name!r}'!r})",
+    ]
+
+
+def _start(plan: Plan) -> str:
+    lines = ["def start(batch):", '    """The state before the first block: initial values, and no influence."""']
+    lines.append("    return {")
+    for name, node in plan.network.nodes.items():
+        if history := plan.network.history(name):
+            first = np.asarray(node.initial)
+            equal = np.all(first == first.flat[0])
+            value = repr(float(first.flat[0])) if equal else f"np.array({first.tolist()!r})"
+            lines.append(f"        {value_key(name)!r}: np.full(({history}, batch, {node.size}), {value}, dtype),")
+    for name, places in plan.entries.items():
+        for place in places:
+            parameter = plan.network.parameters[name]
+            rest = stored_shape(plan.network, parameter, plan.layouts[name, place], plan.size(place))
+            shape = f"({', '.join(map(str, (plan.depth[place], 'batch', *rest)))})"
+            lines.append(f"        {influence_key(plan, name, place)!r}: np.zeros({shape}, dtype),")
+    return "\n".join([*lines, "    }"])
