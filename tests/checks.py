@@ -10,6 +10,8 @@ import numpy as np
 
 import forwardgrad as fg
 from forwardgrad import oracle
+from forwardgrad.array_program.checker import check
+from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.ops import Array
 
 TOLERANCE = 1e-10
@@ -51,3 +53,10 @@ def assert_like_oracle(
 def unwritten(shape: tuple[int, ...], dtype: Any) -> Any:
     """Memory that generated source is given, and says to fill: it holds no numbers."""
     return np.full(shape, np.nan, dtype)
+
+
+def checked_lower(*given: Any, **named: Any) -> Lowered:
+    """`lower`, whose programs are checked."""
+    made = lower(*given, **named)
+    check(made.program)
+    return made

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import unwritten
+from checks import checked_lower, unwritten
 from cli.running import SMALL
 from hypothesis import settings
 
 from forwardgrad import cli
-from forwardgrad.array_program.checker import check
-from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.backends import lowered
 from forwardgrad.cli import terminal
 from forwardgrad.layouts import table
@@ -94,13 +92,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(autouse=True, scope="session")
 def _every_array_program_is_well_formed() -> Iterator[None]:
-    def checked(*given: Any, **named: Any) -> Lowered:
-        made = lower(*given, **named)
-        check(made.program)
-        return made
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lowered, "lower", checked)
+        patch.setattr(lowered, "lower", checked_lower)
         yield
 
 

@@ -1,6 +1,6 @@
 """Allocations: which arrays the printed functions of a program take and give back, in order, without running them.
 
-This follows `numpy_source.py` line by line. A value is written where it is used, or goes into an array that exists
+This follows `numpy_statements.py` line by line. A value is written where it is used, or goes into an array that exists
 already, or has a name, which holds its array until the function returns or the name is bound to another. Of a loop, the
 first step and two in its middle are followed; the others take no more memory.
 """
@@ -31,7 +31,7 @@ from forwardgrad.array_program.instructions import (
 from forwardgrad.array_program.memory import Account, Held
 from forwardgrad.array_program.numpy_helpers import MANY
 from forwardgrad.array_program.numpy_products import adding, template
-from forwardgrad.array_program.numpy_source import INTO, weights_by_columns
+from forwardgrad.array_program.numpy_statements import INTO, weights_by_columns
 from forwardgrad.array_program.regions import ArrayProgram, Body, Function, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import Dimensions, Value
 

@@ -15,7 +15,8 @@ from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.lowering.lower import lower
-from forwardgrad.array_program.numpy_source import Printed, calling, printed
+from forwardgrad.array_program.numpy_source import Printed, printed
+from forwardgrad.array_program.numpy_statements import calling
 from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.array_program.taken_along import Functions
 from forwardgrad.compiler.keys import influence_key, value_key

@@ -12,9 +12,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does: modules of tests import each other by name
 
 import pytest
-from checks import unwritten
+from checks import checked_lower, unwritten
 from tqdm import tqdm
 
+from forwardgrad.backends import lowered
 from forwardgrad.explain.derivation import table
 from forwardgrad.support import reuse
 from mutations.comparison import COMPARISONS, WORKED, wrong
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [fault for fault in FAULTS if given.only in f"{fault} {fault.part}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reuse, "empty", unwritten)
+        patch.setattr(lowered, "lower", checked_lower)
         backends = [backend for backend in COMPARISONS if any(fault.backend == backend for fault in chosen)]
         sound = [backend for backend in backends if next(wrong(backend), None) is None]
         found = [_tried(fault) for fault in tqdm(chosen, unit=" faults", desc="planting", disable=None)]

@@ -10,6 +10,7 @@ import pytest
 
 from forwardgrad.array_program import numpy_helpers, numpy_source
 from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.expressions import Number
 from forwardgrad.array_program.lowering import advance, forward, gradients, weights
 from forwardgrad.array_program.lowering.influence import Influence
 from forwardgrad.array_program.lowering.sweep import _Sweep
@@ -132,7 +133,7 @@ def boundaries_of_the_first_lag_only(patch: Patch) -> None:
     def boundary(self: Any, place: int) -> Any:
         found = original(self, place)
         if found is not None and self.plan.depth[place] > 1:
-            zero = self.builder.elementwise(numpy_source.Number(0.0), dims=found.value.dims)
+            zero = self.builder.elementwise(Number(0.0), dims=found.value.dims)
             return type(found)(zero, found.word)
         return found
 
