@@ -58,11 +58,11 @@ def apply(word: str, *operands: Tree) -> Tree:
 
 
 TERMS = 64
-"""Terms of a sum that are added from the left; of more, so many at a time, or trees would be too deep for Python."""
+"""Terms of a sum that are added from the left. Longer sums are sums of sums, or trees would be too deep for Python."""
 
 
 def total(count: int) -> Tree:
-    """The sum of so many arguments."""
+    """The sum of that many arguments."""
     return _sum([Argument(place) for place in range(count)])
 
 

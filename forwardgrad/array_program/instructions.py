@@ -264,7 +264,7 @@ class Flush(Instruction):
 
     Args:
         operand: the array.
-        every: in a scan, the last of so many steps does it; 1 for all.
+        every: in a scan, the last step of every that many does it; 1 for all.
         ones: whether the numbers are products that begin with ones, beside which more is next to nothing.
     """
 

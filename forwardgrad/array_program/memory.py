@@ -157,4 +157,4 @@ class Account:
             if by_sample and size >= CACHED * dims[0].at(symbols):
                 size //= dims[0].at(symbols)
             found.append(0 if briefly and size >= REUSED else size)
-        return np.array(found, np.float64)  # exact up to 2^53, and no number is too large
+        return np.array(found, np.float64)  # exact up to 2^53, and never too large

@@ -41,7 +41,7 @@ class Ran:
         tape: the block.
         arrays: what its functions have left, the derivatives of nodes among them, by name.
         params: the parameters.
-        call: `call(name, groups, steps)`: what a function of the program gives, by name, over so many of its steps.
+        call: `call(name, groups, steps)`: what a function of the program gives, by name, over that many steps.
     """
 
     tape: Pass

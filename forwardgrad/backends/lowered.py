@@ -118,7 +118,8 @@ class LoweredEngine:
         """What a function gives over the first steps of a block; the block keeps nothing of it."""
         part, symbols = self._parts[name], {"steps": steps, "batch": block.batch, "fresh": 0}
         given: dict[str, Any] = block.arrays | symbols
-        given.update((word, groups[group][key]) for word, group, key in part.bound if group in groups)
+        known = {"params": block.params, **groups}
+        given.update((word, known[group][key]) for word, group, key in part.bound if group in known)
         if steps < block.steps:
             given.update((word, given[word][: form.at(symbols)]) for word, form in part.lengths)
         return dict(part(given))

@@ -46,7 +46,7 @@ class Rehearsal:
         self._traces = traces
         self._lossless = len(self.lossy) < len(traces)
         self.shapes = StoredArrays(plan, traces, self.dtype).shapes
-        self._widest = max(node.size for node in plan.network.nodes.values())
+        self._bounded = not is_small(plan) or max(node.size for node in plan.network.nodes.values()) > WIDE
         self._prices: dict[tuple[str, ...], Prices] = {}
         self._peaks: dict[tuple[int, int, bool], int] = {}
 
@@ -59,7 +59,7 @@ class Rehearsal:
             last: whether it is the last block of a sequence, which is not advanced unless its gradient needs that.
         """
         key = batch, steps, last and not self.lossy
-        if not is_small(self.plan) or self._widest > WIDE:
+        if self._bounded:
             return self._bound(batch, steps)
         if key not in self._peaks:
             self._peaks[key] = self._found(*key)
@@ -84,14 +84,15 @@ class Rehearsal:
 
     def _found(self, batch: int, steps: int, last: bool) -> int:
         if not self.lossy:
-            advance = () if last else ("slopes", "advance")
-            return self._of_functions(batch, steps, [*advance, *(("slopes",) if last else ()), "credit", "gradients"])
+            advance = [] if last else ["advance"]
+            return self._of_functions(batch, steps, ["slopes", *advance, "credit", "gradients"])
         if steps <= LONG:
             return max(self._of_layouts(batch, steps))
         half, whole = (self._of_layouts(batch, length) for length in (LONG // 2, LONG))
         return max(b + (steps - LONG) * (b - a) // (LONG - LONG // 2) for a, b in zip(half, whole, strict=True))
 
     def price(self, order: Sequence[str], batch: int, steps: int) -> Price:
+        """The price of functions of the program that a block runs in that order."""
         key = tuple(order)
         if key not in self._prices:
             self._prices[key] = Prices(self.lowered.program, order)

@@ -75,7 +75,7 @@ class Plan:
         return {**self.network.parameters, **extra}
 
     @cached_property
-    def kept(self) -> dict[Hashable, Any]:
+    def remembered(self) -> dict[Hashable, Any]:
         """What has been found out about it, by whoever did, for as long as it lives."""
         return {}
 

@@ -27,7 +27,8 @@ class Cost:
         flops: per trained parameter, floating-point operations of carrying its influence a step, with blocks of one.
         values: the past values that delayed edges read, between blocks.
         working: the most that a block takes beside the state it starts from: the state after it, values, adjoints and
-            what is in work. The backend `interpreter` is priced as the backend `numpy`.
+            what is in work. The backend `interpreter` is priced as the backend `numpy`; a program
+            too large to be written, or with a node of more than 2^22 units, by a bound.
     """
 
     batch: int
@@ -55,9 +56,9 @@ def working_bytes(plan: Plan, batch: int, block: int, dtype: Any, last: bool = F
     The `last` block of a sequence takes less where no advance is needed.
     """
     key = "rehearsal", np.dtype(dtype)
-    if key not in plan.kept:
-        plan.kept[key] = Rehearsal(plan, dtype)
-    return plan.kept[key].peak(batch, block, last)
+    if key not in plan.remembered:
+        plan.remembered[key] = Rehearsal(plan, dtype)
+    return plan.remembered[key].peak(batch, block, last)
 
 
 def choose_block(plan: Plan, batch: int, dtype: Any) -> int:

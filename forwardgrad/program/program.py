@@ -394,7 +394,7 @@ class Program:
                 )
         if not is_small(self.plan):
             raise RuleError(
-                "source: so many places act on each other that this program is not written out, but interpreted.",
+                "source: too many places act on each other for this program to be written out; it is interpreted.",
                 "Give some parameters a rule that stores less, such as eprop.",
             )
         from forwardgrad.array_program.standalone import standalone  # with all that makes array programs

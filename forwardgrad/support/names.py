@@ -59,5 +59,5 @@ class Names:
 
 
 def shown(name: str) -> str:
-    """A name that anybody chose, as it may stand in a comment."""
+    """A name of the user's, with what could end a comment or a string taken out."""
     return re.sub(r"[^\w.>\- ]", "?", name)[:LONGEST]

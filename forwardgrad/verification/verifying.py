@@ -129,7 +129,7 @@ def verify(program: Program, *, seed: int = 0, progress: Callable[[list[Any]], A
 
     Raises:
         CheckError: if a gradient differs. The message names the parameter, its layouts and the sizes.
-        DataError: if it is no program, or the seed no whole number.
+        DataError: if it is not a program, or the seed is not a whole number.
 
     >>> import forwardgrad as fg
     >>> found = verify(fg.compile(fg.load("leaky_stack"), rule="eprop-deep"))
@@ -227,7 +227,7 @@ def _signalled_everywhere(problem: Problem, program: Program, seed: int) -> Prob
 
 
 def _off(found: Array, wanted: Array, scale: float) -> float:
-    """The largest error, relative to a scale; infinite where it is no number."""
+    """The largest error, relative to a scale; infinite where it is not a number."""
     off = largest_entry({"": np.asarray(found) - wanted}) / (scale or 1.0)
     return off if np.isfinite(off) else np.inf
 

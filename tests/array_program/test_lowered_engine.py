@@ -85,7 +85,11 @@ def test_its_states_are_those_of_the_interpreter(data: st.DataObject) -> None:
             assert float(np.abs(states[0][key] - array).max(initial=0.0)) <= 1e-12 * scale, key
 
 
-LOSSY = ("snap(1)", "snap(2)", "uoro", "kf-rtrl")
+LOSSY = (
+    *("snap(1)", "snap(2)", "uoro", "kf-rtrl"),
+    *("eprop-deep; layout=snap(1), feedback=adaptive", "eprop-deep; layout=uoro, feedback=adaptive"),
+    "eprop-deep; layout=snap(2), feedback=random",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,7 +17,7 @@ def slopes(context: Context) -> Function:
     for (name, port), derivative in context.derivatives.items():
         node, own = context.network.nodes[name], context.nodes[name]
         series = [context.ports.get((name, other), own) for other in node.ports] + [own]  # it reads only what is there
-        if isinstance(derivative.tree, Argument) and derivative.tree.place < len(series):  # it is no option
+        if isinstance(derivative.tree, Argument) and derivative.tree.place < len(series):  # not an option
             context.slopes[name, port] = series[derivative.tree.place]
             continue
         wanted = f"slope_{name}_{port}" if len(node.ports) > 1 else f"slope_{name}"
