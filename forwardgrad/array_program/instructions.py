@@ -264,7 +264,7 @@ class Flush(Instruction):
 
     Args:
         operand: the array.
-        every: in a scan, the last step of every that many does it; 1 for all.
+        every: in a scan, one step in that many does it, the last of them; 1 for all.
         ones: whether the numbers are products that begin with ones, beside which more is next to nothing.
     """
 

@@ -26,7 +26,7 @@ from forwardgrad.support.names import Names
 from forwardgrad.testing import Problem, checking
 
 GRAPHS = library.names()
-RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "immediate", "hops(2) & near", "dsf(0.5)")
+RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "eprop-adaptive", "immediate", "hops(2) & near", "dsf(0.5)")
 
 
 def given(program: fg.Program, steps: int = 7, batch: int = 2) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
