@@ -24,7 +24,7 @@ def example(name: str) -> ModuleType:
 
 def test_every_example_is_tested() -> None:
     """An example that no test runs would rot."""
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quickstart", "from_scratch", "add_task"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quickstart", "from_scratch", "add_task", "recall_cue"}
 
 
 def test_quickstart_trains_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,3 +102,12 @@ def test_add_task_is_the_one_whose_levels_are_drawn() -> None:
     losses, final = module.train("rtrl", seed=0, steps=250)
     assert losses[:10].mean() > 0.6
     assert final < module.LEVELS[1]
+
+
+def test_recall_needs_credit_over_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """On the task that introduces the library, eprop must learn, and the rule of one step must not."""
+    example("recall_cue").main(seeds=1, updates=80, units=32, rules=("eprop", "immediate"))
+    printed = capsys.readouterr().out
+    reached = dict(re.findall(r"^(\w+) +(0\.\d+) ", printed, re.MULTILINE))
+    assert float(reached["eprop"]) > 0.7
+    assert float(reached["immediate"]) < 0.4
