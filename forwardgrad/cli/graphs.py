@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from forwardgrad.cli.options import add_json, print_json
-from forwardgrad.explain.derivation import table
+from forwardgrad.explain.tables import table
 from forwardgrad.graph import library
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Protocol
 
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.explain.equations import equations
-from forwardgrad.explain.notation import Equations
+from forwardgrad.explain.notation import Equations, printable
+from forwardgrad.explain.tables import html_table
+from forwardgrad.graph import Network
+from forwardgrad.ops.losses import Loss
 from forwardgrad.rules.table import Rule
 from forwardgrad.structure import Structure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Derived:
     """What was derived for one parameter.
 
@@ -83,20 +88,41 @@ class Derived:
         drops = ["drops " + ", ".join(self.dropped)] if self.dropped else []
         return "exact" if self.exact else "; ".join([*drops, *self.reasons])
 
+    def __repr__(self) -> str:
+        about = f"{self.parameter}: {self.rule}, {self.verdict}, {self.bytes:,} bytes per sample"
+        return f"Derived({printable(about)})"
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns of text."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
-    return "\n".join(line.rstrip() for line in lines)
+    def _repr_html_(self) -> str:
+        return html_table("What was derived", HEADER, lines([self], {}), self.equation)
 
 
-def listing(title: str, derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> str:
-    """The listing of a program: a title, and one line for each parameter, with the untrained ones at the end."""
-    rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}", f"{d.flops:,}"] for d in derived]
-    rows += [[name, str(rule), "nothing", f"untrained ({rule})", "0", "0"] for name, rule in untrained.items()]
+class _Compiled(Protocol):
+    """What is said of a program at its head."""
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def rules(self) -> Mapping[str, Derived]: ...
+    @property
+    def losses(self) -> Mapping[str, Loss]: ...
+    @property
+    def dtype(self) -> Any: ...
+
+
+def about(program: _Compiled) -> str:
+    """A program in one line."""
+    network, trained = program.network, [program.network.parameters[name] for name in program.rules]
     return (
-        title
-        + "\n\n"
-        + table(["parameter", "rule", "stores influence on", "gradient", "bytes/sample", "flops/step"], rows)
+        f"{len(network.nodes)} nodes, {len(network.edges)} edges, {len(trained)} trainable "
+        f"parameters ({sum(prod(p.shape) for p in trained):,} numbers), {program.dtype}, "
+        f"loss {', '.join(f'{loss.name} on {name}' for name, loss in program.losses.items())}"
     )
+
+
+HEADER = ("parameter", "rule", "stores influence on", "gradient", "bytes/sample", "flops/step")
+
+
+def lines(derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> list[list[str]]:
+    """The lines of the listing of a program, one for each parameter, with the untrained ones at the end."""
+    rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}", f"{d.flops:,}"] for d in derived]
+    return rows + [[name, str(rule), "nothing", f"untrained ({rule})", "0", "0"] for name, rule in untrained.items()]

@@ -86,14 +86,21 @@ class Equations:
 
     def latex(self) -> str:
         r"""LaTeX: one `aligned` display, and a paragraph of notes. It needs `amsmath`."""
-        groups = [[_latex_line(line) for line in group] for group in (self.influence, self.signals)]
-        lines = [line for group in groups for line in _capped(group, lambda more: rf"&\text{{{more}}}")]
         notes = [
             f"${_latex(note.about)}$: {_words(note.text)}" if note.about else _words(note.text) for note in self.notes
         ]
-        body = " \\\\\n".join([*lines, _latex_line(self.gradient)])
-        head = f"\\[\n\\begin{{aligned}}\n{body}\n\\end{{aligned}}\n\\]"
+        head = f"\\[\n{self._aligned()}\n\\]"
         return "\n\n".join([head, *(["\\\\\n".join(_capped(notes, str))] if notes else [])])
+
+    def _repr_latex_(self) -> str:
+        """The mathematics alone, as notebooks show it."""
+        return f"$${self._aligned()}$$"
+
+    def _aligned(self) -> str:
+        groups = [[_latex_line(line) for line in group] for group in (self.influence, self.signals)]
+        lines = [line for group in groups for line in _capped(group, lambda more: rf"&\text{{{more}}}")]
+        body = " \\\\\n".join([*lines, _latex_line(self.gradient)])
+        return f"\\begin{{aligned}}\n{body}\n\\end{{aligned}}"
 
 
 def _capped(lines: list[str], more: Callable[[str], str]) -> list[str]:
@@ -174,6 +181,7 @@ _MATH = {
     "#": r"\#",
     "&": r"\&",
     " ": r"\ ",
+    "<": "{<}",  # so that no page around it takes a name for a tag
     "'": r"{\prime}",
     "`": r"{\prime}",
 }

@@ -15,7 +15,9 @@ from forwardgrad.arrays import count, truths
 from forwardgrad.backends import State
 from forwardgrad.compiler import Decision, Plan
 from forwardgrad.errors import DataError, GraphError, RuleError, did_you_mean
-from forwardgrad.explain.derivation import Derived, listing
+from forwardgrad.explain.derivation import HEADER, Derived, about, lines
+from forwardgrad.explain.notation import printable
+from forwardgrad.explain.tables import html_table, table
 from forwardgrad.graph import Network
 from forwardgrad.graph import draw as draw_parameter
 from forwardgrad.ops import Array
@@ -357,15 +359,17 @@ class Program:
             raise GraphError(f"there is no sparse parameter {name!r}.", did_you_mean(name, known))
         return parameter.pattern.rows.copy(), parameter.pattern.columns.copy()
 
+    def _lines(self) -> list[list[str]]:
+        return lines(list(self.rules.values()), {name: self.chosen[name] for name in self.plan.untrained})
+
     def __str__(self) -> str:
-        trained = [self.network.parameters[name] for name in self.rules]
-        title = (
-            f"Program: {len(self.network.nodes)} nodes, {len(self.network.edges)} edges, {len(trained)} trainable "
-            f"parameters ({sum(prod(p.shape) for p in trained):,} numbers), {self.dtype}, "
-            f"loss {', '.join(f'{loss.name} on {name}' for name, loss in self.losses.items())}"
-        )
-        untrained = {name: self.chosen[name] for name in self.plan.untrained}
-        return listing(title, list(self.rules.values()), untrained)
+        return f"Program: {about(self)}\n\n{table(HEADER, self._lines())}"
+
+    def __repr__(self) -> str:
+        return f"Program({printable(about(self))})"
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Program: {about(self)}", HEADER, self._lines())
 
     def source(self) -> str:
         """The derived algorithm as a module of readable NumPy, which runs on its own and needs nothing else.

@@ -13,6 +13,8 @@ from forwardgrad.backends.tape import Tape
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key, value_key
 from forwardgrad.errors import DataError, did_you_mean
+from forwardgrad.explain.notation import printable
+from forwardgrad.explain.tables import html_table
 from forwardgrad.ops import Array
 from forwardgrad.ops import losses as loss_table
 from forwardgrad.ops.losses import Loss
@@ -120,8 +122,37 @@ class Record:
         """Root of the summed squares of rows, each once, step by step."""
         return np.sqrt(sum((np.square(rows[key]) for key in dict.fromkeys(keys)), np.zeros(self.steps)))
 
+    def rows(self) -> list[dict[str, Any]]:
+        """As plain rows, one per parameter, node and step, which `pandas.DataFrame` takes.
+
+        Columns are `parameter`, `node`, `step`, `trace`, `signal` and `product`, as `nodes` gives them.
+        """
+        return [
+            {
+                "parameter": name,
+                "node": node,
+                "step": step,
+                **{what: float(size[step]) for what, size in vars(sizes).items()},
+            }
+            for name in self.parameters
+            for node, sizes in self.nodes(name).items()
+            for step in range(self.steps)
+        ]
+
     def __repr__(self) -> str:
-        return f"Record({self.steps} steps, batch {self.batch}, parameters {', '.join(self.parameters)})"
+        names = printable(", ".join(self.parameters))
+        return f"Record({self.steps} steps, batch {self.batch}, parameters {names})"
+
+    def _repr_html_(self) -> str:
+        rows: list[list[str]] = []
+        for name in self.parameters:
+            most = {node: float(sizes.trace.max(initial=0.0)) for node, sizes in self.nodes(name).items()}
+            at = max(most, key=most.__getitem__, default="")
+            size = _norm(self.grads[name])
+            rows.append([name, f"{size:.3g}", ", ".join(most), f"{most[at]:.3g} at {at}" if most else "none"])
+        header = ["parameter", "size of its gradient", "traces on", "largest trace"]
+        caption = f"Record of {self.steps} steps, batch {self.batch}: loss {float(self.loss.sum()):.4g} in all"
+        return html_table(caption, header, rows)
 
     def edges(self, parameter: str | None = None) -> dict[str, Sizes]:
         """What flows over every edge that carries credit, all modes taken together; argument as for `nodes`."""

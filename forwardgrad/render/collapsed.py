@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import graphviz
-
 from forwardgrad.errors import RenderError
 from forwardgrad.graph import Edge, Network
 from forwardgrad.render import style
+from forwardgrad.render.picture import Picture
 from forwardgrad.render.text import count, lines, power
 
 CAP = 300
@@ -39,7 +38,7 @@ def layered(
     look: Look = plain,
     notes: Sequence[str] = (style.DELAYED_NOTE,),
     about: Callable[[Sequence[str]], Sequence[str]] = lambda names: (),
-) -> graphviz.Digraph | None:
+) -> Picture | None:
     """A network of more nodes or edges than may be drawn one by one, by its layers; `None` for a smaller one.
 
     Args:
@@ -95,7 +94,7 @@ def _draw(
     look: Look,
     notes: Sequence[str],
     about: Callable[[Sequence[str]], Sequence[str]],
-) -> graphviz.Digraph:
+) -> Picture:
     drawing = style.canvas(title, ["one node per layer", *notes])
     ids = {group: f"n{index}" for index, group in enumerate(groups)}
     looped = {source for source, target, _ in bundles if source == target}

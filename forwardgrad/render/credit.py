@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
-import graphviz
-
 from forwardgrad.graph import Edge, Node
 from forwardgrad.program import Program
 from forwardgrad.render import collapsed, style
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.fates import CUT_BY_CREDIT, CUT_BY_RULE, DEAD, KEPT, Arc, Fates, fates
+from forwardgrad.render.picture import Picture
 from forwardgrad.render.scene import Scene
 from forwardgrad.render.text import count, lines, power
 
@@ -19,7 +18,7 @@ TRANSITIONS = 4
 """Transitions of modes that are written on one edge; the others are counted."""
 
 
-def credit(program: Program, parameter: str, *, title: str | None = None, cap: int | None = CAP) -> graphviz.Digraph:
+def credit(program: Program, parameter: str, *, title: str | None = None, cap: int | None = CAP) -> Picture:
     """Draw what a rule keeps of one parameter's credit.
 
     The edge or node where the parameter enters is marked. An edge that carries its credit is thick and green, and says

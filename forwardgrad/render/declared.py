@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import graphviz
 import networkx as nx
 
 from forwardgrad.graph import Edge, Network, validate
 from forwardgrad.render import collapsed, labels, style
 from forwardgrad.render.collapsed import CAP
+from forwardgrad.render.picture import Picture
 from forwardgrad.render.scene import Scene, loops
 
 
-def graph(
-    graph: nx.MultiDiGraph[str] | Network, *, title: str | None = None, cap: int | None = CAP
-) -> graphviz.Digraph:
+def graph(graph: nx.MultiDiGraph[str] | Network, *, title: str | None = None, cap: int | None = CAP) -> Picture:
     """Draw a declared graph.
 
     A node shows its name, op, size and bias; an edge its weight, port, delay, role and credit. An edge that reads an
@@ -47,7 +45,7 @@ def graph(
     return collapsed.layered(network, title, cap) or _draw(network, title)
 
 
-def _draw(network: Network, title: str | None) -> graphviz.Digraph:
+def _draw(network: Network, title: str | None) -> Picture:
     shared = _shared(network)
     edges = network.edges.values()
     notes = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import graphviz
 import numpy as np
 
 from forwardgrad.errors import DataError, did_you_mean
@@ -13,6 +12,7 @@ from forwardgrad.ops import Array
 from forwardgrad.program.recording import Record, Sizes
 from forwardgrad.render import collapsed, style
 from forwardgrad.render.collapsed import CAP
+from forwardgrad.render.picture import Picture
 from forwardgrad.render.scene import Scene
 from forwardgrad.render.text import lines, power
 from forwardgrad.support.attributes import is_whole
@@ -26,7 +26,7 @@ THINNEST, WIDEST = 0.8, 6.0
 
 def flow(
     record: Record, t: int, parameter: str | None = None, *, title: str | None = None, cap: int | None = CAP
-) -> graphviz.Digraph:
+) -> Picture:
     """Draw what flows at one step of a run.
 
     A node says the size of the eligibility trace there, of the learning signal, and of their product: the gradient of

@@ -19,6 +19,7 @@ import numpy as np
 
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, RenderError, did_you_mean
+from forwardgrad.explain.notation import printable
 from forwardgrad.graph import Network
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
@@ -45,7 +46,7 @@ KEPT = 5e7
 """Numbers of the gradients of single steps that are kept, to compare rules by them; beyond, that is left out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Page:
     """A report: one HTML file that needs nothing beside it. A notebook shows it as it is.
 
@@ -64,6 +65,9 @@ class Page:
         path = Path(path)
         atomic.write_bytes(path, self.text.encode("utf-8", "replace"))
         return path
+
+    def __repr__(self) -> str:
+        return f"Page(rules {printable(', '.join(self.records))}; {len(self.text):,} characters; .write('NAME.html'))"
 
     def _repr_html_(self) -> str:
         return f'<iframe srcdoc="{html.escape(self.text)}" style="width:100%;height:46rem;border:0"></iframe>'

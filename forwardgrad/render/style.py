@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import graphviz
 
+from forwardgrad.render.picture import Picture
 from forwardgrad.render.text import lines
 
 INK = "#24292f"
@@ -31,9 +32,9 @@ SHARED_NOTE = "other colours: one shared parameter each"
 _FONT = "Helvetica,Arial,sans-serif"
 
 
-def canvas(title: str | None, notes: Sequence[str]) -> graphviz.Digraph:
+def canvas(title: str | None, notes: Sequence[str]) -> Picture:
     """An empty drawing with a title and a legend under it."""
-    drawing = graphviz.Digraph("forwardgrad")
+    drawing = Picture("forwardgrad")
     texts = (lines(title or "", limit=120), lines("  ·  ".join(note for note in notes if note), limit=400))
     drawing.attr(
         "graph",

@@ -13,6 +13,7 @@ from forwardgrad.render import style
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.credit import CARRIES, CUTS, ENTRY
 from forwardgrad.render.fates import DEAD, KEPT, Fates, Place, fates
+from forwardgrad.render.picture import Picture
 from forwardgrad.render.text import lines
 from forwardgrad.support.attributes import is_whole
 
@@ -22,7 +23,7 @@ Cell = tuple[int, Place]
 
 def unrolled(
     program: Program, parameter: str, steps: int = 4, *, title: str | None = None, cap: int | None = CAP
-) -> graphviz.Digraph:
+) -> Picture:
     """Draw the graph unrolled in time, with all that becomes of the credit of one use of a parameter.
 
     The parameter is used at step t, the first column. Green arrows are the kept edges of all paths that lead on from
@@ -102,9 +103,7 @@ def _modes(cells: list[Cell]) -> dict[tuple[int, str], list[str]]:
 
 
 class _Picture:
-    def __init__(
-        self, program: Program, found: Fates, steps: int, cells: list[Cell], drawing: graphviz.Digraph
-    ) -> None:
+    def __init__(self, program: Program, found: Fates, steps: int, cells: list[Cell], drawing: Picture) -> None:
         self.program, self.found, self.steps, self.drawing = program, found, steps, drawing
         self.modes = _modes(cells)
         self.numbers = {name: index for index, name in enumerate(program.network.order)}
@@ -115,7 +114,7 @@ class _Picture:
         place = modes.index(mode) if mode is not None else 0
         return f"t{step}_n{self.numbers[node]}" + (f"_{place}" if place else "")
 
-    def drawn(self) -> graphviz.Digraph:
+    def drawn(self) -> Picture:
         for step in range(self.steps):
             self.column(step)
         for first, second in zip(range(self.steps), range(1, self.steps), strict=False):

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.errors import DataError
-from forwardgrad.explain.derivation import table
+from forwardgrad.explain.notation import printable
+from forwardgrad.explain.tables import html_table, table
 from forwardgrad.ops import Array
 from forwardgrad.support import plotting
 from forwardgrad.support.plotting import literal
@@ -120,7 +121,10 @@ class Line:
         return {"trained": True, "exact": self.exact, "bytes": self.bytes, **measured, "dropped": dropped}
 
 
-@dataclass(frozen=True)
+_HEADER = ("parameter", "rule", "cosine", "norm ratio", "relative error", "error removed by re-admitting")
+
+
+@dataclass(frozen=True, repr=False)
 class Audit:
     """Rules held against the exact gradient.
 
@@ -149,16 +153,60 @@ class Audit:
 
     def table(self) -> str:
         """As text: a row per parameter and rule."""
+        lines = self._lines()
+        for before, line in zip(lines[-2::-1], lines[:0:-1], strict=True):
+            line[0] = "" if before[0] == line[0] else line[0]  # from the end, so that none is compared with a blank
+        return f"{self._about}\n\n{table(_HEADER, lines)}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As plain rows, one per parameter, rule and dropped edge, which `pandas.DataFrame` takes.
+
+        Columns are `parameter`, `rule`, `trained`, `exact`, `bytes`; `cosine`, `norm_ratio` and `relative_error`, means
+        over the seeds, `None` where not defined; and `edge` with `removes`, the part of the error that goes away when
+        this dropped edge alone is re-admitted. A line that drops no edge has one row, with `None` in these two.
+
+        >>> import forwardgrad as fg
+        >>> program, random = fg.compile(fg.load("elman")), np.random.default_rng(0)
+        >>> x, y = ({name: random.normal(size=(9, 1, 1))} for name in "xy")
+        >>> found = fg.audit(program.graph, program.init(), x, y, rules=["rtrl", "eprop"])
+        >>> [(row["rule"], row["edge"]) for row in found.rows() if row["parameter"] == "h->h"]
+        [('rtrl', None), ('eprop', 'h->h')]
+        """
+        found: list[dict[str, Any]] = []
+        for line in self.lines:
+            numbers = {"cosine": line.cosine, "norm_ratio": line.ratio, "relative_error": line.error}
+            row = {
+                "parameter": line.parameter,
+                "rule": line.rule,
+                "trained": line.trained,
+                "exact": line.exact,
+                "bytes": line.bytes,
+                **{name: _plain(spread.mean) if line.trained else None for name, spread in numbers.items()},
+            }
+            removed = {edge: _plain(spread.mean) for edge, spread in (line.removed or {}).items()}
+            found += [{**row, "edge": edge, "removes": part} for edge, part in (removed or {None: None}).items()]
+        return found
+
+    def __repr__(self) -> str:
+        names = {line.parameter for line in self.lines} - {ALL}
+        rules = printable(", ".join(self.rules))
+        return f"Audit({len(names)} parameters under {rules}; {self.steps} steps, batch {self.batch})"
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Audit: {self._about}", _HEADER, self._lines())
+
+    @property
+    def _about(self) -> str:
         ran = ", ".join(f"{rule} {block}" for rule, block in zip(self.rules, self.blocks, strict=True))
         seeds = f"{len(self.seeds)} seeds, mean ± standard deviation (least..largest), " if len(self.seeds) > 1 else ""
-        head = f"{seeds}{self.steps} steps, batch {self.batch}; steps per block: {ran}"
+        return f"{seeds}{self.steps} steps, batch {self.batch}; steps per block: {ran}"
+
+    def _lines(self) -> list[list[str]]:
         rows: list[list[str]] = []
-        for before, line in zip([None, *self.lines], self.lines, strict=False):
-            first = "" if before is not None and before.parameter == line.parameter else line.parameter
+        for line in self.lines:
             shown = [str(line.cosine), str(line.ratio), str(line.error), line.edges] if line.trained else ["untrained"]
-            rows.append([first, line.rule, *shown, *[""] * (4 - len(shown))])
-        header = ["parameter", "rule", "cosine", "norm ratio", "relative error", "error removed by re-admitting"]
-        return f"{head}\n\n{table(header, rows)}"
+            rows.append([line.parameter, line.rule, *shown, *[""] * (4 - len(shown))])
+        return rows
 
     def report(self) -> dict[str, Any]:
         """As plain data, for JSON."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.errors import VacuousError
-from forwardgrad.explain.derivation import table
 from forwardgrad.explain.notation import printable
+from forwardgrad.explain.tables import html_table, table
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
 from forwardgrad.testing import checking
@@ -51,9 +51,12 @@ class Row:
         return "exact" if self.claims else drops
 
 
-@dataclass(frozen=True)
+_HEADER = ("parameter", "largest", "to kept paths", "between blocks", "to exact", "cosine", "claims")
+
+
+@dataclass(frozen=True, repr=False)
 class GradientReport:
-    """What `gradient_report` found; `str` of it is a table.
+    """What `gradient_report` found; `str` of it is a table, and `pandas.DataFrame(found.rows)` takes its rows.
 
     Args:
         rows: a row per trained parameter.
@@ -66,8 +69,21 @@ class GradientReport:
     vacuous: dict[str, str]
 
     def __str__(self) -> str:
-        heads = ["parameter", "largest", "to kept paths", "between blocks", "to exact", "cosine", "claims"]
-        lines = [
+        return "\n".join([table(_HEADER, self._lines()), *self._vacuous()])
+
+    def __repr__(self) -> str:
+        found = f"{len(self.rows)} parameters, blocks of {', '.join(map(str, self.blocks))} steps"
+        return f"GradientReport({', '.join([found, *self.vacuous])})"
+
+    def _repr_html_(self) -> str:
+        caption = f"Errors of the gradient, in blocks of {', '.join(map(str, self.blocks))} steps"
+        return html_table(caption, _HEADER, self._lines(), "\n".join(self._vacuous()))
+
+    def _vacuous(self) -> list[str]:
+        return [f"{kind}: {text}" for kind, text in self.vacuous.items()]
+
+    def _lines(self) -> list[list[str]]:
+        return [
             [
                 printable(row.parameter),
                 f"{row.largest:.1e}",
@@ -79,7 +95,6 @@ class GradientReport:
             ]
             for row in self.rows
         ]
-        return "\n".join([table(heads, lines), *(f"{kind}: {text}" for kind, text in self.vacuous.items())])
 
     def report(self) -> dict[str, Any]:
         """The same as plain data."""

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does: modules of
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tqdm import tqdm
 
-from forwardgrad.explain.derivation import table
+from forwardgrad.explain.tables import table
 from fuzz.targets import SECONDS, TARGETS, Tally, Target, bound_memory
 
 

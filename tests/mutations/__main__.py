@@ -16,7 +16,7 @@ from checks import checked_lower, unwritten
 from tqdm import tqdm
 
 from forwardgrad.backends import lowered
-from forwardgrad.explain.derivation import table
+from forwardgrad.explain.tables import table
 from forwardgrad.support import reuse
 from mutations.comparison import COMPARISONS, WORKED, wrong
 from mutations.faults import FAULTS, Fault
