@@ -12,8 +12,16 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad.backends import BACKENDS
-from forwardgrad.compiler import Plan, make_plan
-from forwardgrad.errors import DataError, DeadParameterWarning, GraphError, RuleError, UnverifiedWarning, did_you_mean
+from forwardgrad.compiler import Plan, make_plan, merged_layers
+from forwardgrad.errors import (
+    DataError,
+    DeadParameterWarning,
+    GraphError,
+    MergedLayersWarning,
+    RuleError,
+    UnverifiedWarning,
+    did_you_mean,
+)
 from forwardgrad.graph import Network, validate
 from forwardgrad.ops import losses as loss_table
 from forwardgrad.ops.losses import Loss
@@ -43,7 +51,7 @@ def compile(
         dtype: `float64` or `float32`.
         backend: `numpy` runs printed NumPy (`Program.source`); `interpreter` defines what that must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
-            nothing to speak of; its gradient is zero then.
+            nothing to speak of; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         verify: compare what was derived with the oracle, on nodes of two and three units and random numbers. It takes
             the same time however many units nodes have: under a second for a few layers, and more for each further one.
             An `UnverifiedWarning` names what could not be compared.
@@ -55,6 +63,10 @@ def compile(
         GraphError: if the graph or a loss node is malformed.
         RuleError: if a rule is unknown or cannot serve this graph.
         CheckError: if `verify` finds a gradient that differs from the oracle's.
+
+    Warns:
+        MergedLayersWarning: if a delayed edge back from a later layer makes one recurrent layer of two, and a rule
+            stores less because of it. The edge is named; the role `topdown` keeps the layers apart.
     """
     network = validate(graph)
     try:
@@ -72,6 +84,8 @@ def compile(
     plan = make_plan(network, tuple(losses), rules)
     if plan.dead and dead != "ignore":
         _report_dead(plan, rules, dead)
+    if dead != "ignore":
+        _report_merged(plan)
     program = Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype, backend)
     if verify:
         _verify(program)
@@ -129,3 +143,18 @@ def _report_dead(plan: Plan, rules: Mapping[str, Rule], dead: str) -> None:
     if dead == "error":
         raise RuleError(text, hint)
     warnings.warn(f"{text} {hint}", DeadParameterWarning, stacklevel=3)
+
+
+def _report_merged(plan: Plan) -> None:
+    merged = merged_layers(plan)
+    if merged is None:
+        return
+    parameter, node = merged.unstored[0]
+    others = f" (and {len(merged.edges) - 1} more)" if len(merged.edges) > 1 else ""
+    warnings.warn(
+        f"edge {merged.edges[0]!r}{others}: this delayed edge leads back from a later layer, and makes one recurrent "
+        f"layer of both. So rule '{plan.rules[parameter]}' does not store the influence of {parameter!r} on {node!r}. "
+        "Give the edge role='topdown' to keep the layers apart, or give both ends the same `layer` if they are one.",
+        MergedLayersWarning,
+        stacklevel=3,
+    )

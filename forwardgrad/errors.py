@@ -112,6 +112,10 @@ class DeadParameterWarning(UserWarning):
     """A trainable parameter has no kept path to any loss; its gradient is zero."""
 
 
+class MergedLayersWarning(UserWarning):
+    """A delayed edge back from a later layer makes one recurrent layer of two, and a rule stores less because of it."""
+
+
 class UnverifiedWarning(UserWarning):
     """`compile(verify=True)` could not compare all that a program decided; the message says what it left out."""
 
