@@ -149,10 +149,11 @@ def _report_merged(plan: Plan) -> None:
     merged = merged_layers(plan)
     if merged is None:
         return
+    first, *more = merged.edges
     parameter, node = merged.unstored[0]
-    others = f" (and {len(merged.edges) - 1} more)" if len(merged.edges) > 1 else ""
+    others = f" (and {len(more)} more)" if more else ""
     warnings.warn(
-        f"edge {merged.edges[0]!r}{others}: this delayed edge leads back from a later layer, and makes one recurrent "
+        f"edge {first!r}{others}: this delayed edge leads back from a later layer, and makes one recurrent "
         f"layer of both. So rule '{plan.rules[parameter]}' does not store the influence of {parameter!r} on {node!r}. "
         "Give the edge role='topdown' to keep the layers apart, or give both ends the same `layer` if they are one.",
         MergedLayersWarning,
