@@ -23,11 +23,13 @@ from forwardgrad.rules.table import TABLE
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "forwardgrad"
+HOWTO = tuple(sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "howto").glob("*.md")))
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    *(f"docs/{name}.md" for name in ("design", "system", "performance", "gallery", "trust", "laser")),
+    *(f"docs/{name}.md" for name in ("design", "system", "performance", "gallery", "trust", "laser", "comparison")),
+    *HOWTO,
 )
 
 
@@ -89,7 +91,7 @@ def test_design_page_has_a_row_for_every_named_rule(name: str) -> None:
 
 
 @pytest.mark.usefixtures("tables_as_before")
-@pytest.mark.parametrize("name", ["README.md", "docs/design.md", "docs/laser.md", "docs/tutorial.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/design.md", "docs/laser.md", "docs/tutorial.md", *HOWTO])
 def test_python_blocks_run_one_after_another(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Code that a reader copies must work, and print what stands under it."""
     if name == "docs/laser.md":
@@ -99,7 +101,7 @@ def test_python_blocks_run_one_after_another(name: str, capsys: pytest.CaptureFi
         exec(compile(block, name, "exec"), names)
     printed = capsys.readouterr().out
     shown = blocks(name, "text")
-    if name != "docs/tutorial.md":
+    if name != "docs/tutorial.md" and name not in HOWTO:
         shown = [block for block in shown if block.startswith(("Program:", "untrained", "h1->a1", "eps_"))]
     assert len(shown) == {"README.md": 3, "docs/laser.md": 1}.get(name, len(shown))
     for block in shown:
@@ -108,6 +110,16 @@ def test_python_blocks_run_one_after_another(name: str, capsys: pytest.CaptureFi
         reached = re.findall(r"right answers: (\d+)%", printed + text(name))
         assert min(map(int, reached)) >= 90
         assert len(reached) == 2
+
+
+def test_pytorch_blocks_run() -> None:
+    """The page for those who come from PyTorch copies weights: its outputs must be those of PyTorch."""
+    pytest.importorskip("torch")
+    page = text("docs/howto/from_pytorch.md")
+    names: dict[str, object] = {}
+    for block in re.findall(r"^```python(?: title=\"PyTorch\")?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "docs/howto/from_pytorch.md", "exec"), names)
+    assert page.count('title="PyTorch"') == 2
 
 
 def drawn(network: Network) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:

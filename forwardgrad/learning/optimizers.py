@@ -46,9 +46,9 @@ class SGD:
     arXiv 1711.05101.
 
     Args:
-        learning_rate: > 0.
+        learning_rate: greater than 0.
         momentum: in [0, 1); 0 keeps no state.
-        weight_decay: >= 0; of every parameter that has a gradient, the matrices of adaptive feedback included.
+        weight_decay: at least 0; of every parameter that has a gradient, the matrices of adaptive feedback included.
 
     >>> sgd = SGD(0.5)
     >>> params, state = sgd.update({"w": np.array([1.0])}, {"w": np.array([4.0])}, {})
@@ -96,11 +96,11 @@ class Adam:
     t counting updates from 1. Decay apart from the moments: AdamW of Loshchilov & Hutter 2019, arXiv 1711.05101.
 
     Args:
-        learning_rate: > 0.
+        learning_rate: greater than 0.
         beta1: decay of the first moment, in [0, 1).
         beta2: decay of the second moment, in [0, 1).
-        epsilon: > 0.
-        weight_decay: >= 0; of every parameter that has a gradient, the matrices of adaptive feedback included.
+        epsilon: greater than 0.
+        weight_decay: at least 0; of every parameter that has a gradient, the matrices of adaptive feedback included.
 
     The first step has length `learning_rate` whatever the gradient's scale:
 
@@ -195,7 +195,7 @@ def clip_by_norm(grads: Arrays, limit: float) -> dict[str, Array]:
 
     Args:
         grads: gradients by name, of any shapes; they are not changed.
-        limit: > 0.
+        limit: greater than 0.
 
     Raises:
         DataError: if the limit is not positive or a gradient is not finite.
