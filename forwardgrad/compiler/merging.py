@@ -36,7 +36,7 @@ def merged_layers(plan: Plan) -> Merged | None:
         plan: what was derived for the graph as it is declared.
 
     Returns:
-        What was found, or `None`.
+        The edges, and the influence that they keep from being stored; or `None` if there is none.
     """
     edges = edges_back(plan.network, plan.labels)
     if not edges:
