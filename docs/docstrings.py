@@ -1,4 +1,4 @@
-"""How docstrings are read for the API reference: examples become blocks of code, and shared lines are split."""
+"""How docstrings are read for the API reference: examples become blocks of code, and shared items are split."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import griffe
 
-SHARED = re.compile(r"^(?P<indent> +)(?P<names>\w+(?:, \w+)+):(?= )", re.MULTILINE)
-"""A line of Args that describes several arguments, such as `mean, deviation: of those samples.`"""
+SHARED = re.compile(r"^( +)(\w+(?:, \w+)+):( .*(?:\n\1 +\S.*)*)", re.MULTILINE)
+"""An item of Args that describes several arguments, such as `mean, deviation: of those samples.`"""
 
 
 class Docstrings(griffe.Extension):
@@ -21,38 +21,19 @@ class Docstrings(griffe.Extension):
 
 
 def split(text: str) -> str:
-    """One line for each argument, the second and later ones referring to the first.
+    """One item for each argument, of those that share one.
 
-    >>> print(split("Args:\\n    a, b: numbers."))
-    Args:
-        a: numbers.
-        b: see `a`.
+    >>> split("Args:\\n    a, b: numbers.").split("\\n")
+    ['Args:', '    a: numbers.', '    b: numbers.']
     """
-    lines: list[str] = []
-    pending: list[str] = []
-    for line in text.split("\n"):
-        shared = SHARED.match(line)
-        if pending and (not line.strip() or shared or re.match(r"^ {0,4}\S", line)):
-            lines += pending
-            pending = []
-        if shared:
-            first, *others = shared["names"].split(", ")
-            pending = [f"{shared['indent']}{name}: see `{first}`." for name in others]
-            line = f"{shared['indent']}{first}:{line[shared.end() :]}"
-        lines.append(line)
-    return "\n".join(lines + pending)
+    return SHARED.sub(lambda item: "\n".join(f"{item[1]}{name}:{item[3]}" for name in item[2].split(", ")), text)
 
 
 def fenced(text: str) -> str:
     """Doctest examples as fenced blocks, which Markdown would take for quotations.
 
-    >>> print(fenced("Text.\\n\\n>>> 1 + 1\\n2").replace("```", "~~~"))
-    Text.
-    <BLANKLINE>
-    ~~~pycon
-    >>> 1 + 1
-    2
-    ~~~
+    >>> fenced("Text.\\n\\n>>> 1 + 1\\n2").split("\\n")
+    ['Text.', '', '```pycon', '>>> 1 + 1', '2', '```']
     """
     lines: list[str] = []
     inside = False

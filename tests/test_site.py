@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +16,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = ("forwardgrad", *(f"forwardgrad.{name}" for name in ("cells", "learning.tasks", "oracle", "render", "testing")))
+MODULES = (
+    "forwardgrad",
+    *(f"forwardgrad.{name}" for name in ("cells", "learning.tasks", "oracle", "render", "testing")),
+)
 ELSEWHERE = {"forwardgrad.oracle", "forwardgrad.render", "forwardgrad.testing"}
 """Public names of `forwardgrad` that are modules, with a page each."""
 REPEATED = {"forwardgrad.testing.CheckError", "forwardgrad.testing.VacuousError"}
@@ -90,8 +95,26 @@ def test_examples_of_docstrings_are_code(site: Path) -> None:
     assert found["reference/cells.html"].count('<span class="gp">&gt;&gt;&gt; </span>') >= 7 * 3
 
 
+def test_docstrings_are_rewritten_as_documented() -> None:
+    """Two functions change docstrings before they are shown; their examples say how."""
+    pytest.importorskip("griffe")
+    names = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(verbose=False)
+    for name in ("split", "fenced"):
+        for test in finder.find(names[name], name, globs=dict(names)):
+            runner.run(test)
+    assert runner.summarize(verbose=False) == doctest.TestResults(0, 2)
+
+
+def test_notebooks_are_pages(site: Path) -> None:
+    """If this fails, the notebooks can be downloaded and not read."""
+    for notebook in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        page = (site / "notebooks" / f"{notebook.stem}.html").read_text(encoding="utf-8")
+        assert page.count('class="highlight"') >= 8
+
+
 @pytest.mark.parametrize("argument", ["source", "target", "key"])
 def test_arguments_that_share_a_line_are_all_listed(site: Path, argument: str) -> None:
     """`source, target, key: as in the declared graph` describes three."""
-    table: Any = re.search(r"id=\"forwardgrad.EdgeView\".*?</table>", pages(site)["reference/forwardgrad.html"], re.S)
-    assert re.search(rf"<code>{argument}</code>", table[0])
+    items: Any = re.search(r"id=\"forwardgrad.EdgeView\".*?</ul>", pages(site)["reference/forwardgrad.html"], re.S)
+    assert re.search(rf"<b><code>{argument}</code></b>.*?as in the declared graph", items[0], re.S)

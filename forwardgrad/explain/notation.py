@@ -61,9 +61,9 @@ class Note:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Equations:
-    """What was derived for a parameter.
+    """What was derived for a parameter; its `repr` is the plain text.
 
     Args:
         influence: the recursion of the influence, a line a place.
@@ -83,6 +83,8 @@ class Equations:
         notes = [f"{_text(note.about)}: {note.text}" if note.about else note.text for note in self.notes]
         body = [*lines[0], *lines[1], _text_line(self.gradient)]
         return "\n".join([*body, *(f"  {note}" for note in _capped(notes, str))])
+
+    __repr__ = text
 
     def latex(self) -> str:
         r"""LaTeX: one `aligned` display, and a paragraph of notes. It needs `amsmath`."""

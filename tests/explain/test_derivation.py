@@ -269,6 +269,12 @@ def assert_structure(program: fg.Program) -> None:
             assert weights <= names
 
 
+def test_equations_read_as_text_where_python_shows_them() -> None:
+    """If this fails, a terminal, and a page without mathematics, show the fields of a data class."""
+    equations = fg.compile(fg.load("elman"), rule="eprop").rules["h->h"].equations
+    assert repr(equations) == equations.text()
+
+
 def test_equations_read_like_the_papers(golden: Callable[[str, str], None]) -> None:
     """If this fails, the equations that a reader knows from the papers are printed in another form."""
     wanted = {
