@@ -48,6 +48,6 @@ add(
         value=Formula("x"),
         ports=(Port("in", Formula("0.0", "x, y"), Structure.ZERO),),
         smooth=False,
-        shape="octagon",
+        shape="Msquare",
     )
 )

@@ -52,7 +52,7 @@ def _factor(index: int) -> Port:
     return Port("", _Product(index))
 
 
-add(Op("mul", value=_Product(), each_port=_factor, least_ports=2, shape="circle"))
+add(Op("mul", value=_Product(), each_port=_factor, least_ports=2, shape="octagon"))
 
 
 def _softmax(x: Array) -> Array:
@@ -65,4 +65,4 @@ def _softmax_jacobian(x: Array, y: Array) -> Array:
     return y[:, :, None] * (np.eye(y.shape[1], dtype=y.dtype) - y[:, None, :])
 
 
-add(Op("softmax", value=_softmax, ports=(Port("in", _softmax_jacobian, Structure.FULL),), shape="hexagon"))
+add(Op("softmax", value=_softmax, ports=(Port("in", _softmax_jacobian, Structure.FULL),), shape="trapezium"))

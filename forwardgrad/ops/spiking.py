@@ -27,6 +27,6 @@ add(
             "width": Option(1.0, positive=True),
         },
         smooth=False,
-        shape="diamond",
+        shape="hexagon",
     )
 )

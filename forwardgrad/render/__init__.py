@@ -2,9 +2,10 @@
 
 from forwardgrad.render.credit import credit
 from forwardgrad.render.declared import graph
-from forwardgrad.render.engines import available, render, write
+from forwardgrad.render.engines import available, render
 from forwardgrad.render.flowing import flow
+from forwardgrad.render.picture import Picture, write
 from forwardgrad.render.report import Page, report
 from forwardgrad.render.unrolled import unrolled
 
-__all__ = ["Page", "available", "credit", "flow", "graph", "render", "report", "unrolled", "write"]
+__all__ = ["Page", "Picture", "available", "credit", "flow", "graph", "render", "report", "unrolled", "write"]

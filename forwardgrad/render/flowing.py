@@ -7,18 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from forwardgrad.errors import DataError, did_you_mean
-from forwardgrad.graph import Edge, Node
+from forwardgrad.graph import Edge
 from forwardgrad.ops import Array
 from forwardgrad.program.recording import Record, Sizes
-from forwardgrad.render import collapsed, style
+from forwardgrad.render import collapsed, labels, style
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.picture import Picture
 from forwardgrad.render.scene import Scene
+from forwardgrad.render.style import Key, Line
 from forwardgrad.render.text import lines, power
 from forwardgrad.support.attributes import is_whole
-
-GROUNDS = ("#ffffff", "#eaf2fb", "#cfe1f5", "#a6c8ec", "#74a9dd", "#4a8bcb")
-"""Grounds of a node whose trace is nothing, up to the largest in the run."""
 
 THINNEST, WIDEST = 0.8, 6.0
 """Points; the pens of edges over which no trace comes, and the largest of the run."""
@@ -56,27 +54,30 @@ def flow(
     nodes, edges = record.nodes(parameter), record.edges(parameter)
     pen = _Pen(t, nodes, edges)
     title = title if title is not None else f"{parameter or 'all recorded parameters'} at step {t} of {record.steps}"
-    notes = [
-        "trace: size of the influence",
-        "signal: of the derivative of this step's loss",
-        "gradient: of their product",
-        "darker or wider: larger trace",
+    legend = [
+        Key("trace: size of the influence of the parameter (its eligibility trace); the darker a node, the larger"),
+        *(
+            Key(f"{pen.of_nodes * share:.2g}", node=style.node(style.ground(share)))
+            for share in (0.0, 1 / 16, 1 / 4, 9 / 16, 1.0)
+            if pen.of_nodes
+        ),
+        Key(f"over an edge; the widest is {_short(pen.of_edges)}", style.credit("kept", False)),
+        style.CARRIED,
+        style.PASSIVE,
+        Key("signal: size of the derivative of this step's loss (a learning signal); gradient: of trace times signal"),
     ]
-    large = collapsed.layered(network, title, cap, pen.bundle, notes, pen.group)
+    large = collapsed.layered(network, title, cap, pen.bundle, legend, pen.group)
     if large is not None:
         return large
-    scene = Scene(network, title, notes)
-
-    def look(node: Node) -> dict[str, str | None]:
-        if node.name not in nodes:
-            return {"color": style.FIXED, "fontcolor": style.FIXED}
-        return {"fillcolor": pen.ground(nodes[node.name])}
-
-    scene.nodes(lambda node: lines(node.name, *(pen.group([node.name]) or [node.op.name])), look)
-    for index, edge in enumerate(network.edges.values()):
-        text, attributes = pen.bundle([edge], edge.delay > 0)
-        scene.edge(edge, f"e{index}", label=lines(power(edge.delay) if edge.delay else "", *text), **attributes)
-    return scene.drawing
+    scene = Scene(network, title, legend)
+    scene.nodes(
+        lambda node: lines(node.name, *(pen.group([node.name]) or [labels.about(node)])),
+        lambda node: pen.ground(nodes[node.name]) if node.name in nodes else style.node("passive"),
+    )
+    for edge in network.edges.values():
+        text, line = pen.bundle([edge], edge.delay > 0)
+        scene.edge(edge, line, lines(power(edge.delay) if edge.delay else ""), about=", ".join(text))
+    return scene.picture
 
 
 class _Pen:
@@ -101,22 +102,20 @@ class _Pen:
         }
         return [f"{word} {_short(self._root(arrays))}" for word, arrays in rows.items()]
 
-    def bundle(self, edges: Sequence[Edge], delayed: bool) -> tuple[list[str], dict[str, str]]:
-        """The lines on an edge, or on a bundle of edges, and its look."""
+    def bundle(self, edges: Sequence[Edge], delayed: bool) -> tuple[list[str], Line]:
+        """What is said of an edge, or of a bundle of edges, and its look."""
         found = [self.edges[edge.name] for edge in edges if edge.name in self.edges]
         if not found:
-            return [], {"color": style.FIXED, "fontcolor": style.FIXED, "penwidth": "0.6"}
+            return [], style.credit("passive", delayed)
         trace = self._root([sizes.trace for sizes in found])
         share = min(trace / self.of_edges, 1.0) if self.of_edges else 0.0
         text = [f"trace {_short(trace)}", f"gradient {_short(self._root([sizes.product for sizes in found]))}"]
-        color = style.DELAYED if delayed else style.INK
-        width = f"{THINNEST + (WIDEST - THINNEST) * share:.2f}"
-        return text, {"color": color, "fontcolor": color, "penwidth": width} | ({"style": "dashed"} if delayed else {})
+        return text, Line("kept", delayed, round(THINNEST + (WIDEST - THINNEST) * share, 2))
 
-    def ground(self, sizes: Sizes) -> str:
-        """The ground of a node: evenly spaced in the square root, so that small traces are seen."""
+    def ground(self, sizes: Sizes) -> dict[str, str]:
+        """The look of a node by the size of its trace."""
         share = sizes.trace[self.t] / self.of_nodes if self.of_nodes else 0.0
-        return GROUNDS[1 + int(np.sqrt(share) * (len(GROUNDS) - 2) + 0.5) if share > 0 else 0]
+        return style.node(style.ground(float(share)))
 
     def _root(self, arrays: Sequence[Array]) -> float:
         return float(np.sqrt(sum(array[self.t] ** 2 for array in arrays)))

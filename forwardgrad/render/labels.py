@@ -10,12 +10,20 @@ from forwardgrad.graph import Edge, Network, Node
 from forwardgrad.render.text import lines, power
 
 
+def about(node: Node) -> str:
+    """Op and size."""
+    return f"{node.op.name} · {node.size}"
+
+
+def _bias(network: Network, node: Node) -> str:
+    if node.bias is None:
+        return ""
+    bias = "bias" if network.parameters[node.bias].trainable else "fixed bias"
+    return f" · {bias}" + ("" if node.bias_port == "in" else f" on {node.bias_port}")
+
+
 def node(network: Network, node: Node) -> str:
     """Name; op, size and bias; then what differs from its default."""
-    about = [node.op.name, str(node.size)]
-    if node.bias is not None:
-        bias = "bias" if network.parameters[node.bias].trainable else "fixed bias"
-        about.append(bias if node.bias_port == "in" else f"{bias} on {node.bias_port}")
     options = [
         f"{key} {_number(value)}"
         for key, value in node.options.items()
@@ -23,7 +31,35 @@ def node(network: Network, node: Node) -> str:
     ]
     if np.any(node.initial):
         options.append(f"initial {_number(node.initial)}")
-    return lines(node.name, " · ".join(about), *options)
+    return lines(node.name, about(node) + _bias(network, node), *options)
+
+
+ROOM = "stores 1,234,567 B"
+"""The longest line for which every node has room."""
+
+
+def node_slot(network: Network, of: Node) -> str:
+    """A label that takes the room of what stands on a node in any kind of picture: four lines at least."""
+    text = node(network, of)
+    return "\\n".join([text, ROOM, *["x"] * (2 - text.count("\\n"))])
+
+
+def shape(word: str) -> dict[str, str]:
+    """The outline of a node by the shape of its op: ellipses are drawn as rounded boxes, which hold more text."""
+    if word == "ellipse":
+        return {"shape": "box", "style": "rounded,filled"}
+    return {"shape": word}
+
+
+def shared(network: Network) -> dict[str, int]:
+    """The parameters that stand on several edges, counted."""
+    names = [name for name, parameter in network.parameters.items() if len(parameter.edges) > 1]
+    return {name: index for index, name in enumerate(names)}
+
+
+def edge_slot(network: Network, of: Edge, shared: Collection[str]) -> str:
+    """A label that takes the room of what stands on an edge in any kind of picture."""
+    return edge(network, of, shared) or "z⁻¹ 1→2"
 
 
 def edge(network: Network, edge: Edge, shared: Collection[str]) -> str:

@@ -189,10 +189,9 @@ def _rules(programs: Mapping[str, Program]) -> list[Any]:
 
 def _picture(program: Program, timeout: float) -> str:
     """The declared graph as SVG that can stand inside a page."""
-    drawing = declared(program.network, cap=None)
-    drawing.attr("graph", label="")
-    text = engines.render(drawing.source, "svg", timeout=timeout).decode("utf-8", "replace")
-    return text[text.index("<svg") :]
+    text = declared(program.network, cap=None).svg(timeout, legend=False)
+    text = re.sub(r"<style>.*?</style>", "", text[text.index("<svg") :], count=1, flags=re.DOTALL)
+    return re.sub(r' style="[^"]*"', "", text, count=1)
 
 
 def _page(

@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import graphviz
 import networkx as nx
 
 from forwardgrad.graph import Edge, Network, Node
-from forwardgrad.render import style
+from forwardgrad.render import labels
+from forwardgrad.render.picture import Picture
+from forwardgrad.render.style import Key, Line
 from forwardgrad.render.text import lines
 
 
 class Scene:
-    """A declared graph on a canvas: node k is `nk`, both as a name and as an id.
+    """A declared graph in a picture: node k is `nk`, edge k is `ek`, and both stand where they stand in all of them.
 
     Args:
         network: the validated graph.
         title: a line under the picture.
-        notes: the legend.
+        legend: what lines and shapes mean.
     """
 
-    def __init__(self, network: Network, title: str | None, notes: Sequence[str]) -> None:
+    def __init__(self, network: Network, title: str | None, legend: Sequence[Key]) -> None:
         self.network = network
         self.ids = {name: f"n{index}" for index, name in enumerate(network.nodes)}
+        self.edges = {name: f"e{index}" for index, name in enumerate(network.edges)}
         self.loops, self.states = loops(network)
-        self.drawing = style.canvas(title, notes)
+        self.shared = labels.shared(network)
+        self.picture = Picture(title, legend)
 
-    def nodes(self, label: Callable[[Node], str], look: Callable[[Node], Mapping[str, str | None]]) -> None:
+    def nodes(self, label: Callable[[Node], str], look: Callable[[Node], Mapping[str, str]]) -> None:
         """Draw all nodes.
 
         Args:
@@ -36,40 +39,39 @@ class Scene:
         """
         network = self.network
         layers = list(dict.fromkeys(node.layer for node in network.nodes.values() if node.layer is not None))
-        for index, layer in enumerate(layers):
-            frame = graphviz.Digraph(f"cluster_{index}")
-            frame.attr("graph", **style.cluster(lines(layer), f"layer_{index}"))
-            self._add(frame, layer, label, look)
-            self.drawing.subgraph(frame)
-        self._add(self.drawing, None, label, look)
+        frames = {layer: f"layer_{index}" for index, layer in enumerate(layers)}
+        for layer, identity in frames.items():
+            self.picture.frame(identity, lines(layer))
+        for name, node in network.nodes.items():
+            self.picture.node(
+                self.ids[name],
+                label(node),
+                labels.node_slot(network, node),
+                None if node.layer is None else frames[node.layer],
+                **{"tooltip": lines(name, limit=400), **labels.shape(node.op.shape), **look(node)},
+            )
 
-    def _add(
-        self,
-        drawing: graphviz.Digraph,
-        layer: str | None,
-        label: Callable[[Node], str],
-        look: Callable[[Node], Mapping[str, str | None]],
-    ) -> None:
-        for name, node in self.network.nodes.items():
-            if node.layer == layer:
-                identity = {"id": self.ids[name], "tooltip": lines(name, limit=400), "shape": node.op.shape}
-                drawing.node(self.ids[name], label=label(node), **identity, **look(node))
+    def edge(self, edge: Edge, line: Line, label: str, *, twin: int = 0, about: str = "") -> None:
+        """Draw an edge, or one of several that stand for it.
 
-    def edge(self, edge: Edge, identity: str, **attributes: str) -> None:
-        """Draw an edge, or one of several that stand for it."""
-        style.connect(
-            self.drawing,
+        Args:
+            edge: the edge.
+            line: its look.
+            label: what stands on it.
+            twin: counts the arrows that stand for it.
+            about: a line more, which is seen where the pointer rests on it.
+        """
+        self.picture.edge(
             self.ids[edge.source],
             self.ids[edge.target],
+            line,
+            identity=self.edges[edge.name],
+            label=label,
+            slot=labels.edge_slot(self.network, edge, self.shared),
             back=edge.name in self.loops,
-            id=identity,
-            tooltip=lines(edge.name, limit=400),
-            **attributes,
+            twin=twin,
+            tooltip=lines(edge.name, about, limit=400),
         )
-
-    def ground(self, node: Node) -> str | None:
-        """The ground of a node that holds a state."""
-        return style.STATE_GROUND if node.name in self.states else None
 
 
 def loops(network: Network) -> tuple[set[str], set[str]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import graphviz
+from collections.abc import Iterator, Mapping
 
 from forwardgrad.errors import RenderError
 from forwardgrad.graph import Network
 from forwardgrad.program import Program
-from forwardgrad.render import style
+from forwardgrad.render import labels, style
 from forwardgrad.render.collapsed import CAP
-from forwardgrad.render.credit import CARRIES, CUTS, ENTRY
+from forwardgrad.render.credit import modes_legend, numbered
 from forwardgrad.render.fates import DEAD, KEPT, Fates, Place, fates
 from forwardgrad.render.picture import Picture
+from forwardgrad.render.style import Key
 from forwardgrad.render.text import lines
 from forwardgrad.support.attributes import is_whole
 
@@ -50,8 +49,9 @@ def unrolled(
     >>> import forwardgrad as fg
     >>> g = fg.load("elman")
     >>> name = next(iter(fg.compile(g, rule="rtrl").rules))
-    >>> [unrolled(fg.compile(g, rule=rule), name).source.count(CARRIES) for rule in ("rtrl", "immediate")]
-    [15, 3]
+    >>> texts = [unrolled(fg.compile(g, rule=rule), name).source for rule in ("rtrl", "immediate")]
+    >>> [sum("kept" in line and " -> " in line for line in text.splitlines()) for text in texts]
+    [7, 1]
     """
     if not is_whole(steps) or steps < 1:
         raise RenderError(f"unrolled: steps must be a whole number >= 1, got {steps!r}.")
@@ -69,10 +69,18 @@ def unrolled(
     if title is None:
         derived = program.rules[parameter]
         title = f"{parameter}, used at step t, under {derived.rule}: {derived.verdict}"
-    notes = ["orange: the use", "green: kept", "red, dashed: cut", "two lines: a learning signal enters"]
-    drawing = style.canvas(title, notes)
-    drawing.attr("graph", ranksep="0.9")
-    return _Picture(program, found, steps, cells, drawing).drawn()
+    modes = numbered(found)
+    legend = style.met(
+        [
+            (Key("the use of the parameter", style.credit("enters", False)), True),
+            (style.KEPT, True),
+            (style.CUT, any(arc.target is None for arc in found.arcs)),
+            (style.LEARNING, found.seeds),
+            (Key("nothing comes here", node=style.node("passive")), True),
+            *((key, True) for key in modes_legend(modes)),
+        ]
+    )
+    return _Picture(program, found, steps, cells, modes, Picture(title, legend, ranksep="0.9")).drawn()
 
 
 def _cells(network: Network, found: Fates, steps: int) -> list[Cell]:
@@ -103,8 +111,17 @@ def _modes(cells: list[Cell]) -> dict[tuple[int, str], list[str]]:
 
 
 class _Picture:
-    def __init__(self, program: Program, found: Fates, steps: int, cells: list[Cell], drawing: Picture) -> None:
-        self.program, self.found, self.steps, self.drawing = program, found, steps, drawing
+    def __init__(
+        self,
+        program: Program,
+        found: Fates,
+        steps: int,
+        cells: list[Cell],
+        numbered: Mapping[str, int],
+        picture: Picture,
+    ) -> None:
+        self.program, self.found, self.steps, self.picture = program, found, steps, picture
+        self.numbered = numbered
         self.modes = _modes(cells)
         self.numbers = {name: index for index, name in enumerate(program.network.order)}
 
@@ -119,46 +136,36 @@ class _Picture:
             self.column(step)
         for first, second in zip(range(self.steps), range(1, self.steps), strict=False):
             for node in self.program.network.order:  # a row per node
-                self.drawing.edge(self.identity(first, node), self.identity(second, node), style="invis", weight="20")
+                self.picture.hint(self.identity(first, node), self.identity(second, node), weight="20")
         for (step, node), modes in self.modes.items():
             for mode in modes:
                 self.leaving(step, node, mode)
         for number, (place, name) in enumerate(self.found.entries):
             self.entry(number, place, name)
-        return self.drawing
+        return self.picture
 
     def column(self, step: int) -> None:
-        column = graphviz.Digraph(f"step_{step}")
-        column.attr("graph", rank="same")
         head = f"t{step}"
-        label = lines(f"t+{step}" if step else "t")
-        column.node(head, label=label, shape="plaintext", id=head, fontcolor="#57606a")
-        above = head
+        self.picture.node(head, lines(f"t+{step}" if step else "t"), shape="plaintext", **{"class": "soft"})
+        column = [head]
         for node in self.program.network.order:
             for mode in self.modes.get((step, node), [None]):
                 identity = self.identity(step, node, mode)
-                column.node(identity, **self.look(step, node, mode), id=identity, tooltip=lines(node, limit=400))
-                column.edge(above, identity, style="invis")  # keeps the order of rows
-                above = identity
-        self.drawing.subgraph(column)
+                self.picture.node(identity, **self.look(step, node, mode), tooltip=lines(node, limit=400))
+                self.picture.hint(column[-1], identity)  # keeps the order of rows
+                column.append(identity)
+        self.picture.column(column)
 
     def look(self, step: int, node: str, mode: str | None) -> dict[str, str]:
-        seeded = any(at == node and mode in (None, m) for at, m in self.found.seeds)
-        loss = {"peripheries": "2"} if seeded else {}
-        shape = self.program.network.nodes[node].op.shape
+        seeded = ["learning"] if any(at == node and mode in (None, m) for at, m in self.found.seeds) else []
+        shape = labels.shape(self.program.network.nodes[node].op.shape)
         if mode is None:
-            grey = {"color": "#c8ced5", "fontcolor": style.FIXED, "fontsize": "8", "height": "0.2", "width": "0.3"}
-            return {"label": lines(node), "shape": shape, **grey, **loss}
+            small = {"fontsize": "8", "height": "0.2", "width": "0.3"}
+            return {"label": lines(node), **shape, **small, **style.node("passive", *seeded)}
         several = len({m for at, m in self.found.reached if at == node}) > 1
         entered = not step and any(place == (node, mode) for place, _ in self.found.entries)
-        return {
-            "label": lines(node, f"mode {mode}" if several else ""),
-            "shape": shape,
-            "color": CARRIES,
-            "penwidth": "2",
-            **loss,
-            **({"fillcolor": "#fff1e5"} if entered else {}),
-        }
+        label = lines(node, f"mode {self.numbered.get(mode, mode)}" if several else "")
+        return {"label": label, **shape, **style.node(*seeded, "enters" if entered else "kept")}
 
     def leaving(self, step: int, node: str, mode: str) -> None:
         """The arrows that leave a node in a mode."""
@@ -168,15 +175,14 @@ class _Picture:
             if (edge.source, arc.source) != (node, mode) or then >= self.steps or arc.fate == DEAD:
                 continue
             kept = arc.fate == KEPT
-            self.drawing.edge(
+            self.picture.edge(
                 self.identity(step, node, mode),
                 self.identity(then, edge.target, arc.target if kept else None),
+                style.credit("kept" if kept else "cut", edge.delay > 0),
+                identity=f"a{len(self.picture)}",
+                label=lines(arc.part),
                 constraint="false",
-                color=CARRIES if kept else CUTS,
-                style="solid" if kept else "dashed",
-                penwidth="2" if kept else "1.2",
                 tooltip=lines(edge.name, limit=400),
-                **({"label": lines(arc.part), "fontcolor": CARRIES if kept else CUTS} if arc.part else {}),
             )
 
     def entry(self, number: int, place: Place, name: str | None) -> None:
@@ -187,7 +193,11 @@ class _Picture:
         here = f"enters_{number}"
         edge = self.program.network.edges.get(name or "")
         source = "bias" if edge is None else f"{edge.source}(t{f'-{edge.delay}' if edge.delay else ''})"
-        self.drawing.node(here, label=lines(source), shape="plaintext", fontcolor=ENTRY, fontsize="9", id=here)
-        self.drawing.edge(
-            here, self.identity(0, node, mode), color=ENTRY, penwidth="2", tooltip=lines(name or self.found.parameter)
+        self.picture.node(here, lines(source), shape="plaintext", fontsize="9")
+        self.picture.edge(
+            here,
+            self.identity(0, node, mode),
+            style.credit("enters", edge is not None and edge.delay > 0),
+            identity=f"a{len(self.picture)}",
+            tooltip=lines(name or self.found.parameter),
         )

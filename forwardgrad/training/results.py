@@ -153,11 +153,11 @@ def _pictures(
     except MissingExtraError as error:
         missing.append(_one_line(error))
     check()
-    text = render.graph(trained.learner.program.graph, title=str(found.get("graph", ""))).source
+    picture = render.graph(trained.learner.program.graph, title=str(found.get("graph", "")))
     try:
-        files["graph.svg"] = render.render(text, "svg")
+        files["graph.svg"] = picture.render("svg")
     except RenderError as error:
-        files["graph.dot"] = text.encode("utf-8", "replace")
+        files["graph.dot"] = picture.source.encode("utf-8", "replace")
         missing.append(_one_line(RenderError(str(error), f"Its text is in {str(folder / 'graph.dot')!r}.")))
     check()
     return files, missing

@@ -16,9 +16,10 @@ import forwardgrad as fg
 from forwardgrad import render
 from forwardgrad.errors import DataError, RenderError, RuleError
 from forwardgrad.render import engines
-from forwardgrad.render.credit import CARRIES, CUTS, ENTRY
 from forwardgrad.render.fates import CUT_BY_CREDIT, CUT_BY_RULE, DEAD, KEPT, fates
+from forwardgrad.render.style import LIGHT
 
+CARRIES, CUTS, ENTRY = "kept", "cut", "enters"
 ARROW = re.compile(r"^\s*(\w+) -> (\w+) \[(.*)\]$", re.MULTILINE)
 RULES = ("rtrl", "eprop-deep", "eprop", "hops(2)", "immediate")
 
@@ -33,9 +34,22 @@ def arrows(source: str) -> list[dict[str, str]]:
     return [arrow for arrow in found if arrow.get("style") != "invis"]
 
 
-def coloured(source: str, color: str) -> set[str]:
-    """The edges drawn in a colour, by name."""
-    return {arrow["tooltip"] for arrow in arrows(source) if arrow.get("color") == color}
+def role(arrow: dict[str, str]) -> str:
+    """The role in which an arrow is drawn."""
+    return arrow["class"].split()[0]
+
+
+def coloured(source: str, wanted: str) -> set[str]:
+    """The edges drawn in a role, by name."""
+    found = {edge_of(arrow) for arrow in arrows(source) if role(arrow) == wanted}
+    color = LIGHT["passive" if wanted == "dead" else wanted]
+    assert all(arrow["color"] == color for arrow in arrows(source) if role(arrow) == wanted)
+    return found
+
+
+def edge_of(arrow: dict[str, str]) -> str:
+    """The name of the edge that an arrow stands for: the first line of its tooltip."""
+    return arrow["tooltip"].split("\\n")[0]
 
 
 def moment(rule: str = "eprop") -> Any:
@@ -68,10 +82,13 @@ def test_edges_say_what_becomes_of_credit() -> None:
     assert coloured(source, ENTRY) == {"x->a1"}
     assert coloured(source, CARRIES) == {"a1->h1", "h1->h1", "h1->a2", "a2->h2", "h2->y"}
     assert coloured(source, CUTS) == {"h1->a1", "h2->h2", "h2->a2"}
-    by_edge = {arrow["tooltip"]: arrow for arrow in arrows(source)}
-    assert by_edge["h1->a1"]["label"].startswith("cut\\nz⁻¹\\n")
-    assert by_edge["h1->a1"]["style"] == "dashed"
-    assert "fresh,own → state,own" in by_edge["a1->h1"]["label"]
+    by_edge = {edge_of(arrow): arrow for arrow in arrows(source)}
+    assert by_edge["h1->a1"]["label"] == "cut z⁻¹ 2"
+    assert (by_edge["h1->a1"]["style"], by_edge["h1->a1"]["arrowtail"]) == ("dashed", "tee")
+    assert by_edge["a1->h1"]["label"] == "1→2"
+    assert by_edge["a1->h1"]["tooltip"] == "a1->h1\\nkept: fresh,own → state,own"
+    assert "1 = fresh,own: no state of this layer passed yet" in source
+    assert "2 = state,own: held in a state" in source
     exact = render.credit(program("rtrl"), "x->a1").source
     assert coloured(exact, CUTS) == set()
     assert "exact" in exact
@@ -95,7 +112,8 @@ def test_cuts_of_the_graph_are_told_from_those_of_the_rule() -> None:
     found = fates(program("rtrl", graph), "x->a1")
     assert {arc.edge for arc in found.arcs if arc.fate == CUT_BY_CREDIT} == {"h1->a2"}
     assert not any(arc.fate == CUT_BY_RULE for arc in found.arcs)
-    assert "cut by credit" in render.credit(program("rtrl", graph), "x->a1").source
+    assert "cut by graph" in render.credit(program("rtrl", graph), "x->a1").source
+    assert "cut by graph" not in render.credit(program("eprop", stack()), "x->a1").source
 
 
 def test_ways_to_no_loss_are_dotted() -> None:
@@ -105,14 +123,15 @@ def test_ways_to_no_loss_are_dotted() -> None:
     graph.add_edge("h", "aside", weight="dense", trainable=False)
     found = fates(program("rtrl", graph), "x->h")
     assert {arc.edge for arc in found.arcs if arc.fate == DEAD} == {"h->aside"}
-    (arrow,) = (a for a in arrows(render.credit(program("rtrl", graph), "x->h").source) if a["tooltip"] == "h->aside")
+    (arrow,) = (a for a in arrows(render.credit(program("rtrl", graph), "x->h").source) if edge_of(a) == "h->aside")
     assert arrow["style"] == "dotted"
 
 
 def test_a_bias_is_marked_on_its_node() -> None:
     """If this fails, nobody sees where a bias enters."""
     source = render.credit(program("eprop", vanilla()), "h.bias").source
-    assert "the parameter enters here" in source
+    (line,) = [line for line in source.splitlines() if "\\nbias enters" in line]
+    assert attributes(line)["tooltip"].startswith("h")
     assert coloured(source, ENTRY) == set()
 
 
@@ -120,11 +139,11 @@ def test_rules_are_told_apart_in_time() -> None:
     """If this fails, two rules that keep different paths look alike."""
     drawn = {rule: render.unrolled(program(rule), "x->a1", 4, title="").source for rule in RULES}
     assert len(set(drawn.values())) == len(RULES)
-    kept = {rule: sum(a.get("color") == CARRIES for a in arrows(source)) for rule, source in drawn.items()}
+    kept = {rule: sum(role(a) == CARRIES for a in arrows(source)) for rule, source in drawn.items()}
     assert kept["immediate"] < kept["eprop"] < kept["eprop-deep"] < kept["rtrl"] < kept["hops(2)"]  # in two modes
-    assert {rule for rule, source in drawn.items() if any(a.get("color") == CUTS for a in arrows(source))} == {
-        *RULES
-    } - {"rtrl"}
+    assert {rule for rule, source in drawn.items() if any(role(a) == CUTS for a in arrows(source))} == {*RULES} - {
+        "rtrl"
+    }
 
 
 def test_the_paths_in_time_are_those_that_the_oracle_counts() -> None:
@@ -134,7 +153,7 @@ def test_the_paths_in_time_are_those_that_the_oracle_counts() -> None:
         found = program(rule)
         ends: dict[str, set[str]] = {}
         for arrow in arrows(render.unrolled(found, "x->a1", 4).source):
-            if arrow.get("color") == CARRIES:
+            if role(arrow) == CARRIES:
                 ends.setdefault(arrow["from"], set()).add(arrow["to"])
         reached, queue = set[str](), [f"t0_n{numbers['a1']}"]
         while queue:
@@ -178,11 +197,15 @@ def test_flow_says_the_numbers_of_the_record() -> None:
         (label,) = re.findall(rf'\[label="{name}\\n([^"]*)"', source)
         assert sizes.signal is not None
         assert label == f"trace {sizes.trace[4]:.3g}\\nsignal {sizes.signal[4]:.3g}\\ngradient {sizes.product[4]:.3g}"
-    widths = {a["tooltip"]: float(a["penwidth"]) for a in arrows(source)}
+    widths = {edge_of(a): float(a["penwidth"]) for a in arrows(source) if role(a) == CARRIES}
     edges = record.edges("x->a1")
+    for arrow in arrows(source):
+        if role(arrow) == CARRIES:
+            sizes = edges[edge_of(arrow)]
+            assert f"trace {sizes.trace[4]:.3g}, gradient {sizes.product[4]:.3g}" in arrow["tooltip"]
     largest = max(edges, key=lambda name: edges[name].trace[4])
     assert widths[largest] == max(widths.values())
-    assert {name for name, width in widths.items() if width == 0.6} == set(widths) - set(edges)
+    assert set(widths) == set(edges)
     assert render.flow(record, -2, "x->a1").source == source
     assert render.flow(record, 4).source != source
 
@@ -302,8 +325,10 @@ def test_prices_on_pictures_add_up_for_lossy_layouts() -> None:
 def test_parts_of_a_weight_are_told_apart() -> None:
     """If this fails, two arrows of one edge say the same and mean different things."""
     source = render.credit(program("eprop; autapses=implicit", vanilla()), "x->h").source
-    loops = [arrow for arrow in arrows(source) if arrow["tooltip"] == "h->h"]
-    assert [("(diagonal)" in a["label"], "(rest)" in a["label"]) for a in loops] == [(True, False), (False, True)]
+    loops = [arrow for arrow in arrows(source) if edge_of(arrow) == "h->h"]
+    assert [("(diagonal)" in a["tooltip"], "(rest)" in a["tooltip"]) for a in loops] == [(True, False), (False, True)]
+    assert [role(a) for a in loops] == [CARRIES, CUTS]
+    assert re.fullmatch(r"z⁻¹ \d \(diagonal\); cut \d \(rest\)", loops[0]["label"])
 
 
 def test_what_cannot_be_unrolled_is_refused_at_once() -> None:
