@@ -80,7 +80,7 @@ def run(given: argparse.Namespace) -> int:
                 _print(given, folder, training.read_report(folder))
                 return 0
             trained = _learn(begun, keeper)
-            about = {"graph": given.graph, "rule": given.rule}
+            about = {"graph": given.graph, "rule": given.rule, "command": _command(given, resume=False)}
             found = training.report(program, task, settings, trained, levels, about)
             report, missing = training.write(folder, task, trained, found, given.report, signals.check)
     except training.Stopped as stopped:  # or a signal came when all was done
@@ -127,7 +127,7 @@ def _print(given: argparse.Namespace, folder: Path, report: Mapping[str, Any]) -
 
 def _stopped(given: argparse.Namespace, stopped: training.Stopped, keeper: training.Keeper) -> int:
     """Say how to go on; the exit code of a process that the signal ends."""
-    saved, again = keeper.saved, None if keeper.saved is None else _resuming(given)
+    saved, again = keeper.saved, None if keeper.saved is None else _command(given, resume=True)
     if given.json:
         path = None if saved is None else str(keeper.path)
         about = {"signal": stopped.signal.name, "step": saved, "checkpoint": path, "resume": again}
@@ -138,13 +138,13 @@ def _stopped(given: argparse.Namespace, stopped: training.Stopped, keeper: train
     return 128 + stopped.signal
 
 
-def _resuming(given: argparse.Namespace) -> str:
-    """The command that goes on with an interrupted run, for a shell: all options that are not the defaults."""
+def _command(given: argparse.Namespace, *, resume: bool) -> str:
+    """The command of a run, or the one that goes on with it, for a shell: all options that are not the defaults."""
     parser = argparse.ArgumentParser()
     options(parser)
     words: list[str] = []
     for name, default in vars(parser.parse_args(["--", given.graph])).items():
-        value = {**vars(given), "resume": True, "restart": False}[name]
+        value = {**vars(given), "resume": resume, "restart": False}[name]
         if value != default:
             values = cast("list[Any]", value) if isinstance(value, list) else [value]
             words += [word for one in values for word in _option(f"--{name.replace('_', '-')}", one)]

@@ -130,7 +130,7 @@ def _on_node(program: Program, found: Fates, modes: Mapping[str, int], node: Nod
     words = ["bias enters"] if found.enters(node.name) else []
     if numbers:
         words.append(f"{'mode' if len(numbers) == 1 else 'modes'} {', '.join(numbers)}")
-    price = sum(price for _, price in _stored(program, found.parameter, node.name))
+    price = sum(price for _, price in stored(program, found.parameter, node.name))
     return lines(
         node.name,
         labels.about(node),
@@ -148,7 +148,7 @@ def _signals(program: Program, found: Fates, node: str) -> list[str]:
     ]
 
 
-def _stored(program: Program, parameter: str, node: str) -> list[tuple[str, int]]:
+def stored(program: Program, parameter: str, node: str) -> list[tuple[str, int]]:
     """What is stored on a node, per sample: structure and shape of each array, with its price in bytes."""
     derived, found = program.rules[parameter], list[tuple[str, int]]()
     lossy = derived.rule.layout if derived.rule.lossy else ""
@@ -168,9 +168,9 @@ def _look(program: Program, found: Fates, node: Node) -> dict[str, str]:
     reached = any(at == node.name for at, _ in found.reached)
     seeded = any(at == node.name for at, _ in found.seeds)
     outline = "enters" if found.enters(node.name) else "kept" if reached else "" if seeded else "passive"
-    stored = ["stored"] if _holds(program, found, node) else []
-    about = [text for text, _ in _stored(program, found.parameter, node.name)]
-    look = style.node(*stored, *(["learning"] if seeded else []), *([outline] if outline else []))
+    ground = ["stored"] if _holds(program, found, node) else []
+    about = [text for text, _ in stored(program, found.parameter, node.name)]
+    look = style.node(*ground, *(["learning"] if seeded else []), *([outline] if outline else []))
     return {**look, **({"tooltip": lines(node.name, *about, limit=400)} if about else {})}
 
 

@@ -3,24 +3,24 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = id => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const choice = { rule: 0, beside: -1, parameter: 0, measure: "trace", t: 0 };
+const choice = { rule: 0, beside: data.rules.length > 1 ? 1 : -1, parameter: 0, measure: "trace", t: 0 };
 const last = data.steps.length - 1;
 
+function bytes(text) { return Uint8Array.from(atob(text), c => c.charCodeAt(0)); }
 function numbers(series) {  // little-endian float32 or 16 bits, times a scale
   if (!series) return null;
   if (series.values) return series.values;
-  const bytes = Uint8Array.from(atob(series.bytes), c => c.charCodeAt(0)), view = new DataView(bytes.buffer);
-  const size = series.wide ? 4 : 2;
-  series.values = Float64Array.from({ length: bytes.length / size }, (_, i) =>
+  const raw = bytes(series.bytes), view = new DataView(raw.buffer), size = series.wide ? 4 : 2;
+  series.values = Float64Array.from({ length: raw.length / size }, (_, i) =>
     series.scale * (series.wide ? view.getFloat32(4 * i, true) : view.getUint16(2 * i, true)));
   return series.values;
 }
 const short = x => !Number.isFinite(x) ? (Number.isNaN(x) ? "not a number" : "infinite") : x === 0 ? "0" : Math.abs(x) >= 1e-3 && Math.abs(x) < 1e4 ? String(Number(x.toPrecision(3))) : x.toExponential(2);
 const largest = arrays => arrays.reduce((most, a) => a ? a.reduce((m, x) => Number.isFinite(x) ? Math.max(m, x) : m, most) : most, 0);
-const part = (x, most, of) => Number.isFinite(x) && most > 0 ? of * Math.sqrt(x / most) : x > 0 ? of : 0;  // of the largest, by roots
+const part = (x, most) => Number.isFinite(x) && most > 0 ? Math.sqrt(Math.max(x, 0) / most) : x > 0 ? 1 : 0;  // of the largest, by roots
+const of = rule => data.rules[rule].parameters[choice.parameter];
 const sizes = (rule, kind, index) => {
-  const found = data.rules[rule].parameters[choice.parameter];
-  const row = found && found[kind][index];
+  const found = of(rule), row = found && found[kind][index];
   return row ? numbers(row[choice.measure] || (kind === "edges" ? null : undefined)) : null;
 };
 const shown = () => choice.beside < 0 ? [choice.rule] : [choice.rule, choice.beside];
@@ -32,13 +32,27 @@ function make(name, attributes = {}, text = "", space = null) {
   if (text) element.textContent = text;
   return element;
 }
+const draw2d = (name, attributes, text) => make(name, attributes, text, SVG);
 
 function fill(select, names, first = 0) {
   select.replaceChildren(...names.map((name, i) => make("option", { value: i + first }, name)));
 }
 
-// Pictures: the same drawing once for each rule that is shown.
-let pictures = [];
+// Pictures: the same drawing once for each rule that is shown, seen through one window.
+let pictures = [], view = null, whole = null;
+function mark(element) {  // a bar where credit is cut, and a dot where a parameter enters: at either end of an edge's line
+  const line = element.querySelector("path"), tip = element.querySelector("polygon");
+  if (!line) return;
+  const length = line.getTotalLength(), ends = [line.getPointAtLength(0), line.getPointAtLength(length)];
+  const box = tip ? tip.getBBox() : null, middle = box ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null;
+  const far = p => Math.hypot(p.x - middle.x, p.y - middle.y), flipped = middle && far(ends[0]) < far(ends[1]);
+  const [root, end] = flipped ? [ends[1], ends[0]] : ends;
+  element.append(draw2d("circle", { cx: root.x, cy: root.y, r: 3.5 }));
+  if (!middle) return;
+  const dx = middle.x - end.x, dy = middle.y - end.y, scale = 6 / (Math.hypot(dx, dy) || 1), x = end.x + 1.8 * dx, y = end.y + 1.8 * dy;
+  element.append(draw2d("path", { class: "bar", d: `M${x - dy * scale} ${y + dx * scale}L${x + dy * scale} ${y - dx * scale}M${end.x} ${end.y}L${x} ${y}` }));
+}
+
 function drawPictures() {
   pictures = shown().map((rule, place) => {
     const figure = make("figure"), caption = make("figcaption", {}, data.rules[rule].name);
@@ -49,51 +63,123 @@ function drawPictures() {
     for (const title of picture.querySelectorAll("title")) title.remove();
     const nodes = [], edges = [];
     for (const element of picture.querySelectorAll("[id]")) {
-      const [, kind, index] = /^([ne])(\d+)$/.exec(element.id) || [];
-      if (kind) (kind === "n" ? nodes : edges)[Number(index)] = element;
+      const [, kind, index] = /^([ne])(\d+)(?:_r\d+)?$/.exec(element.id) || [];
+      if (kind === "n") nodes[Number(index)] = element;
+      if (kind === "e") (edges[Number(index)] ||= []).push(element);
       element.id = `p${place}_${element.id}`;
     }
     figure.append(caption, picture);
     return { rule, figure, caption, picture, nodes, edges, labels: [] };
   });
   const box = pictures[0].picture.viewBox.baseVal;
+  whole = { x: box.x, y: box.y, w: box.width, h: box.height };
   at("pictures").classList.toggle("wide", box.width > 1.5 * box.height);
   at("pictures").replaceChildren(...pictures.map(p => p.figure));
   for (const picture of pictures) {
+    picture.edges.flat().forEach(element => { element.setAttribute("class", "edge"); mark(element); });
     picture.nodes.forEach((element, index) => {
-      const box = element.getBBox(), label = make("text", { class: "size", x: box.x + box.width / 2, y: box.y + box.height + 10 }, "", SVG);
-      element.parentNode.append(label);
+      const box = element.getBBox(), label = draw2d("text", { class: "size", x: box.x + box.width / 2, y: box.y + box.height - 7 });
+      element.append(draw2d("rect", { class: "second-outline", x: box.x - 4, y: box.y - 4, width: box.width + 8, height: box.height + 8 }));
+      element.append(draw2d("rect", { class: "store", x: box.x + box.width / 2 - 5.5, y: box.y + box.height - 4.5, width: 11, height: 11 }), label);
+      element.dataset.of = [...element.classList].filter(word => word === "state" || word === "bare").join(" ");
       picture.labels[index] = label;
     });
+    hold(picture.picture);
   }
+  look(view || readable());
+}
+
+function readable() {  // all of it, or as much as can be read
+  const width = pictures[0].picture.clientWidth, scale = width / whole.w;
+  return scale >= 0.5 ? { ...whole } : { ...whole, w: width / 0.75, h: whole.h };
+}
+function look(next) {
+  view = next;
+  for (const { picture } of pictures) {
+    picture.setAttribute("viewBox", `${view.x} ${view.y} ${view.w} ${view.h}`);
+    picture.style.height = `${Math.min(picture.clientWidth * view.h / view.w, Math.max(260, innerHeight * (pictures.length > 1 && innerWidth > 640 ? 0.43 : 0.7)))}px`;
+  }
+}
+function zoom(by, x = view.x + view.w / 2, y = view.y + view.h / 2) {
+  const w = Math.min(Math.max(view.w / by, whole.w / 12), whole.w), h = view.h * w / view.w;
+  look({ x: x - (x - view.x) * w / view.w, y: y - (y - view.y) * w / view.w, w, h });
+}
+function hold(picture) {
+  let from = null;
+  const scale = () => Math.max(view.w / picture.clientWidth, view.h / picture.clientHeight);
+  picture.addEventListener("pointerdown", event => { from = [event.clientX, event.clientY]; picture.setPointerCapture(event.pointerId); });
+  picture.addEventListener("pointermove", event => {
+    if (!from) return;
+    look({ ...view, x: view.x - (event.clientX - from[0]) * scale(), y: view.y - (event.clientY - from[1]) * scale() });
+    from = [event.clientX, event.clientY];
+  });
+  for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => { from = null; });
+  picture.addEventListener("wheel", event => {
+    if (!event.ctrlKey) return;
+    const box = picture.getBoundingClientRect();
+    zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, view.x + (event.clientX - box.left) * view.w / box.width, view.y + (event.clientY - box.top) * view.h / box.height);
+    event.preventDefault();
+  }, { passive: false });
 }
 
 function paintPictures() {
-  const t = choice.t;
+  const t = choice.t, rules = shown();
+  const most = kind => largest(rules.flatMap(rule => data[kind].map((_, i) => sizes(rule, kind, i))));  // one scale for both rules
+  const mostNodes = most("nodes"), mostEdges = most("edges");
+  at("scale").textContent = `${at("measure").selectedOptions[0].text} at this step: 0 to ${short(mostNodes)}, by square roots`;
   for (const { rule, caption, picture, nodes, edges, labels } of pictures) {
-    const other = shown().find(r => r !== rule);
-    const ofNodes = nodes.map((_, i) => sizes(rule, "nodes", i)), ofEdges = edges.map((_, i) => sizes(rule, "edges", i));
-    const mostNodes = largest(ofNodes), mostEdges = largest(ofEdges), found = data.rules[rule].parameters[choice.parameter];
+    const other = rules.find(r => r !== rule), found = of(rule);
     nodes.forEach((element, i) => {
-      const own = ofNodes[i], there = other === undefined ? null : sizes(other, "nodes", i);
+      const own = sizes(rule, "nodes", i), there = other === undefined ? null : sizes(other, "nodes", i);
       const different = other !== undefined && differ(own && own[t], there && there[t]);
-      element.classList.toggle("carries", own !== null);
-      element.classList.toggle("differs", different);
-      if (own) element.style.setProperty("--level", part(own[t], mostNodes, 0.6).toFixed(3));
-      const mark = data.biased[choice.parameter] === i ? "▸ " : "";
-      labels[i].textContent = mark + (own ? (different ? "≠ " : "") + short(own[t]) : different ? "≠ none" : "");
+      const words = ["node", ...element.dataset.of.split(" ").filter(word => word && !(own && word === "state"))];
+      if (own) words.push("carries", "kept", `trace${own[t] > 0 ? 1 + Math.round(4 * part(own[t], mostNodes)) : 0}`);
+      if (different) words.push("differs");
+      if (data.biased[choice.parameter] === i) words.push("enters");
+      if (found && found.seeds.includes(i)) words.push("learning");
+      if (found && found.stored.includes(i)) words.push("stores");
+      element.setAttribute("class", words.join(" "));
+      labels[i].textContent = (data.biased[choice.parameter] === i ? "▸ " : "") + (own ? (different ? "≠ " : "") + short(own[t]) : different ? "≠ none" : "");
     });
-    edges.forEach((element, i) => {
-      const own = ofEdges[i], kept = Boolean(found && found.edges[i]);
-      element.classList.toggle("carries", kept);
-      element.classList.toggle("enters", data.entries[choice.parameter].includes(i));
-      element.classList.toggle("cut", Boolean(found) && found.cuts.includes(i));
-      element.style.setProperty("--width", own ? (0.8 + part(own[t], mostEdges, 5)).toFixed(2) : "1");
+    edges.forEach((pieces, i) => {
+      const own = sizes(rule, "edges", i), kept = Boolean(found && found.edges[i]), cut = Boolean(found && found.cuts.includes(i)), enters = data.entries[choice.parameter].includes(i);
+      for (const element of pieces) {
+        element.setAttribute("class", ["edge", kept && "kept", cut && "cut", enters && "enters", !kept && !cut && !enters && "passive"].filter(Boolean).join(" "));
+        element.style.setProperty("--width", own ? (1 + 5 * part(own[t], mostEdges)).toFixed(2) : "1.6");
+      }
     });
-    const about = data.rules[rule].parameters[choice.parameter];
-    caption.querySelector("span").textContent = about ? ` — ${about.verdict}` : " — leaves this parameter untrained";
+    caption.querySelector("span").textContent = found ? ` — ${found.verdict}; stores ${found.bytes.toLocaleString("en")} B per sample` : " — leaves this parameter untrained";
     picture.setAttribute("aria-label", `${data.rules[rule].name}: ${at("measure").selectedOptions[0].text} of ${data.parameters[choice.parameter]} at step ${data.steps[t]}; the table below says the same`);
   }
+}
+
+// Where two rules differ, parameter by parameter, the most first.
+function drawDiffer() {
+  const rules = shown();
+  document.querySelector(".legend .two").hidden = rules.length < 2;
+  if (rules.length < 2) { at("differ").replaceChildren(); return; }
+  const [a, b] = rules.map(rule => data.rules[rule].name), names = rules.map(rule => data.rules[rule].name.length > 24 ? "AB"[rules.indexOf(rule)] : data.rules[rule].name);
+  const head = make("tr"), body = make("tbody"), table = make("table");
+  for (const title of ["parameter", "cosine of the gradients", `length: ${names[0]} by ${names[1]}`, `only ${names[0]} cuts`, `only ${names[1]} cuts`, "stores, B per sample"]) head.append(make("th", { scope: "col" }, title));
+  const rows = data.parameters.map((name, index) => ({ name, index, apart: data.agreement[rules[0]][rules[1]][index] }));
+  rows.sort((p, q) => (p.apart ? p.apart[0] : -2) - (q.apart ? q.apart[0] : -2));
+  for (const { name, index, apart } of rows) {
+    const row = make("tr", index === choice.parameter ? { class: "chosen" } : {}), first = make("th", { scope: "row" }), button = make("button", { type: "button", title: name }, name), cosine = make("td");
+    button.addEventListener("click", () => choose({ parameter: index }));
+    first.append(button);
+    if (apart) cosine.append(make("meter", { min: 0, max: 1, value: Math.max(0, apart[0]), "aria-hidden": "true" }), ` ${apart[0].toFixed(3)}`);
+    else cosine.textContent = "–";
+    const [one, two] = rules.map(rule => data.rules[rule].parameters[index]);
+    const only = (p, q) => p && q ? p.cuts.filter(edge => !q.cuts.includes(edge)).map(edge => data.edges[edge]).join(", ") || "–" : p ? "–" : "untrained";
+    row.append(first, cosine, make("td", {}, apart ? apart[1].toFixed(3) : "–"), make("td", { class: "text", title: only(one, two) }, only(one, two)), make("td", { class: "text", title: only(two, one) }, only(two, one)));
+    row.append(make("td", {}, [one, two].map(p => p ? p.bytes.toLocaleString("en") : "–").join(" / ")));
+    body.append(row);
+  }
+  const headed = make("thead"), scroll = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Where the rules differ" });
+  headed.append(head);
+  table.append(make("caption", {}, `Where ${a} and ${b} differ over the whole run, the most first; choose a parameter to see it above`), headed, body);
+  scroll.append(table);
+  at("differ").replaceChildren(make("h3", {}, "Where the rules differ"), scroll);
 }
 
 function paintTable() {
@@ -101,7 +187,7 @@ function paintTable() {
   head.append(make("th", { scope: "col" }, "node or edge"));
   for (const name of names) for (const part of parts) head.append(make("th", { scope: "col" }, `${rules.length > 1 ? name + ": " : ""}${part === "product" ? "gradient" : part}`));
   for (const kind of ["nodes", "edges"]) data[kind].forEach((name, i) => {
-    const found = rules.map(rule => { const p = data.rules[rule].parameters[choice.parameter]; return p && p[kind][i]; });
+    const found = rules.map(rule => { const p = of(rule); return p && p[kind][i]; });
     if (!found.some(Boolean)) return;
     const row = make("tr"), values = found.map(f => parts.map(part => f && f[part] ? numbers(f[part])[t] : null));
     row.append(make("th", { scope: "row", title: name }, name));
@@ -114,43 +200,144 @@ function paintTable() {
   at("numbers").replaceChildren(make("caption", {}, `${data.parameters[choice.parameter]}, step ${data.steps[t]}: loss ${short(numbers(data.loss)[t])}` + rules.map((rule, i) => names[i].length === 1 && data.rules[rule].name.length > 1 ? `; ${names[i]} is ${data.rules[rule].name}` : "").join("")), headed, body);
 }
 
-// Small plots over time: one a node, and of the whole gradient.
+// Charts over time, with axes; drawn anew when their width changes.
 let cursors = [];
-function plot(title, series) {
-  const figure = make("figure"), most = largest(series), width = Math.max(last, 1);
-  const low = -largest(series.map(a => a && a.map(x => -x))), high = most > low ? most : low + 1;
-  const svg = make("svg", { viewBox: `0 0 ${width} 100`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: at most ${short(most)}` }, "", SVG);
-  series.forEach((array, place) => {
-    if (!array) return;
-    const points = Array.from(array, (x, i) => Number.isFinite(x) ? `${i},${(98 - 96 * (x - low) / (high - low)).toFixed(2)}` : "");
-    for (const run of points.join(" ").split(/ {2,}/)) {  // what is no number is a gap
-      if (run.trim()) svg.append(make("polyline", { class: place ? "second" : "first", points: run.trim() }, "", SVG));
+const widths = new ResizeObserver(entries => { for (const { target } of entries) if (target.redraw) target.redraw(); });
+function ticks(low, high, count) {
+  const step = 10 ** Math.floor(Math.log10((high - low) / count)), wide = [1, 2, 5, 10].map(f => f * step).find(s => (high - low) / s <= count);
+  const found = [];
+  for (let x = Math.ceil(low / wide - 1e-9) * wide; x <= high + wide * 1e-9 && found.length < 20; x += wide) found.push(Math.abs(x) < wide * 1e-9 ? 0 : x);
+  return found;
+}
+function chart(title, series, { unit = "", xs = data.steps, axis = "step", about = "", whole = false } = {}) {
+  const figure = make("figure", { class: "chart" }), caption = make("figcaption", {}, title), lines = series.filter(s => s.values);
+  const finite = lines.flatMap(s => Array.from(s.values).filter(Number.isFinite)), most = finite.reduce((a, b) => Math.max(a, b), -Infinity), least = finite.reduce((a, b) => Math.min(a, b), Infinity);
+  let low = Math.min(least, whole ? least : 0), high = Math.max(most, whole ? most : 0);
+  if (!finite.length) [low, high] = [0, 1];
+  if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
+  if (about) caption.append(make("span", {}, ` — ${about}`));
+  if (lines.some(s => s.name)) for (const s of lines) { const key = make("span"); key.append(" ", make("i", { class: `key ${s.look}` }), ` ${s.name || ""}`); caption.append(key); }
+  const svg = draw2d("svg", { role: "img", "aria-label": `${title}${about ? `, ${about}` : ""}: from ${short(low)} to ${short(high)}` }), height = 150, left = 56, right = 10, top = 14, bottom = 30;
+  const first = xs[0], final = xs[xs.length - 1], span = final - first || 1;
+  svg.redraw = () => {
+    const width = svg.clientWidth || 320, x = v => left + (width - left - right) * (final === first ? 0.5 : (v - first) / span), y = v => height - bottom - (height - top - bottom) * (v - low) / (high - low);
+    if (svg.drawn === width) return;
+    svg.drawn = width;
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const parts = [];
+    for (const v of ticks(low, high, 4)) parts.push(draw2d("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }), draw2d("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, short(v)));
+    for (const v of final === first ? [first] : ticks(first, final, Math.max(2, width / 90)).filter(Number.isInteger)) parts.push(draw2d("line", { class: "axis", x1: x(v), x2: x(v), y1: height - bottom, y2: height - bottom + 4 }), draw2d("text", { x: x(v), y: height - bottom + 15, "text-anchor": "middle" }, String(v)));
+    parts.push(draw2d("text", { x: width - right, y: height - 2, "text-anchor": "end" }, axis), draw2d("text", { x: 2, y: 10 }, unit));
+    for (const s of lines) {
+      const points = Array.from(s.values, (v, i) => Number.isFinite(v) ? `${x(s.xs ? s.xs[i] : xs[i]).toFixed(1)},${y(v).toFixed(1)}` : "");
+      for (const run of points.join(" ").split(/ {2,}/)) {  // what is no number is a gap
+        if (!run.trim()) continue;
+        const only = run.trim().split(" ");
+        parts.push(only.length > 1 ? draw2d("polyline", { class: `line ${s.look}`, points: run.trim() }) : draw2d("circle", { class: `line ${s.look}`, cx: only[0].split(",")[0], cy: only[0].split(",")[1], r: 2 }));
+      }
     }
+    if (axis === "step") {
+      svg.cursor = draw2d("line", { class: "cursor", y1: top, y2: height - bottom });
+      parts.push(svg.cursor);
+    }
+    svg.place = t => { if (svg.cursor) { svg.cursor.setAttribute("x1", x(data.steps[t])); svg.cursor.setAttribute("x2", x(data.steps[t])); } };
+    svg.replaceChildren(...parts);
+    svg.place(choice.t);
+  };
+  if (axis === "step") {
+    svg.addEventListener("click", event => {
+      const box = svg.getBoundingClientRect();
+      goto(first + span * (event.clientX - box.left - left) / (box.width - left - right));
+    });
+    cursors.push(t => { if (svg.place) svg.place(t); });
+  }
+  figure.append(caption, svg);
+  widths.observe(svg);
+  return figure;
+}
+const nearest = (steps, step) => steps.reduce((best, s, i) => Math.abs(s - step) < Math.abs(steps[best] - step) ? i : best, 0);
+function goto(step) { choose({ t: nearest(data.steps, step) }); }
+
+// Maps of activity: units over time.
+const RAMPS = { one: [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], two: [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]] };
+const color = (ramp, share) => {
+  const place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1), k = Math.min(Math.floor(place), ramp.length - 2);
+  return ramp[k].map((value, i) => value + (place - k) * (ramp[k + 1][i] - value));
+};
+function paper() { return getComputedStyle(document.body).color.match(/\d+/g).slice(0, 3).map(Number); }
+function map(found) {
+  const { shown: rows, units, spikes, low, high } = found, steps = data.activity.steps, levels = bytes(found.bytes), columns = steps.length;
+  const signed = !spikes && low < 0 && high > 0, reach = Math.max(-low, high), ramp = signed ? RAMPS.two : RAMPS.one;
+  const share = level => { const value = low + (high - low) * level / 255; return signed ? (value / reach + 1) / 2 : level / 255; };
+  const figure = make("figure", { class: "map" }), caption = make("figcaption", {}, data.nodes[found.node]), plane = make("div", { class: "plane" }), canvas = make("canvas", { width: columns, height: rows, role: "img", "aria-label": `activity of ${data.nodes[found.node]}` });
+  const paint = () => {
+    const context = canvas.getContext("2d"), image = context.createImageData(columns, rows), ink = paper();
+    for (let k = 0; k < levels.length; k++) {
+      const [r, g, b] = spikes ? ink : color(ramp, share(levels[k]));
+      image.data.set([r, g, b, spikes ? (levels[k] && high > 0 ? 255 : 0) : 255], 4 * k);
+    }
+    context.putImageData(image, 0, 0);
+  };
+  paint();
+  if (spikes) matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+  plane.style.height = `${Math.min(150, Math.max(24, rows * 6))}px`;
+  const cursor = make("div", { class: "at" }), axis = make("div", { class: "units" });
+  axis.append(make("span", {}, "0"), ...(rows > 1 ? [make("span", {}, String(rows - 1))] : []));
+  plane.append(canvas, cursor, axis);
+  const words = make("span", {}, ` — ${units > rows ? `${rows} of ` : ""}${units} ${units === 1 ? "unit" : "units"}`);
+  if (spikes) words.append("; each mark a spike");
+  else if (!(high > low)) words.append(`; always ${short(low)}`);
+  else {
+    const bar = make("canvas", { class: "ramp", width: 64, height: 1 }), image = bar.getContext("2d").createImageData(64, 1);
+    for (let k = 0; k < 64; k++) image.data.set([...color(ramp, k / 63), 255], 4 * k);
+    bar.getContext("2d").putImageData(image, 0, 0);
+    words.append("; ", short(signed ? -reach : low), bar, short(signed ? reach : high));
+  }
+  caption.append(words);
+  const under = make("div", { class: "ticks" });
+  under.append(make("span", {}, `step ${steps[0]}`), make("span", {}, String(steps[Math.floor((columns - 1) / 2)])), make("span", {}, String(steps[columns - 1])));
+  canvas.addEventListener("click", event => {
+    const box = canvas.getBoundingClientRect();
+    goto(steps[Math.min(columns - 1, Math.floor(columns * (event.clientX - box.left) / box.width))]);
   });
-  const cursor = make("line", { class: "cursor", y1: 0, y2: 100 }, "", SVG);
-  cursors.push(cursor);
-  svg.append(cursor);
-  svg.addEventListener("click", event => {
-    const box = svg.getBoundingClientRect();
-    choose({ t: Math.round(width * (event.clientX - box.left) / box.width) });
-  });
-  figure.append(make("figcaption", {}, `${title} (largest ${short(most)})`), svg);
+  cursors.push(t => { cursor.style.left = `${100 * (nearest(steps, data.steps[t]) + 0.5) / columns}%`; });
+  figure.append(caption, plane, under);
   return figure;
 }
 
+function drawDoing() {
+  const doing = [];
+  for (const output of data.outputs) output.features.forEach((feature, k) => doing.push(chart(
+    `${data.nodes[output.node]}${output.size > 1 && output.unit !== "class" ? ` [${k}]` : ""}`,
+    [{ values: numbers(feature.target), look: "wanted", name: "target" }, { values: numbers(feature.prediction), look: "predicted", name: "prediction" }],
+    { unit: output.unit, about: output.score, whole: true })));
+  const loss = numbers(data.loss), mean = loss.reduce((a, b) => a + b, 0) / loss.length;
+  doing.push(chart("loss", [{ values: loss, look: "first" }], { unit: [...new Set(data.outputs.map(o => o.loss))].join(" + "), about: `mean per step ${short(mean)}` }));
+  if (data.curve && data.curve.values.length) {
+    const count = data.curve.values.length, xs = Array.from({ length: count }, (_, i) => i + 1), ends = [1, count];
+    const levels = Object.entries(data.curve.levels).map(([name, value]) => ({ values: [value, value], xs: ends, look: "level", name: `${name}: ${short(value)}` }));
+    doing.push(chart("learning curve", [{ values: data.curve.values, look: "first", name: "while learning" }, ...levels], { unit: data.curve.score, xs, axis: "pass" }));
+  }
+  at("doing").replaceChildren(...doing);
+  at("activity-about").textContent = "Units over time, first sample. Each node has a colour scale of its own; click to go to a step.";
+  at("activity").replaceChildren(...data.activity.nodes.map(map));
+}
+
+let kept = 0;
 function drawPlots() {
-  cursors = [];
-  const rules = shown(), plots = [plot("loss", [numbers(data.loss)])], of = rules.map(r => data.rules[r].parameters[choice.parameter]);
-  plots.push(plot("gradient of the step's loss", of.map(p => p ? numbers(p.gradient) : null)));
-  if (rules.length > 1 && of[0] && of[0].cosines && of[0].cosines[choice.beside]) plots.push(plot("cosine of the two gradients", [numbers(of[0].cosines[choice.beside])]));
-  data.nodes.forEach((name, i) => {
+  cursors.length = kept;
+  const rules = shown(), looks = ["first", "second"], found = rules.map(of), name = i => rules.length > 1 ? data.rules[rules[i]].name : "";
+  const over = (title, values, about) => chart(title, values.map((v, i) => ({ values: v, look: looks[i], name: v && name(i) })), { about, unit: at("measure").selectedOptions[0].text.split(":")[0] });
+  const plots = [chart("gradient of the step's loss", found.map((p, i) => ({ values: p ? numbers(p.gradient) : null, look: looks[i], name: name(i) })), { unit: "norm" })];
+  if (rules.length > 1 && found[0] && found[0].cosines && found[0].cosines[choice.beside]) plots.push(chart("cosine of the two gradients", [{ values: numbers(found[0].cosines[choice.beside]), look: "first" }], { unit: "cosine" }));
+  data.nodes.forEach((node, i) => {
     const series = rules.map(rule => sizes(rule, "nodes", i));
-    if (series.some(Boolean)) plots.push(plot(name, series));
+    if (series.some(Boolean)) plots.push(over(node, series));
   });
   at("plots").replaceChildren(...plots);
   const equations = rules.map(rule => {
-    const found = data.rules[rule].parameters[choice.parameter], block = make("div");
-    block.append(make("h3", {}, data.rules[rule].name), make("pre", {}, found ? found.equation : "untrained"));
+    const block = make("div");
+    block.append(make("h3", {}, data.rules[rule].name), make("pre", {}, of(rule) ? of(rule).equation : "untrained"));
     return block;
   });
   at("equations").replaceChildren(...equations);
@@ -161,7 +348,7 @@ function paint() {
   at("step").value = t;
   at("step").setAttribute("aria-valuetext", `step ${data.steps[t]}, the last is ${data.total - 1}`);
   at("now").textContent = `${data.steps[t]} of 0–${data.total - 1}`;
-  for (const cursor of cursors) { cursor.setAttribute("x1", t); cursor.setAttribute("x2", t); }
+  for (const place of cursors) place(t);
   paintPictures();
   paintTable();
 }
@@ -170,6 +357,7 @@ function draw() {
   at("rule").value = choice.rule; at("beside").value = choice.beside;
   at("parameter").value = choice.parameter; at("measure").value = choice.measure;
   drawPictures();
+  drawDiffer();
   drawPlots();
   paint();
 }
@@ -184,7 +372,7 @@ function choose(change, written = true) {
   if (redraw) draw(); else paint();
   if (!written) return;
   const words = new URLSearchParams({ t: data.steps[choice.t], rule: data.rules[choice.rule].name, param: data.parameters[choice.parameter], size: choice.measure });
-  if (choice.beside >= 0) words.set("beside", data.rules[choice.beside].name);
+  words.set("beside", choice.beside >= 0 ? data.rules[choice.beside].name : "");
   try { history.replaceState(null, "", "#" + words); } catch { /* a page inside another has no address */ }
   clearTimeout(settled);
   settled = setTimeout(() => { at("said").textContent = `Step ${data.steps[choice.t]}`; }, 400);
@@ -193,11 +381,10 @@ function choose(change, written = true) {
 function read() {
   const words = new URLSearchParams(location.hash.slice(1)), change = {}, names = data.rules.map(rule => rule.name);
   const step = Number(words.get("t"));
-  if (words.has("t") && Number.isFinite(step)) {  // the nearest step that was kept
-    change.t = data.steps.reduce((best, s, i) => Math.abs(s - step) < Math.abs(data.steps[best] - step) ? i : best, 0);
-  }
+  if (words.has("t") && Number.isFinite(step)) change.t = nearest(data.steps, step);  // the nearest step that was kept
   if (names.includes(words.get("rule"))) change.rule = names.indexOf(words.get("rule"));
-  change.beside = names.indexOf(words.get("beside"));
+  if (words.has("beside")) change.beside = names.indexOf(words.get("beside"));
+  else if (change.rule !== undefined) change.beside = names.findIndex((_, i) => i !== change.rule);
   if (data.parameters.includes(words.get("param"))) change.parameter = data.parameters.indexOf(words.get("param"));
   if (["trace", "signal", "product"].includes(words.get("size"))) change.measure = words.get("size");
   return change;
@@ -221,7 +408,11 @@ for (const id of ["rule", "beside", "parameter"]) at(id).addEventListener("chang
 at("measure").addEventListener("change", event => choose({ measure: event.target.value }));
 at("step").addEventListener("input", event => choose({ t: Number(event.target.value) }));
 at("play").addEventListener("click", () => play(!playing));
+at("in").addEventListener("click", () => zoom(1.4));
+at("out").addEventListener("click", () => zoom(1 / 1.4));
+at("whole").addEventListener("click", () => look({ ...whole }));
 at("controls").addEventListener("submit", event => event.preventDefault());
+addEventListener("resize", () => look(view));
 addEventListener("hashchange", () => choose(read(), false));
 addEventListener("keydown", event => {
   const where = event.target, slider = where === at("step");
@@ -236,5 +427,7 @@ addEventListener("keydown", event => {
 Object.assign(choice, read());
 choice.t = Math.max(0, Math.min(last, choice.t));
 if (choice.beside === choice.rule) choice.beside = -1;
+drawDoing();
+kept = cursors.length;
 draw();
 document.documentElement.dataset.ready = "yes";

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,27 +16,15 @@ import numpy as np
 from forwardgrad.compiling import compile
 from forwardgrad.errors import DataError, RenderError, did_you_mean
 from forwardgrad.explain.notation import printable
-from forwardgrad.graph import Network
-from forwardgrad.ops import Array
 from forwardgrad.program import Program
-from forwardgrad.program.recording import Record, Sizes
+from forwardgrad.program.recording import Record
 from forwardgrad.render import engines
 from forwardgrad.render.collapsed import CAP
 from forwardgrad.render.declared import graph as declared
-from forwardgrad.render.fates import fates
-from forwardgrad.render.text import shorten
+from forwardgrad.render.paging import Shown, Training, page_text
 from forwardgrad.support import atomic
-from forwardgrad.testing.audited import ALL, Audit
+from forwardgrad.testing.audited import Audit
 from forwardgrad.testing.auditing import audit as held_against_the_exact
-
-MOST = 400_000
-"""Numbers that a page holds as they are; more are rounded to 16 bits, beyond four times that steps are left out."""
-
-STEPS = 2000
-"""Steps that a page shows at the most."""
-
-LONGEST = 200
-"""Characters of a name, and of what is said of a parameter, that stand on a page."""
 
 KEPT = 5e7
 """Numbers of the gradients of single steps that are kept, to compare rules by them; beyond, that is left out."""
@@ -86,15 +70,17 @@ def report(
     only: Iterable[str] | None = None,
     audit: bool = True,
     title: str | None = None,
+    training: Training | None = None,
     timeout: float = engines.TIMEOUT,
     progress: Callable[[int], Any] = lambda n: None,
 ) -> Page:
-    """Record a run and put it on a page: what flows at every step, under one rule or several side by side.
+    """Record a run and put it on a page: what the network does, and what flows, under one rule or two side by side.
 
-    The page shows the declared graph with the sizes of traces, learning signals and gradients at a step, which a
-    slider, a play button, keys and the address choose; the same numbers as a table; small plots over time; where two
-    rules differ; the derived equations; and an audit. It asks the network for nothing, and its policy forbids it to. A
-    long run is thinned, and its numbers rounded to 16 bits; the page says so.
+    The page shows predictions beside targets, the loss, and the activity of all nodes; where two rules differ; the
+    declared graph with the sizes of traces, learning signals and gradients at a step, which a slider, a play button,
+    keys and the address choose; the same numbers as a table and over time; the derived equations; and an audit. It
+    asks nothing of any server, and its policy forbids it to. A long run is thinned, and its numbers rounded; the page
+    says so.
 
     Args:
         program: a compiled program.
@@ -103,6 +89,7 @@ def report(
         only: the parameters to follow; by default all that are trained.
         audit: whether to hold the rules against the exact gradient on these data.
         title: of the page; by default the title of the graph.
+        training: how the parameters came about, if they were trained.
         timeout: seconds that the layout of the picture may take.
         progress: called with 1 after each rule.
 
@@ -146,7 +133,8 @@ def report(
         found = held_against_the_exact(
             program.graph, weights, inputs, targets, dict(program.losses), _rules(programs), mask, signals=signals
         )
-    text = _page(title, programs, records, found, picture)
+    values = program.run(_params(program, program, params), inputs)
+    text = page_text(title, programs, records, found, picture, Shown(values, targets, mask, training))
     return Page(text, records, found)
 
 
@@ -192,190 +180,3 @@ def _picture(program: Program, timeout: float) -> str:
     text = declared(program.network, cap=None).svg(timeout, legend=False)
     text = re.sub(r"<style>.*?</style>", "", text[text.index("<svg") :], count=1, flags=re.DOTALL)
     return re.sub(r' style="[^"]*"', "", text, count=1)
-
-
-def _page(
-    title: str,
-    programs: Mapping[str, Program],
-    records: Mapping[str, Record],
-    audit: Audit | None,
-    picture: str,
-) -> str:
-    first = next(iter(records.values()))
-    network = first.plan.network
-    parameters = list(dict.fromkeys(name for record in records.values() for name in record.parameters))
-    if not parameters:
-        raise DataError("report: no parameter is followed.", "Name trained parameters, or leave 'only' out.")
-    flows = {rule: {name: _flows(record, name) for name in record.parameters} for rule, record in records.items()}
-    rows = sum(_rows(flow) for each in flows.values() for flow in each.values())
-    steps = _steps(first.steps, rows)
-    exact = rows * len(steps) <= MOST
-    packed, nodes, edges = _Packer(steps, exact), list(network.nodes), list(network.edges)
-    data = {
-        "steps": steps.tolist(),
-        "total": first.steps,
-        "nodes": [_seen(name) for name in nodes],
-        "edges": [_seen(name) for name in edges],
-        "parameters": [_seen(name) for name in parameters],
-        "entries": [[edges.index(edge) for edge in network.parameters[name].edges] for name in parameters],
-        "biased": [nodes.index(n) if (n := network.parameters[name].node) else -1 for name in parameters],
-        "loss": packed(first.loss),
-        "rules": [
-            {
-                "name": _seen(rule),
-                "parameters": [
-                    _parameter(programs, records, rule, name, flows[rule][name], packed, network)
-                    if name in flows[rule]
-                    else None
-                    for name in parameters
-                ],
-            }
-            for rule in records
-        ],
-    }
-    thinned = [f"{first.steps:,} steps were run, {len(steps):,} are shown."]
-    thinned.append("Numbers have seven digits." if exact else "Numbers are rounded to 1/65,535 of a row's largest.")
-    about = (
-        f"{len(network.nodes)} nodes, {len(network.edges)} edges, batch {first.batch}, {first.steps:,} steps; rules: "
-        + ", ".join(records)
-    )
-    style, script = _file("page.css"), _file("page.js")
-    return _filled(
-        _file("page.html"),
-        {
-            "TITLE": html.escape(_seen(title)),
-            "ABOUT": html.escape(_seen(about)),
-            "THINNED": html.escape(" ".join(thinned)),
-            "STYLE_HASH": _hash(style),
-            "SCRIPT_HASH": _hash(script),
-            "STYLE": style,
-            "SCRIPT": script,
-            "SVG": picture,
-            "AUDIT": "" if audit is None else _audit_table(audit),
-            "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-        },
-    )
-
-
-def _filled(template: str, words: Mapping[str, str]) -> str:
-    """A template with its words in place, each looked at once, so that nothing that a user wrote is a word."""
-    return re.sub(r"%%([A-Z_]+)%%", lambda match: words[match[1]], template)
-
-
-def _file(name: str) -> str:
-    return (resources.files("forwardgrad.render") / name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _seen(text: str) -> str:
-    """Text in which nothing is hidden, and of which nothing is too long to be read."""
-    return shorten("".join(c if c.isprintable() else repr(c)[1:-1] for c in text[: 2 * LONGEST]), LONGEST)
-
-
-Flows = tuple[dict[str, Sizes], dict[str, Sizes]]
-
-
-def _flows(record: Record, name: str) -> Flows:
-    return record.nodes(name), record.edges(name)
-
-
-def _rows(flows: Flows) -> int:
-    return 3 * len(flows[0]) + 2 * len(flows[1]) + 2
-
-
-def _steps(total: int, rows: int) -> Array:
-    """The steps that are shown: all, or evenly spaced ones, the first and the last among them."""
-    most = min(total, STEPS, max(2, 4 * MOST // max(rows, 1)))
-    return np.unique(np.linspace(0, total - 1, most).round().astype(int))
-
-
-class _Packer:
-    """Numbers over time as text: little-endian single precision or 16 bits, times a scale."""
-
-    def __init__(self, steps: Array, exact: bool) -> None:
-        self.steps, self.exact = steps, exact
-
-    def __call__(self, array: Array) -> dict[str, Any]:
-        values = np.asarray(array, np.float64)[self.steps]
-        finite = np.isfinite(values)
-        scale = float(np.abs(values[finite]).max(initial=0.0)) or 1.0
-        if self.exact or not finite.all() or values.min(initial=0.0) < 0:
-            return {"bytes": _encoded((values / scale).astype("<f4")), "scale": scale, "wide": True}
-        return {
-            "bytes": _encoded(np.round(values / scale * 65535).astype("<u2")),
-            "scale": scale / 65535,
-            "wide": False,
-        }
-
-
-def _encoded(array: Array) -> str:
-    return base64.b64encode(array.tobytes()).decode()
-
-
-def _parameter(
-    programs: Mapping[str, Program],
-    records: Mapping[str, Record],
-    rule: str,
-    name: str,
-    flows: Flows,
-    packed: _Packer,
-    network: Network,
-) -> dict[str, Any]:
-    derived, record, fated = programs[rule].rules[name], records[rule], fates(programs[rule], name)
-
-    def rows(found: Mapping[str, Sizes], names: Iterable[str]) -> dict[int, Any]:
-        return {
-            index: {
-                "trace": packed(found[at].trace),
-                "product": packed(found[at].product),
-                **({} if (signal := found[at].signal) is None else {"signal": packed(signal)}),
-            }
-            for index, at in enumerate(names)
-            if at in found
-        }
-
-    cosines = {
-        index: packed(_cosines(record.step_gradients[name], other.step_gradients[name]))
-        for index, (label, other) in enumerate(records.items())
-        if label != rule and name in record.step_gradients and name in other.step_gradients
-    }
-    return {
-        "verdict": _seen(derived.verdict),
-        "cuts": [index for index, edge in enumerate(network.edges) if fated.cuts(edge) and edge not in flows[1]],
-        "equation": derived.equation,
-        "gradient": packed(record.gradients[name]),
-        "nodes": rows(flows[0], network.nodes),
-        "edges": rows(flows[1], network.edges),
-        "cosines": cosines,
-    }
-
-
-def _cosines(a: Array, b: Array) -> Array:
-    """Per step, the cosine of the angle between two gradients; no number where one of them is zero."""
-    a, b = (array.reshape(len(array), -1) for array in (a, b))
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), np.nan)
-
-
-def _audit_table(audit: Audit) -> str:
-    rows: list[str] = []
-    for line in audit.lines:
-        name = "all trained parameters" if line.parameter == ALL else line.parameter
-        cells = [line.rule, *(map(str, (line.cosine, line.ratio, line.error)) if line.trained else ("–",) * 3)]
-        cells.append(line.edges if line.trained else "untrained")
-        body = "".join(f"<td>{html.escape(_seen(cell))}</td>" for cell in cells)
-        rows.append(f'<tr><th scope="row">{html.escape(_seen(name))}</th>{body}</tr>')
-    titles = ("parameter", "rule", "cosine", "norm ratio", "relative error", "error removed by re-admitting")
-    head = "".join(f'<th scope="col">{title}</th>' for title in titles)
-    blocks = ", ".join(f"{rule}: {block}" for rule, block in zip(audit.rules, audit.blocks, strict=True))
-    caption = f"{audit.steps} steps, batch {audit.batch}; steps per block: {html.escape(_seen(blocks))}"
-    return (
-        '<section aria-labelledby="audit-title">\n<h2 id="audit-title">Audit: held against the exact gradient</h2>\n'
-        '<div class="scroll" tabindex="0" role="region" aria-labelledby="audit-title"><table>\n'
-        f"<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(rows)
-        + "\n</tbody></table></div>\n</section>"
-    )

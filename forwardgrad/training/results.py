@@ -180,7 +180,24 @@ def _page(task: OneStep, trained: Trained, found: dict[str, Any]) -> render.Page
         audit=exact is not program,
         block=found["settings"]["block"],
         title=f"{found.get('graph', 'graph')} after training on {task.series.name}",
+        training=_training(task, trained, found),
     )
+
+
+def _training(task: OneStep, trained: Trained, found: Mapping[str, Any]) -> render.Training:
+    """What the page says of the run."""
+    scores = {name if name in ("train", "test") else f"test, {name}": value for name, value in found["nmse"].items()}
+    facts = {
+        "command": str(found.get("command", "")),
+        "test NMSE": f"{scores.pop('test'):.4f}",
+        **{f"{name}: NMSE": f"{score:.4f}" for name, score in scores.items()},
+        "settings": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in found["settings"].items()),
+        "rule, dtype": f"{found.get('rule', '')}, {found['dtype']}",
+        "data": f"{task.series.name}: {task.train:,} samples to learn from, {len(task.test_targets):,} to test",
+        "time": f"{trained.seconds:.1f} s",
+    }
+    levels = {name: value for name, value in found["nmse"].items() if name != "train"}
+    return render.Training({name: text for name, text in facts.items() if text}, trained.curve, levels, "NMSE")
 
 
 def _one_line(error: Exception) -> str:

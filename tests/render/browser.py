@@ -141,3 +141,10 @@ class Browser:
         """Click somewhere."""
         for kind in ("mousePressed", "mouseReleased"):
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def drag(self, x: float, y: float, dx: float, dy: float) -> None:
+        """Press somewhere, move, and let go."""
+        moves = (("mousePressed", x, y), ("mouseMoved", x + dx, y + dy), ("mouseReleased", x + dx, y + dy))
+        for kind, left, top in moves:
+            at = {"x": left, "y": top, "button": "left", "buttons": 1, "clickCount": 1}
+            self.ask("Input.dispatchMouseEvent", type=kind, **at)

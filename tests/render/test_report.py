@@ -4,87 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib
-import json
 import re
-import struct
-from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import browser
 import drawn_graphs as graphs
 import networkx as nx
 import numpy as np
 import pytest
-from nets import problem, stack, vanilla
+from nets import problem, vanilla
+from pages import Reader, a_page, data_of, numbers, paged  # noqa: F401
 from test_engines import needs_engine, no_engine  # noqa: F401
 
 import forwardgrad as fg
 from forwardgrad import render
 from forwardgrad.errors import DataError, FileError, RenderError, RuleError
-from forwardgrad.render.fates import fates
+from forwardgrad.render import paging
 from forwardgrad.render.report import Page
 from forwardgrad.testing import Problem
 
 pytestmark = needs_engine
-needs_chromium = pytest.mark.skipif(
-    browser.installed() is None, reason="no Chromium here: install the package chromium"
-)
-pages = importlib.import_module("forwardgrad.render.report")  # whose name is that of a function, too
-VOID = {"meta", "input", "br", "link", "img", "hr"}
-
-
-class Reader(HTMLParser):
-    """Tags with their attributes, the texts of some, and whether what is opened is closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: dict[str, list[str]] = {}
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Any) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open:
-            self.texts.setdefault(self.open[-1], []).append(data)
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def paged(rules: Any = ("rtrl",), rule: Any = "eprop", given: Problem | None = None, **options: Any) -> Page:
-    given = problem(stack(), "y", steps=12) if given is None else given
-    program = fg.compile(given.graph, given.loss, rule, dead="ignore")
-    options = {"block": 5, "mask": given.mask, **options}
-    return render.report(program, given.params, given.inputs, given.targets, rules=rules, **options)
-
-
-def data_of(page: Page) -> Any:
-    return json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.text, re.DOTALL)[0])
-
-
-def numbers(series: Any) -> list[float]:
-    raw = base64.b64decode(series["bytes"])
-    return [x * series["scale"] for (x,) in struct.iter_unpack("<f" if series["wide"] else "<H", raw)]
-
-
-@pytest.fixture(scope="module")
-def page() -> Page:
-    return paged(("rtrl", "eprop-deep"), title="A stack & <more>")
 
 
 def test_it_is_whole_html_that_asks_for_nothing(page: Page) -> None:
@@ -165,7 +104,7 @@ def test_the_audit_stands_on_it(page: Page) -> None:
 def test_long_runs_are_thinned_and_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, a page of a long run cannot be opened, or hides that it is not the whole run."""
     given = problem(vanilla(), "y", steps=60, batch=1)
-    monkeypatch.setattr(pages, "MOST", 300)
+    monkeypatch.setattr(paging, "MOST", 300)
     page = paged((), given=given)
     data, record = data_of(page), page.records["eprop"]
     assert data["steps"][0] == 0
@@ -178,7 +117,7 @@ def test_long_runs_are_thinned_and_rounded(monkeypatch: pytest.MonkeyPatch) -> N
         found, wanted = numbers(parts["trace"]), sizes.trace[data["steps"]]
         assert not parts["trace"]["wide"]
         np.testing.assert_allclose(found, wanted, atol=0.51 * sizes.trace.max() / 65535)
-    monkeypatch.setattr(pages, "MOST", 400_000)
+    monkeypatch.setattr(paging, "MOST", 400_000)
     assert len(data_of(paged((), given=given))["steps"]) == 60
 
 
@@ -253,191 +192,6 @@ def test_bad_arguments_are_named(tmp_path: Path) -> None:
         paged(["nope"])
     with pytest.raises(FileError):
         paged((), audit=False).write(tmp_path / "no folder" / "page.html")
-
-
-# In a browser.
-
-
-@pytest.fixture(scope="module")
-def written(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page.write(tmp_path_factory.mktemp("page") / "page.html")
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
-    found = browser.Browser(tmp_path_factory.mktemp("chromium"))
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def quiet(tab: browser.Browser, written: Path) -> Iterator[browser.Browser]:
-    """A tab in which nothing is complained about and nothing asked for but the file."""
-    tab.complaints.clear()
-    tab.requests.clear()
-    yield tab
-    assert tab.complaints == []
-    assert {address.split("#")[0] for address in tab.requests} <= {written.as_uri(), "about:blank"}
-
-
-NOW = "document.getElementById('now').textContent"
-TABLE = "[...document.querySelectorAll('#numbers tbody tr')].map(r => [...r.children].map(c => c.textContent))"
-
-
-def shown(tab: browser.Browser, page: Page, rule: str, name: str, t: int) -> None:
-    """The table is that of a record."""
-    nodes, edges = page.records[rule].nodes(name), page.records[rule].edges(name)
-    rows = {first: rest for first, *rest in tab.run(TABLE)}
-    assert set(rows) == {*nodes, *edges}
-    for at, (trace, signal, product) in rows.items():
-        sizes = (nodes | edges)[at]
-        assert float(trace) == pytest.approx(sizes.trace[t], rel=5e-3, abs=1e-9)
-        assert float(product) == pytest.approx(sizes.product[t], rel=5e-3, abs=1e-9)
-        assert (signal == "–") == (at in edges)
-
-
-@needs_chromium
-@pytest.mark.parametrize(
-    ("t", "rule", "name"), [(0, "eprop", "x->a1"), (7, "rtrl", "h1->a1"), (11, "eprop-deep", "h2->y")]
-)
-def test_the_address_says_what_is_shown(
-    quiet: browser.Browser, written: Path, page: Page, t: int, rule: str, name: str
-) -> None:
-    """If this fails, a link to a step shows another one."""
-    quiet.open(written, f"#t={t}&rule={rule}&param={name.replace('>', '%3E')}")
-    assert quiet.run(NOW) == f"{t} of 0–11"
-    assert quiet.run("document.getElementById('rule').selectedOptions[0].text") == rule
-    shown(quiet, page, rule, name, t)
-    quiet.run("location.hash = '#t=3'")
-    quiet.until(f"{NOW} === '3 of 0–11'")
-    shown(quiet, page, rule, name, 3)
-
-
-@needs_chromium
-def test_nonsense_in_the_address_does_no_harm(quiet: browser.Browser, written: Path) -> None:
-    """If this fails, a mangled link shows an empty page."""
-    for fragment in ("#t=NaN", "#t=1e99&rule=nope&param=__proto__", "#t=-5", "#&&&=", "#t=4.4"):
-        quiet.open(written, fragment)
-        assert re.fullmatch(r"\d+ of 0–11", quiet.run(NOW))
-    assert quiet.run(NOW) == "4 of 0–11"
-
-
-@needs_chromium
-def test_keys_and_slider_move_in_time(quiet: browser.Browser, written: Path, page: Page) -> None:
-    """If this fails, a page is of no use without a mouse."""
-    quiet.open(written, "#t=2")
-    moves = [("ArrowRight", 3), ("ArrowRight", 4), ("ArrowLeft", 3), ("End", 3), ("PageDown", 3), ("Home", 3)]
-    moves += [("slider", 3), ("End", 11), ("PageDown", 1), ("PageUp", 11), ("Home", 0)]
-    for key, then in moves:
-        if key == "slider":  # outside of it these keys scroll the page
-            quiet.run("document.getElementById('step').focus()")
-            continue
-        quiet.press(key)
-        assert quiet.run(NOW) == f"{then} of 0–11", key
-        assert f"t={then}" in quiet.run("location.hash")
-    quiet.run(
-        "(() => { const s = document.getElementById('step'); s.value = 6; s.dispatchEvent(new Event('input')); })()"
-    )
-    assert quiet.run(NOW) == "6 of 0–11"
-    shown(quiet, page, "eprop", "x->a1", 6)
-    quiet.run("document.getElementById('step').focus()")
-    quiet.press("ArrowRight")
-    assert quiet.run(NOW) == "7 of 0–11"
-    assert quiet.run("document.getElementById('step').getAttribute('aria-valuetext')") == "step 7, the last is 11"
-    quiet.until("document.getElementById('said').textContent === 'Step 7'")
-
-
-@needs_chromium
-def test_it_plays_to_the_end_and_stops(quiet: browser.Browser, written: Path) -> None:
-    """If this fails, playing does not start, or never ends."""
-    quiet.open(written, "#t=8")
-    quiet.press("p")
-    assert quiet.run("document.getElementById('play').getAttribute('aria-pressed')") == "true"
-    quiet.until(f"{NOW} === '11 of 0–11'")
-    quiet.until("document.getElementById('play').getAttribute('aria-pressed') === 'false'")
-
-
-@needs_chromium
-def test_rules_beside_each_other_show_where_they_differ(quiet: browser.Browser, written: Path, page: Page) -> None:
-    """If this fails, a reader does not see what an approximation leaves out."""
-    quiet.open(written, "#t=9&rule=eprop&beside=rtrl&param=h1-%3Ea1")
-    assert quiet.run("document.querySelectorAll('#pictures svg').length") == 2
-    marked = set(quiet.run("[...document.querySelectorAll('#numbers tr.differs th')].map(e => e.textContent)"))
-    wanted: set[str] = set()
-    for sizes in ("nodes", "edges"):
-        first, other = (getattr(page.records[rule], sizes)("h1->a1") for rule in ("eprop", "rtrl"))
-        for name in first.keys() | other.keys():
-            if name not in first or name not in other:
-                wanted.add(name)
-                continue
-            for what in ("trace", "signal", "product"):
-                a, b = getattr(first[name], what), getattr(other[name], what)
-                if a is not None and abs(a[9] - b[9]) > 0.01 * max(a[9], b[9], 1e-12):
-                    wanted.add(name)
-    assert marked == wanted
-    assert wanted
-    ids = quiet.run("[...document.querySelectorAll('[id]')].map(e => e.id)")
-    assert len(ids) == len(set(ids))
-    carried = quiet.run(
-        "[...document.querySelectorAll('#pictures svg')].map(s => s.querySelectorAll('.edge.carries').length)"
-    )
-    assert carried == [len(page.records[rule].edges("h1->a1")) for rule in ("eprop", "rtrl")]
-
-
-@needs_chromium
-def test_a_click_on_a_plot_goes_there(quiet: browser.Browser, written: Path) -> None:
-    """If this fails, peaks are seen and cannot be gone to."""
-    quiet.open(written)
-    script = (
-        "(() => { const s = document.querySelector('#plots svg'); s.scrollIntoView({block: 'center'}); "
-        "const r = s.getBoundingClientRect(); return [r.left, r.top, r.width, r.height]; })()"
-    )
-    left, top, width, height = quiet.run(script)
-    quiet.click(left + width * 0.5, top + height / 2)
-    assert quiet.run(NOW) in ("5 of 0–11", "6 of 0–11")
-
-
-@needs_chromium
-def test_a_page_inside_another_works(quiet: browser.Browser, page: Page, written: Path) -> None:
-    """If this fails, a notebook shows a page that cannot be moved."""
-    outer = written.with_name("notebook.html")
-    outer.write_text(
-        f"<body>{page._repr_html_()}<script>document.documentElement.dataset.ready = 'yes'</script></body>"
-    )
-    tab = quiet
-    tab.open(outer)
-    inside = "document.querySelector('iframe').contentDocument"
-    tab.until(f"{inside}.documentElement?.dataset.ready === 'yes'")
-    slide = f"const s = {inside}.getElementById('step'); s.value = 6; s.dispatchEvent(new Event('input'));"
-    tab.run(f"(() => {{ {slide} }})()")
-    assert tab.run(f"{inside}.getElementById('now').textContent") == "6 of 0–11"
-    tab.until(f"{inside}.getElementById('said').textContent === 'Step 6'")
-    tab.requests.clear()
-
-
-@needs_chromium
-def test_runs_that_are_about_to_diverge_can_be_looked_at(quiet: browser.Browser, written: Path) -> None:
-    """If this fails, the page is blank when it is wanted most: numbers beyond single precision are still numbers."""
-    given = problem(vanilla(), "y", steps=6)
-    params = {**given.params, "h->y": given.params["h->y"] * 1e60}
-    program = fg.compile(given.graph, given.loss, "eprop")
-    bad = render.report(program, params, given.inputs, given.targets, rules=["rtrl"], block=2)
-    path = bad.write(written.with_name("diverging.html"))
-    quiet.open(path, "#t=3&size=product&beside=rtrl")
-    assert re.search(r"loss \d\.\d+e\+1\d\d", quiet.run("document.querySelector('#numbers caption').textContent"))
-    assert quiet.run("document.querySelectorAll('#plots polyline').length") > 4
-    quiet.requests.clear()
-
-
-@needs_chromium
-def test_entries_and_cuts_are_marked(quiet: browser.Browser, written: Path, page: Page) -> None:
-    """If this fails, an edge that is cut looks like one to which credit never comes."""
-    quiet.open(written, "#rule=eprop&beside=rtrl&param=h1-%3Ea1")
-    marked = "[...document.querySelectorAll('#pictures svg')].map(s => s.querySelectorAll('.edge.{}').length)"
-    cuts = [arc.edge for arc in fates(fg.compile(stack(), {"y": "mse"}, "eprop"), "h1->a1").arcs if arc.target is None]
-    assert quiet.run(marked.format("cut")) == [len(set(cuts)), 0]
-    assert quiet.run(marked.format("enters")) == [1, 1]
-    assert quiet.run("[...document.querySelectorAll('text.size')].filter(e => e.textContent.includes('▸')).length") == 0
 
 
 class Named(fg.PathRule):
