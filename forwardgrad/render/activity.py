@@ -10,6 +10,7 @@ import numpy as np
 
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
+from forwardgrad.render.scene import loops
 
 COLUMNS = 600
 """Steps that a map of activity shows at the most."""
@@ -36,14 +37,16 @@ def activity(program: Program, values: Mapping[str, Array], steps: Array) -> dic
 
     Returns:
         Plain data: the steps of the columns; and per node its index, how many units it has and how many are shown,
-        whether they spike, the least and the largest value, and a byte per unit and step, unit by unit.
+        whether they spike, the least and the largest value, a byte per unit and step, unit by unit; and whether it is
+        an input, an output or holds a state, which is what is looked at first.
     """
     columns = steps[np.unique(np.linspace(0, len(steps) - 1, min(len(steps), COLUMNS)).round().astype(int))]
     units = max(1, min(UNITS, ENTRIES // (len(columns) * len(program.network.nodes))))
-    maps: list[dict[str, Any]] = []
+    maps, states = list[dict[str, Any]](), loops(program.network)[1]
     for index, (name, node) in enumerate(program.network.nodes.items()):
         first = np.asarray(values[name], np.float64)[:, 0]
-        maps.append(_map(index, first, columns, units, not node.op.smooth))
+        chief = node.op.name == "input" or name in program.losses or name in states
+        maps.append({**_map(index, first, columns, units, not node.op.smooth), "chief": chief})
     return {"steps": columns.tolist(), "nodes": maps}
 
 

@@ -89,15 +89,20 @@ function drawPictures() {
   look(view || readable());
 }
 
-function readable() {  // all of it, or as much as can be read
-  const width = pictures[0].picture.clientWidth, scale = width / whole.w;
-  return scale >= 0.5 ? { ...whole } : { ...whole, w: width / 0.75, h: whole.h };
+function readable() {  // all of it, or as much as can be read of where the parameter enters
+  const width = pictures[0].picture.clientWidth, w = width / 0.75;
+  if (width / whole.w >= 0.5) return { ...whole };
+  const entry = [...data.entries[choice.parameter].map(i => pictures[0].edges[i][0]), pictures[0].nodes[data.biased[choice.parameter]]].find(Boolean), box = entry && entry.getBBox();
+  const middle = box ? box.x + box.width / 2 : whole.x + w / 2;
+  return { x: Math.min(Math.max(middle - w / 2, whole.x), whole.x + whole.w - w), y: whole.y, w, h: whole.h };
 }
 function look(next) {
   view = next;
   for (const { picture } of pictures) {
     picture.setAttribute("viewBox", `${view.x} ${view.y} ${view.w} ${view.h}`);
-    picture.style.height = `${Math.min(picture.clientWidth * view.h / view.w, Math.max(260, innerHeight * (pictures.length > 1 && innerWidth > 640 ? 0.43 : 0.7)))}px`;
+    // Two pictures on one screen, as long as they can be read.
+    const room = Math.max(260, innerWidth > 640 && pictures.length > 1 ? Math.max(innerHeight * 0.43, 0.75 * whole.h) : innerHeight * 0.7);
+    picture.style.height = `${Math.min(picture.clientWidth * view.h / view.w, room)}px`;
   }
 }
 function zoom(by, x = view.x + view.w / 2, y = view.y + view.h / 2) {
@@ -148,7 +153,9 @@ function paintPictures() {
         element.style.setProperty("--width", own ? (1 + 5 * part(own[t], mostEdges)).toFixed(2) : "1.6");
       }
     });
-    caption.querySelector("span").textContent = found ? ` — ${found.verdict}; stores ${found.bytes.toLocaleString("en")} B per sample` : " — leaves this parameter untrained";
+    const said = found ? found.verdict.length > 130 ? found.verdict.slice(0, 129) + "…" : found.verdict : "";
+    caption.querySelector("span").textContent = found ? ` — ${said}; stores ${found.bytes.toLocaleString("en")} B per sample` : " — leaves this parameter untrained";
+    caption.title = found ? found.verdict : "";
     picture.setAttribute("aria-label", `${data.rules[rule].name}: ${at("measure").selectedOptions[0].text} of ${data.parameters[choice.parameter]} at step ${data.steps[t]}; the table below says the same`);
   }
 }
@@ -160,7 +167,7 @@ function drawDiffer() {
   if (rules.length < 2) { at("differ").replaceChildren(); return; }
   const [a, b] = rules.map(rule => data.rules[rule].name), names = rules.map(rule => data.rules[rule].name.length > 24 ? "AB"[rules.indexOf(rule)] : data.rules[rule].name);
   const head = make("tr"), body = make("tbody"), table = make("table");
-  for (const title of ["parameter", "cosine of the gradients", `length: ${names[0]} by ${names[1]}`, `only ${names[0]} cuts`, `only ${names[1]} cuts`, "stores, B per sample"]) head.append(make("th", { scope: "col" }, title));
+  for (const title of ["parameter", "cosine of the gradients", `length: ${names[0]} by ${names[1]}`, `only ${names[0]} cuts`, `only ${names[1]} cuts`, "stores, B per sample"]) head.append(make("th", title.startsWith("only") ? { scope: "col", class: "text" } : { scope: "col" }, title));
   const rows = data.parameters.map((name, index) => ({ name, index, apart: data.agreement[rules[0]][rules[1]][index] }));
   rows.sort((p, q) => (p.apart ? p.apart[0] : -2) - (q.apart ? q.apart[0] : -2));
   for (const { name, index, apart } of rows) {
@@ -225,7 +232,7 @@ function chart(title, series, { unit = "", xs = data.steps, axis = "step", about
     svg.drawn = width;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const parts = [];
-    for (const v of ticks(low, high, 4)) parts.push(draw2d("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }), draw2d("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, short(v)));
+    for (const v of ticks(low, high, 5)) parts.push(draw2d("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }), draw2d("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, short(v)));
     for (const v of final === first ? [first] : ticks(first, final, Math.max(2, width / 90)).filter(Number.isInteger)) parts.push(draw2d("line", { class: "axis", x1: x(v), x2: x(v), y1: height - bottom, y2: height - bottom + 4 }), draw2d("text", { x: x(v), y: height - bottom + 15, "text-anchor": "middle" }, String(v)));
     parts.push(draw2d("text", { x: width - right, y: height - 2, "text-anchor": "end" }, axis), draw2d("text", { x: 2, y: 10 }, unit));
     for (const s of lines) {
@@ -259,6 +266,7 @@ const nearest = (steps, step) => steps.reduce((best, s, i) => Math.abs(s - step)
 function goto(step) { choose({ t: nearest(data.steps, step) }); }
 
 // Maps of activity: units over time.
+const MAPS = 12;  // maps that are seen at once: of more nodes, inputs, states, spikes and outputs
 const RAMPS = { one: [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], two: [[33, 102, 172], [146, 197, 222], [247, 247, 247], [244, 165, 130], [178, 24, 43]] };
 const color = (ramp, share) => {
   const place = Math.min(Math.max(share, 0), 1) * (ramp.length - 1), k = Math.min(Math.floor(place), ramp.length - 2);
@@ -320,7 +328,11 @@ function drawDoing() {
   }
   at("doing").replaceChildren(...doing);
   at("activity-about").textContent = "Units over time, first sample. Each node has a colour scale of its own; click to go to a step.";
-  at("activity").replaceChildren(...data.activity.nodes.map(map));
+  const maps = data.activity.nodes, chief = maps.length > MAPS ? maps.filter(found => found.chief).slice(0, MAPS) : maps, rest = maps.filter(found => !chief.includes(found));
+  at("activity").replaceChildren(...chief.map(map));
+  at("more").hidden = !rest.length;
+  at("more").querySelector("summary").textContent = `${rest.length} more nodes`;
+  at("more").querySelector("div").replaceChildren(...rest.map(map));
 }
 
 let kept = 0;
