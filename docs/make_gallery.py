@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import graphviz
 import numpy as np
 
 import forwardgrad as fg
@@ -32,9 +31,8 @@ them can be drawn from a terminal:
     forwardgrad render elman --rule eprop --param "h->h" --unrolled 4 -o unrolled.svg
     forwardgrad render elman --html -o elman.html
 
-The last writes a page that shows a run step by step, under several rules side by side. In pictures of credit, orange is
-where the parameter enters, green carries its credit, red and dashed is cut. Flows are those of step {MOMENT} of a run
-on noise.
+The last writes a page that shows a run step by step, under several rules side by side. Each picture explains its lines
+and shapes; [one code](design.md#8-pictures) holds for all of them. Flows are those of step {MOMENT} of a run on noise.
 """
 
 
@@ -57,7 +55,7 @@ def _of(name: str, title: str, draw: bool) -> str:
     parameter = _recurrent(programs["rtrl"])
     text = f"\n\n## {name}: {title}\n"
 
-    def picture(what: str, words: str, drawing: Callable[[], graphviz.Digraph]) -> str:
+    def picture(what: str, words: str, drawing: Callable[[], render.Picture]) -> str:
         path = FOLDER / f"{name}-{what}.svg"
         if draw:
             render.write(drawing(), path)
@@ -81,7 +79,7 @@ def _recurrent(program: fg.Program) -> str:
     return next(edge.param for edge in program.network.edges.values() if edge.param and edges[edge.name].explicit)
 
 
-def _flow(program: fg.Program, parameter: str) -> graphviz.Digraph:
+def _flow(program: fg.Program, parameter: str) -> render.Picture:
     random = np.random.default_rng(0)
     params = checking.random_params(program, random, 0)
     inputs, targets = checking.random_data(program, random, STEPS, BATCH)

@@ -80,9 +80,10 @@ def run(given: argparse.Namespace) -> int:
                 _print(given, folder, training.read_report(folder))
                 return 0
             trained = _learn(begun, keeper)
-            about = {"graph": given.graph, "rule": given.rule, "command": _command(given, resume=False)}
+            about = {"graph": given.graph, "rule": given.rule}
             found = training.report(program, task, settings, trained, levels, about)
-            report, missing = training.write(folder, task, trained, found, given.report, signals.check)
+            command = _command(given, resume=False) if given.report else None
+            report, missing = training.write(folder, task, trained, found, command, signals.check)
     except training.Stopped as stopped:  # or a signal came when all was done
         if report is None:
             return _stopped(given, stopped, keeper)

@@ -126,17 +126,16 @@ def _legend(program: Program, found: Fates, modes: Mapping[str, int]) -> list[Ke
 
 
 def _on_node(program: Program, found: Fates, modes: Mapping[str, int], node: Node) -> str:
+    """Four lines at most, for which there is room."""
     numbers = [str(modes[mode]) for at, mode in found.reached if at == node.name and mode in modes]
-    words = ["bias enters"] if found.enters(node.name) else []
-    if numbers:
-        words.append(f"{'mode' if len(numbers) == 1 else 'modes'} {', '.join(numbers)}")
+    in_modes = f"{'mode' if len(numbers) == 1 else 'modes'} {', '.join(numbers)}" if numbers else ""
     price = sum(price for _, price in stored(program, found.parameter, node.name))
-    return lines(
-        node.name,
-        labels.about(node),
-        " · ".join([*_signals(program, found, node.name), *words]),
-        f"stores {price:,} B" if price else "",
-    )
+    entry = "bias enters" if found.enters(node.name) else ""
+    signals = _signals(program, found, node.name)
+    if not price and not entry:
+        return lines(node.name, labels.about(node), " · ".join(signals), in_modes)
+    words = [entry, "loss" if signals else "", in_modes]
+    return lines(node.name, labels.about(node), " · ".join(filter(None, words)), f"stores {price:,} B" if price else "")
 
 
 def _signals(program: Program, found: Fates, node: str) -> list[str]:
@@ -169,7 +168,7 @@ def _look(program: Program, found: Fates, node: Node) -> dict[str, str]:
     seeded = any(at == node.name for at, _ in found.seeds)
     outline = "enters" if found.enters(node.name) else "kept" if reached else "" if seeded else "passive"
     ground = ["stored"] if _holds(program, found, node) else []
-    about = [text for text, _ in stored(program, found.parameter, node.name)]
+    about = [*_signals(program, found, node.name), *(text for text, _ in stored(program, found.parameter, node.name))]
     look = style.node(*ground, *(["learning"] if seeded else []), *([outline] if outline else []))
     return {**look, **({"tooltip": lines(node.name, *about, limit=400)} if about else {})}
 

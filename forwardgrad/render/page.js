@@ -78,7 +78,7 @@ function drawPictures() {
   for (const picture of pictures) {
     picture.edges.flat().forEach(element => { element.setAttribute("class", "edge"); mark(element); });
     picture.nodes.forEach((element, index) => {
-      const box = element.getBBox(), label = draw2d("text", { class: "size", x: box.x + box.width / 2, y: box.y + box.height - 7 });
+      const box = element.getBBox(), label = draw2d("text", { class: "size", x: box.x + box.width / 2, y: box.y + box.height - 8 });
       element.append(draw2d("rect", { class: "second-outline", x: box.x - 4, y: box.y - 4, width: box.width + 8, height: box.height + 8 }));
       element.append(draw2d("rect", { class: "store", x: box.x + box.width / 2 - 5.5, y: box.y + box.height - 4.5, width: 11, height: 11 }), label);
       element.dataset.of = [...element.classList].filter(word => word === "state" || word === "bare").join(" ");
@@ -224,7 +224,7 @@ function chart(title, series, { unit = "", xs = data.steps, axis = "step", about
   if (!(high > low)) [low, high] = [low - 0.5, high + 0.5];
   if (about) caption.append(make("span", {}, ` — ${about}`));
   if (lines.some(s => s.name)) for (const s of lines) { const key = make("span"); key.append(" ", make("i", { class: `key ${s.look}` }), ` ${s.name || ""}`); caption.append(key); }
-  const svg = draw2d("svg", { role: "img", "aria-label": `${title}${about ? `, ${about}` : ""}: from ${short(low)} to ${short(high)}` }), height = 150, left = 56, right = 10, top = 14, bottom = 30;
+  const svg = draw2d("svg", { role: "img", "aria-label": `${title}${about ? `, ${about}` : ""}: from ${short(low)} to ${short(high)}` }), height = 150, left = 56, right = 10, top = 20, bottom = 30;
   const first = xs[0], final = xs[xs.length - 1], span = final - first || 1;
   svg.redraw = () => {
     const width = svg.clientWidth || 320, x = v => left + (width - left - right) * (final === first ? 0.5 : (v - first) / span), y = v => height - bottom - (height - top - bottom) * (v - low) / (high - low);
@@ -232,7 +232,7 @@ function chart(title, series, { unit = "", xs = data.steps, axis = "step", about
     svg.drawn = width;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const parts = [];
-    for (const v of ticks(low, high, 5)) parts.push(draw2d("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }), draw2d("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, short(v)));
+    for (const v of ticks(low, high, 5)) parts.push(draw2d("line", { class: "axis", x1: left, x2: width - right, y1: y(v), y2: y(v) }), draw2d("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, brief(v)));
     for (const v of final === first ? [first] : ticks(first, final, Math.max(2, width / 90)).filter(Number.isInteger)) parts.push(draw2d("line", { class: "axis", x1: x(v), x2: x(v), y1: height - bottom, y2: height - bottom + 4 }), draw2d("text", { x: x(v), y: height - bottom + 15, "text-anchor": "middle" }, String(v)));
     parts.push(draw2d("text", { x: width - right, y: height - 2, "text-anchor": "end" }, axis), draw2d("text", { x: 2, y: 10 }, unit));
     for (const s of lines) {
@@ -262,6 +262,7 @@ function chart(title, series, { unit = "", xs = data.steps, axis = "step", about
   widths.observe(svg);
   return figure;
 }
+const brief = x => short(x).replace(/\.?0+e/, "e");
 const nearest = (steps, step) => steps.reduce((best, s, i) => Math.abs(s - step) < Math.abs(steps[best] - step) ? i : best, 0);
 function goto(step) { choose({ t: nearest(data.steps, step) }); }
 
@@ -317,7 +318,7 @@ function drawDoing() {
   const doing = [];
   for (const output of data.outputs) output.features.forEach((feature, k) => doing.push(chart(
     `${data.nodes[output.node]}${output.size > 1 && output.unit !== "class" ? ` [${k}]` : ""}`,
-    [{ values: numbers(feature.target), look: "wanted", name: "target" }, { values: numbers(feature.prediction), look: "predicted", name: "prediction" }],
+    [{ values: numbers(feature.prediction), look: "predicted", name: "prediction" }, { values: numbers(feature.target), look: "wanted", name: "target" }],
     { unit: output.unit, about: output.score, whole: true })));
   const loss = numbers(data.loss), mean = loss.reduce((a, b) => a + b, 0) / loss.length;
   doing.push(chart("loss", [{ values: loss, look: "first" }], { unit: [...new Set(data.outputs.map(o => o.loss))].join(" + "), about: `mean per step ${short(mean)}` }));

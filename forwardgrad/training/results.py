@@ -92,7 +92,7 @@ def write(
     task: OneStep,
     trained: Trained,
     found: dict[str, Any],
-    page: bool = False,
+    command: str | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Write parameters, report and pictures; they take the places of older ones together, once all are there.
@@ -102,7 +102,8 @@ def write(
         task: what was learned.
         trained: what came of it.
         found: the report.
-        page: whether to write a page that shows the trained network on the first samples of the test part, too.
+        command: of the run, where a page is written, too, that shows the trained network on the first samples of the
+            test part.
         check: called between the parts of the work; what it raises ends the work, and the old results stay.
 
     Returns:
@@ -112,9 +113,9 @@ def write(
         FileError: if a file cannot be written.
     """
     files, missing = _pictures(folder, task, trained, found, check)
-    if page:
+    if command is not None:
         try:
-            files["report.html"] = _page(task, trained, found).text.encode("utf-8", "replace")
+            files["report.html"] = _page(task, trained, found, command).text.encode("utf-8", "replace")
         except ForwardgradError as error:
             missing.append(f"no page: {_one_line(error)}")
     check()
@@ -163,7 +164,7 @@ def _pictures(
     return files, missing
 
 
-def _page(task: OneStep, trained: Trained, found: dict[str, Any]) -> render.Page:
+def _page(task: OneStep, trained: Trained, found: dict[str, Any], command: str) -> render.Page:
     program = trained.learner.program
     source, output = ends(program)
     exact = compile(program.graph, dict(program.losses), "rtrl", dtype=program.dtype, dead="ignore")
@@ -180,15 +181,15 @@ def _page(task: OneStep, trained: Trained, found: dict[str, Any]) -> render.Page
         audit=exact is not program,
         block=found["settings"]["block"],
         title=f"{found.get('graph', 'graph')} after training on {task.series.name}",
-        training=_training(task, trained, found),
+        training=_training(task, trained, found, command),
     )
 
 
-def _training(task: OneStep, trained: Trained, found: Mapping[str, Any]) -> render.Training:
+def _training(task: OneStep, trained: Trained, found: Mapping[str, Any], command: str) -> render.Training:
     """What the page says of the run."""
     scores = {name if name in ("train", "test") else f"test, {name}": value for name, value in found["nmse"].items()}
     facts = {
-        "command": str(found.get("command", "")),
+        "command": command,
         "test NMSE": f"{scores.pop('test'):.4f}",
         **{f"{name}: NMSE": f"{score:.4f}" for name, score in scores.items()},
         "settings": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in found["settings"].items()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ def test_train_writes_a_page(place, run):
     page = (place / "out" / "report.html").read_text()
     assert "rules: eprop, rtrl" in page
     assert "small.toml after training on wave" in page
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert f"<dt>test NMSE</dt><dd>{report['nmse']['test']:.4f}</dd>" in page
+    assert re.search(r"<dt>command</dt><dd>[^<]* train small.toml --data wave.csv [^<]*--report</dd>", page)
+    assert "passes 1, block" in page
+    data_of_page = json.loads(re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)[0])
+    assert data_of_page["curve"]["values"] == report["curve"]
+    assert data_of_page["curve"]["levels"]["persistence"] == report["nmse"]["persistence"]
 
 
 @needs_matplotlib

@@ -304,7 +304,7 @@ def test_learning_signals_are_marked_where_they_enter() -> None:
     assert "signal given" in source
     assert "loss mse" not in source
     two = {attributes(line)["tooltip"] for line in source.splitlines() if "peripheries" in line}
-    assert two == {"h"}
+    assert two == {"h\\nsignal given"}
 
 
 def test_layers_say_what_happens_inside() -> None:

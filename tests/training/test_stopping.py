@@ -282,7 +282,7 @@ def put(place: Path, seed: int, page: bool = False, **options: Any) -> dict[str,
     trained = training.train(program(), task(), settings, nothing)
     about = {"graph": "net", "rule": "eprop"}
     found = training.report(program(), task(), settings, trained, training.baselines(task()), about)
-    return training.write(place, task(), trained, found, page, **options)[0]
+    return training.write(place, task(), trained, found, "train net" if page else None, **options)[0]
 
 
 def seeds(place: Path) -> set[int]:
