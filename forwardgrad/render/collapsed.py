@@ -27,7 +27,7 @@ Bundle = tuple[Group, Group, int]
 """Source, target and delay."""
 
 Look = Callable[[Sequence[Edge], bool], tuple[Sequence[str], Line]]
-"""What stands on a bundle of edges beside its delay, and its look; told whether it is delayed."""
+"""What is on a bundle of edges beside its delay, and its look; told whether it is delayed."""
 
 
 def plain(edges: Sequence[Edge], delayed: bool) -> tuple[Sequence[str], Line]:

@@ -22,11 +22,12 @@ TRANSITIONS = 3
 def credit(program: Program, parameter: str, *, title: str | None = None, cap: int | None = CAP) -> Picture:
     """Draw what a rule keeps of one parameter's credit.
 
-    The edge or node where the parameter enters is marked. An edge that carries its credit is thick and green, and says
-    in which modes of the rule's automaton credit comes and goes on; one at which credit is cut is dashed and red, with
-    the mode and whether the rule cuts it or the edge's attribute `credit`; one that credit passes without coming to a
-    loss is dotted. All other edges are thin and grey. A node says in which modes credit reaches it, and what is stored
-    there between blocks: the layout of the influence, its shape and its bytes per sample.
+    The edge by which the parameter enters is violet and begins in a dot; a bias enters at a node with a violet outline.
+    An edge that carries its credit is thick and green. One at which credit is cut is red and ends in a bar, and says
+    whether the edge's attribute `credit` cuts it. One that leads to no loss is dotted. All others are thin and grey.
+    Edges that read an earlier step are dashed. A node on which a trace is stored between blocks has a yellow ground and
+    says its bytes per sample; two outlines mean that a learning signal enters. Modes of the rule's automaton are
+    numbered, and the legend says what they are. Where the pointer rests on an edge or a node, an SVG says more.
 
     Args:
         program: a compiled program.

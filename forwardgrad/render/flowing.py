@@ -29,8 +29,8 @@ def flow(
 
     A node says the size of the eligibility trace there, of the learning signal, and of their product: the gradient of
     this step's loss that passes through it. The darker its ground, the larger the trace, relative to the largest of
-    the run. An edge says the size of the influence that comes over it and of the gradient that goes with it; the wider,
-    the larger. Grey nodes and edges carry no credit.
+    the run. The wider an edge, the larger the influence that comes over it; where the pointer rests on it, an SVG says
+    this size, and that of the gradient that goes with it. Grey nodes and edges carry no credit.
 
     Args:
         record: from `Program.record`.

@@ -1,4 +1,4 @@
-"""What stands on a node and on an edge of a declared graph?"""
+"""What is on a node and on an edge of a declared graph?"""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROOM = "stores 1,234,567 B"
 
 
 def node_slot(network: Network, of: Node) -> str:
-    """A label that takes the room of what stands on a node in any kind of picture: four lines at least."""
+    """A label that takes the room of what is on a node in any kind of picture: four lines at least."""
     text = node(network, of)
     return "\\n".join([text, ROOM, *["x"] * (2 - text.count("\\n"))])
 
@@ -58,7 +58,7 @@ def shared(network: Network) -> dict[str, int]:
 
 
 def edge_slot(network: Network, of: Edge, shared: Collection[str]) -> str:
-    """A label that takes the room of what stands on an edge in any kind of picture."""
+    """A label that takes the room of what is on an edge in any kind of picture."""
     return edge(network, of, shared) or "z⁻¹ 1→2"
 
 

@@ -21,7 +21,10 @@ from forwardgrad.render.text import lines, shorten
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
-"""Left, bottom, right, top; of a node, the x and y of its middle, width and height."""
+"""Left, bottom, right, top."""
+
+Place = tuple[float, float, float, float]
+"""Of a node: the x and y of its middle, width and height."""
 
 ASPECT = 1.7
 """Width by height of a screen, and of a page on its side: what a strip is wrapped to."""
@@ -35,12 +38,12 @@ GAP = 34.0
 
 @dataclass(frozen=True)
 class Spline:
-    """A piece of an edge in one row: Bézier control points, and whether it has its source, target and label.
+    """The piece of an edge in one row.
 
     Args:
-        points: 3 n + 1 of them.
-        begins: whether it begins at the source.
-        tip: where the arrow ends, if it ends at the target.
+        points: 3 n + 1 Bézier control points.
+        first, last: the tips of the arrows before and after them, where there are any.
+        begins, ends: whether the piece has the edge's beginning, and its end.
         label: the middle of the label, if it is in this row.
     """
 
@@ -72,7 +75,7 @@ class Layout:
         box: around all of it.
     """
 
-    nodes: Mapping[str, Box]
+    nodes: Mapping[str, Place]
     edges: Mapping[str, tuple[Spline, ...]]
     frames: Mapping[str, tuple[Mapping[str, str], ...]]
     box: Box
@@ -121,7 +124,7 @@ def _towards(start: Point, then: Point, length: float) -> Point:
 
 @lru_cache(maxsize=64)
 def laid_out(skeleton: str, timeout: float) -> Layout:
-    """The layout of a skeleton; raises `RenderError` if there is no engine.
+    """The layout of a skeleton; raises `RenderError` if no engine can make it.
 
     Args:
         skeleton: DOT text in which edges and frames have ids.
@@ -167,7 +170,7 @@ def _spline(edge: Any) -> Spline:
     return Spline(tuple(points), first, last, True, True, _point(edge["lp"]) if edge.get("lp") else None)
 
 
-def _rows(nodes: Mapping[str, Box], frames: Sequence[Box], box: Box) -> list[tuple[float, float]]:
+def _rows(nodes: Mapping[str, Place], frames: Sequence[Box], box: Box) -> list[tuple[float, float]]:
     """The stretches of x into which a strip is cut: never through a node or a frame."""
     left, bottom, right, top = box
     length, height = right - left, top - bottom
@@ -194,7 +197,7 @@ def _rows(nodes: Mapping[str, Box], frames: Sequence[Box], box: Box) -> list[tup
 
 
 def _wrapped(
-    nodes: Mapping[str, Box],
+    nodes: Mapping[str, Place],
     edges: Mapping[str, Spline],
     frames: Mapping[str, tuple[Box, Point | None]],
     rows: Sequence[tuple[float, float]],
@@ -216,7 +219,7 @@ def _wrapped(
     def row(x: float) -> int:
         return next((n for n, (_, end) in enumerate(rows) if x < end), len(rows) - 1)
 
-    placed: dict[str, Box] = {}
+    placed: dict[str, Place] = {}
     for identity, (x, y, width, height) in nodes.items():
         dx, dy = moves[row(x)]
         placed[identity] = (x + dx, y + dy, width, height)

@@ -1,4 +1,4 @@
-"""The text of a page: `page.html`, `page.css` and `page.js` with what was recorded put in."""
+"""The text of a page: `page.html`, `page.css`, `charts.js` and `page.js` with what was recorded put in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STEPS = 2000
 """Steps that a page shows at the most."""
 
 LONGEST = 200
-"""Characters of a name, and of what is said of a parameter, that stand on a page."""
+"""Characters of a name, and of what is said of a parameter, that a page shows."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def page_text(
         f"{len(network.nodes)} nodes, {len(network.edges)} edges, batch {first.batch}, {first.steps:,} steps; rules: "
         + ", ".join(records)
     )
-    sheet, script = f"{style.stylesheet()}\n{_file('page.css')}", _file("page.js")
+    sheet, script = f"{style.stylesheet()}\n{_file('page.css')}", _file("charts.js") + _file("page.js")
     return _filled(
         _file("page.html"),
         {

@@ -68,7 +68,7 @@ class Picture:
 
         Args:
             identity: its name and id.
-            label: what stands on it.
+            label: what is written on it.
             slot: a label that takes the room which is left for it; by default its own.
             frame: the frame in which it stands.
             attributes: of DOT.
@@ -101,7 +101,7 @@ class Picture:
             source, target: where it begins and ends.
             line: its look.
             identity: its id.
-            label: what stands on it.
+            label: what is written on it.
             slot: a label that takes the room which is left for it; by default its own.
             back: whether it closes a loop. It is then written from its target to its source with `dir=back`: it looks
                 the same, but the layout sees no loops, so that ranks follow the instant edges.
@@ -126,7 +126,7 @@ class Picture:
         self._edges.append(_Edge("", (above, below), {"style": "invis"}, room, hidden=True))
 
     def column(self, identities: Sequence[str]) -> None:
-        """Nodes that stand in one column."""
+        """Nodes of one column."""
         self._columns.append(list(identities))
 
     @property

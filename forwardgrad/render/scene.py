@@ -14,7 +14,7 @@ from forwardgrad.render.text import lines
 
 
 class Scene:
-    """A declared graph in a picture: node k is `nk`, edge k is `ek`, and both stand where they stand in all of them.
+    """A declared graph in a picture: node k is `nk`, edge k is `ek`, and both have the same place in all of them.
 
     Args:
         network: the validated graph.
@@ -34,7 +34,7 @@ class Scene:
         """Draw all nodes.
 
         Args:
-            label: what stands on a node.
+            label: what is written on a node.
             look: further attributes of it.
         """
         network = self.network
@@ -57,7 +57,7 @@ class Scene:
         Args:
             edge: the edge.
             line: its look.
-            label: what stands on it.
+            label: what is written on it.
             twin: counts the arrows that stand for it.
             about: a line more, which is seen where the pointer rests on it.
         """

@@ -26,9 +26,9 @@ def unrolled(
     """Draw the graph unrolled in time, with all that becomes of the credit of one use of a parameter.
 
     The parameter is used at step t, the first column. Green arrows are the kept edges of all paths that lead on from
-    there; a node that is reached in several modes stands there once for each. Red, dashed arrows are the edges at
-    which the rule cuts paths. Nodes that no path comes to are small and grey. Nodes with two lines around them have a
-    learning signal, the derivative of a loss or one that is given: there credit arrives.
+    there; a node that is reached in several modes is drawn once for each. Red arrows that end in a bar are the edges at
+    which the rule cuts paths. Dashed arrows lead to a later step. Nodes that no path comes to are small and grey. Nodes
+    with two outlines have a learning signal, the derivative of a loss or one that is given: there credit arrives.
 
     Args:
         program: a compiled program.
