@@ -15,6 +15,7 @@ from test_engines import SVG, needs_engine
 
 import forwardgrad as fg
 from forwardgrad import render
+from forwardgrad.graph import library
 from forwardgrad.render import layout, style
 
 pytestmark = needs_engine
@@ -144,7 +145,33 @@ def test_arrows_that_share_an_edge_lie_beside_each_other() -> None:
     twins = [name for name in paths if re.fullmatch(r"e\d+_1", name)]
     assert twins
     for name in twins:
-        assert paths[name] != paths[name.removesuffix("_1")]
+        heights = [
+            np.mean([float(number) for number in re.findall(r",(-?[\d.]+)", paths[one])])
+            for one in (name, name.removesuffix("_1"))
+        ]
+        assert abs(heights[0] - heights[1]) > 4
+
+
+@pytest.mark.parametrize("name", library.names())
+def test_labels_fit_into_their_nodes(name: str) -> None:
+    """If this fails, the text of a node runs over its outline."""
+    graph = fg.load(name)
+    for rule in ("rtrl", "eprop"):
+        program = fg.compile(graph, rule=rule)
+        for parameter in list(program.rules)[:4]:
+            svg = render.credit(program, parameter).svg(legend=False)
+            places = boxes(svg)
+            for group in ET.fromstring(svg.encode()).iter(f"{SVG}g"):
+                identity = group.get("id") or ""
+                if not places.get(identity):
+                    continue
+                left, top, right, bottom = places[identity]
+                for text in group.iter(f"{SVG}text"):
+                    said, half = "".join(text.itertext()), 2.6 * len("".join(text.itertext()))  # of Helvetica
+                    x, y = float(text.get("x") or 0), float(text.get("y") or 0)
+                    assert left <= x - half, (parameter, said)
+                    assert x + half <= right, (parameter, said)
+                    assert top + 8 <= y <= bottom - 1, (parameter, said)
 
 
 def test_the_dark_has_colours_for_all_roles() -> None:
