@@ -26,6 +26,7 @@ from forwardgrad.array_program.instructions import (
     Read,
     Reduce,
     ScatterAdd,
+    Signs,
     Slice,
 )
 from forwardgrad.array_program.memory import Account, Held
@@ -210,7 +211,7 @@ class Allocations:
         elif value in self.into and self.goes_into(instruction):
             self.write(instruction)
         else:
-            shared = first in self.inlined or first in self.results
+            shared = first in self.inlined or first in self.function.inputs or first in self.results
             array = self.made(instruction, value)
             copied = first is not None and len(terms) == 1 and value in self.results and shared
             self.bind(value, self.account.computed(array, dims=array.dims) if copied else array)
@@ -368,6 +369,10 @@ class Allocations:
                 array = dense(account.computed(*operands, dims=dims, kind=kind))
                 last = axis == len(dims) - 1
                 return replace(array, fresh=False, dense=False, rows=last, ordered=False) if axis else array
+            case Signs():
+                account.drop(*operands)
+                whole = account.take(dims, "int")  # numbers of eight bytes, scaled and then converted
+                return account.computed(account.computed(whole, dims=dims, kind="int"), dims=dims)
             case Call():
                 copies = [account.computed(account.view(array, array.dims), dims=array.dims) for array in operands]
                 return account.computed(account.computed(*copies, *operands, dims=dims), dims=dims)

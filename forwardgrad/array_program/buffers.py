@@ -6,7 +6,7 @@ from collections import Counter
 
 from forwardgrad.array_program.expressions import Apply, Argument, Tree, places
 from forwardgrad.array_program.inlining import bodies, reads
-from forwardgrad.array_program.instructions import Contract, Elementwise, Reduce
+from forwardgrad.array_program.instructions import Contract, Elementwise, Instruction, Reduce
 from forwardgrad.array_program.regions import Body, When
 from forwardgrad.array_program.values import Value
 
@@ -33,10 +33,22 @@ def added_to(whole: Body) -> dict[Value, Value]:
             if not isinstance(statement.instruction, When):
                 continue
             then = {value: s.instruction for s in statement.instruction.then.statements for value in s.results}
+            then |= _passed_on(statement.instruction.then, then)
             pairs = zip(statement.instruction.then.results, statement.instruction.otherwise.results, strict=True)
             for result, (total, value) in zip(statement.results, pairs, strict=True):
                 if uses[value] == 2 and uses[total] == 1 and _is_new(made.get(value)) and _adds(then.get(total), value):
                     found[value] = result
+    return found
+
+
+def _passed_on(body: Body, made: dict[Value, Instruction]) -> dict[Value, Instruction]:
+    """Of the results of choices in a body: what makes the value that one side of the choice leaves as it is."""
+    found: dict[Value, Instruction] = {}
+    for statement in body.statements:
+        if isinstance(statement.instruction, When):
+            for result, value in zip(statement.results, statement.instruction.otherwise.results, strict=True):
+                if value in made:
+                    found[result] = made[value]
     return found
 
 

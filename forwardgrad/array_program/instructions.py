@@ -189,7 +189,7 @@ class Broadcast(Instruction):
 
 @dataclass(frozen=True)
 class Gather(Instruction):
-    """Entries by tables of indices: consecutive axes, one table for each, become one axis of the tables' length.
+    """Entries by tables of indices: consecutive axes, one table for each, become the axes of these tables.
 
     Args:
         operand: the array.
@@ -206,9 +206,9 @@ class Gather(Instruction):
         return self.operand, *self.tables
 
     def types(self) -> tuple[Type, ...]:
-        count = _entries(self.tables)
+        sizes = _tabled(self.tables)
         axis_of(self.operand, self.axis + len(self.tables) - 1)
-        return (_with_axis(self.operand, self.axis, (count,), len(self.tables)),)
+        return (_with_axis(self.operand, self.axis, sizes, len(self.tables)),)
 
 
 @dataclass(frozen=True)
@@ -234,8 +234,8 @@ class ScatterAdd(Instruction):
         return self.operand, *self.tables
 
     def types(self) -> tuple[Type, ...]:
-        size, count = axis_of(self.operand, self.axis), _entries(self.tables)
-        expect(size == count, "{} has {} entries, its tables {}", self.operand, size, count)
+        size, (count, *more) = axis_of(self.operand, self.axis), _tabled(self.tables)
+        expect(size == count and not more, "{} has {} entries, its tables {}", self.operand, size, count)
         expect(len(self.sizes) == len(self.tables), "a table for each new axis is wanted")
         return (_with_axis(self.operand, self.axis, self.sizes),)
 
@@ -281,8 +281,34 @@ class Flush(Instruction):
 
 
 @dataclass(frozen=True)
+class Signs(Instruction):
+    """Signs, -1 or 1, drawn at random and yet repeatable: the same ones for the same numbers.
+
+    Args:
+        seed: of the rule.
+        stream: whose signs they are.
+        draw, block: arrays of a state that hold the number of the draw, and of the block in it, for each sample.
+        dims: of the result.
+    """
+
+    seed: int
+    stream: str
+    draw: Value
+    block: Value
+    dims: Dimensions
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        return self.draw, self.block
+
+    def types(self) -> tuple[Type, ...]:
+        expect(self.draw.type == self.block.type, "{} and {} count in other shapes", self.draw, self.block)
+        return (Type("float", self.dims),)
+
+
+@dataclass(frozen=True)
 class Call(Instruction):
-    """A Python function, known by a name: an op of the user's that is no formula. Other languages refuse it."""
+    """A Python function of a user, known by a name: an op that is no formula, a layout. Other languages refuse it."""
 
     function: str
     arguments: tuple[Value, ...]
@@ -307,10 +333,9 @@ def _with_axis(value: Value, axis: int, sizes: Dimensions, count: int = 1) -> Ty
     return Type(value.type.dtype, (*dims[:axis], *sizes, *dims[axis + count :]))
 
 
-def _entries(tables: tuple[Value, ...]) -> Affine:
+def _tabled(tables: tuple[Value, ...]) -> Dimensions:
+    """The axes of tables, which must all have the same."""
     expect(bool(tables), "a table is wanted")
     for table in tables:
-        expect(
-            table.type.dtype == "int" and table.dims == tables[0].dims and len(table.dims) == 1, "{} is no table", table
-        )
-    return tables[0].dims[0]
+        expect(table.type.dtype == "int" and table.dims == tables[0].dims and bool(table.dims), "{} is no table", table)
+    return tables[0].dims

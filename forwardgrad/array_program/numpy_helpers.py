@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forwardgrad.graph.parameters import stream as stream  # printed modules take it along
+from forwardgrad.layouts.draws import PERIOD, signs
+from forwardgrad.layouts.draws import generator as generator  # and this
 from forwardgrad.support.blas import matmul
 
 Array = NDArray[Any]
@@ -70,8 +73,8 @@ def add_scaled(total: Array, j: Array, s: Array) -> None:
 
 
 def contracted(a: Array, s: Array) -> Array:
-    """An adjoint `(batch, units)` times an influence `(batch, units, ...)`, summed over both."""
-    return matmul(a.reshape(1, -1), s.reshape(a.size, -1)).reshape(s.shape[2:])
+    """An adjoint `(batch, units)` times an influence `(batch, units, ...)`, summed over the axes that both have."""
+    return matmul(a.reshape(1, -1), s.reshape(a.size, -1)).reshape(s.shape[a.ndim :])
 
 
 def contracted_rows(a: Array, s: Array) -> Array:
@@ -99,6 +102,16 @@ def scattered(x: Array, axis: int, tables: tuple[Array, ...], sizes: tuple[int, 
 def empty(shape: tuple[int, ...], dtype: Any) -> Array:
     """An array whose entries are all written before they are read."""
     return np.empty(shape, dtype)
+
+
+def number(counted: Array) -> int:
+    """The number that an array of a state holds, of a draw or of a block in it."""
+    return int(counted.max()) % PERIOD
+
+
+def drawn(seed: int, name: str, draw: Array, block: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Signs, -1 or 1, of a block of a draw."""
+    return signs(seed, name, number(draw), number(block), shape).astype(dtype)
 
 
 def flush(a: Array) -> None:

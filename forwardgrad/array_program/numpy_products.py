@@ -17,12 +17,17 @@ PATTERNS: Mapping[str, str] = {
     "tb*,tbj->b*j": "injected({0}, {1})",
     "bvu,bu*->bv*": "carried({0}, {1})",
     "bi,bi->i": "({0} * {1}).sum(axis=0)",
+    "bi,bi->b": "({0} * {1}).sum(axis=1)",
+    "tbi,tbi->b": "({0} * {1}).sum(axis=(0, 2))",
     "tbi,tbi->i": "({0} * {1}).sum(axis=(0, 1))",
     "tbi,tbi->": "({0} * {1}).sum()",
     "tbi,tbi->bi": "({0} * {1}).sum(axis=0)",
     "bu,bu*->*": "contracted({0}, {1})",
+    "b,b*->*": "contracted({0}, {1})",
     "bi,bij->ij": "contracted_rows({0}, {1})",
     "bi,bj->ij": "matmul({0}.T, {1})",
+    "brpq,brqj->brpj": "matmul({0}, {1})",
+    "tbrp,tbrj->brpj": "matmul({0}.transpose(1, 2, 3, 0), {1}.transpose(1, 2, 0, 3))",
 }
 """Contractions by their axes; a letter stands for any other, a star for any number of axes.
 
@@ -105,7 +110,7 @@ def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
         return Spelled(text.format(parts[0].within(MULTIPLIED), parts[1].within(MULTIPLIED + 1)), MULTIPLIED)
     if text.startswith("("):
         return Spelled(text.format(left.within(MULTIPLIED), right.within(MULTIPLIED + 1)))
-    if ".T" in text:
+    if ".T" in text or ".transpose" in text:
         return Spelled(text.format(left.within(ATOM), right.within(ATOM)))
     return Spelled(text.format(left.text, right.text))
 

@@ -29,7 +29,7 @@ def printed(program: ArrayProgram) -> Printed:
     arguments: dict[str, tuple[str, ...]] = {}
     lines: list[str] = []
     for function in program.functions:
-        printer = Printer(function.body, symbols)
+        printer = Printer(function, symbols)
         body = printer.body(function.body, "    ")
         used = symbols[function.name] = tuple(symbol for symbol in SYMBOLS if symbol in printer.used)
         arguments[function.name] = (*used, *map(str, function.inputs))

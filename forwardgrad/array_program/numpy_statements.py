@@ -21,10 +21,11 @@ from forwardgrad.array_program.instructions import (
     Read,
     Reduce,
     ScatterAdd,
+    Signs,
     Slice,
 )
 from forwardgrad.array_program.numpy_products import adding, aligned, index, product, template, transposes
-from forwardgrad.array_program.regions import Body, Invoke, Scan, Statement, When
+from forwardgrad.array_program.regions import Body, Function, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import UNNAMED, Dimensions, Value
 
 NUMPY = Language("np.{}", "{}.astype(dtype)", "np.asarray({}, dtype)")
@@ -73,14 +74,15 @@ class Printer:
     """Prints the statements of one function.
 
     Args:
-        body: of the function.
+        function: the function.
         functions: the symbols that each function before this one takes.
     """
 
-    def __init__(self, body: Body, functions: Mapping[str, tuple[str, ...]]) -> None:
-        self.functions = functions
+    def __init__(self, function: Function, functions: Mapping[str, tuple[str, ...]]) -> None:
+        body, self.functions = function.body, functions
         self.inlined, self.results = inlined(body), frozenset(body.results)
         """The values that are written where they are used, and those that come out."""
+        self.inputs = frozenset(function.inputs)
         self.added_to = added_to(body)
         self.names = {
             v.name for part in bodies(body) for s in part.statements for v in (*s.results, *s.instruction.operands)
@@ -178,8 +180,8 @@ class Printer:
         return [f"{target} += {' + '.join(term.within(ADDED) for term in terms)}"]
 
     def is_shared(self, value: Value) -> bool:
-        """Whether a value is a part of another, or comes out under a name of its own."""
-        return value in self.inlined or value in self.results
+        """Whether a value is a part of another, came in, or comes out under a name of its own."""
+        return value in self.inlined or value in self.inputs or value in self.results
 
     def conditional(self, text: Text, value: Value) -> str:
         return (
@@ -314,6 +316,9 @@ class Printer:
                 return Text(f"np.broadcast_to({first}{where}, {self.shape(dims)})")
             case Flush():  # what runs the program flushes what comes out, if there was an underflow
                 return Text(texts[0].text, texts[0].binding)
+            case Signs(seed=seed, stream=stream, dims=dims):
+                numbers = f"{texts[0].text}, {texts[1].text}"
+                return Text(f"drawn({seed}, {stream!r}, {numbers}, {self.shape(dims)}, dtype)")
             case Call(function=function):
                 return Text(f"{function}({', '.join(text.text for text in texts)})")
             case _:

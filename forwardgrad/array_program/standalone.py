@@ -13,16 +13,16 @@ import numpy as np
 
 from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.dimensions import affine
-from forwardgrad.array_program.lowering.context import Context
-from forwardgrad.array_program.lowering.lower import lower
+from forwardgrad.array_program.lowering.context import Context, LayoutCall, OpCall
+from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.array_program.numpy_source import Printed, printed
 from forwardgrad.array_program.numpy_statements import calling
 from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.array_program.taken_along import Functions
 from forwardgrad.compiler.keys import influence_key, value_key
-from forwardgrad.compiler.layouts import stored_shape
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.graph import Node
+from forwardgrad.layouts.draws import DRAW
 from forwardgrad.ops import Array
 from forwardgrad.ops.formula import Printable, tree
 from forwardgrad.ops.losses import Loss
@@ -35,7 +35,7 @@ SHORT = 64
 HELPERS: Mapping[str, str] = {
     name: inspect.getsource(function)
     for name, function in vars(numpy_helpers).items()
-    if inspect.isfunction(function) and function.__module__ == numpy_helpers.__name__
+    if inspect.isfunction(function) and name != "matmul"  # which is NumPy's
 }
 """The texts of the functions that printed source may call, by name."""
 
@@ -72,11 +72,11 @@ def step(params, state, inputs, targets, mask=None, fresh=False, last=False{sign
 '''
 
 _GRADIENT = '''
-def gradient(params, inputs, targets, block, mask=None{signals}):
-    """The gradient over a sequence, weights frozen, in blocks: the loss, and arrays by parameter."""
+def gradient(params, inputs, targets, block, mask=None{signals}{draw}):
+    """The gradient over a sequence, weights frozen, in blocks: the loss, and arrays by parameter.{drawn}"""
     given = {shape}
     steps, batch = next(iter(given.values())).shape[:2]
-    state, total, grads = start(batch), 0.0, {{}}
+    state, total, grads = start(batch{number}), 0.0, {{}}
     for first in range(0, steps, block):
         now = slice(first, first + block)
         state, loss, found = step(
@@ -98,40 +98,44 @@ def standalone(plan: Plan, dtype: Any, losses: Mapping[str, Loss], title: str) -
     """The text of a module that needs NumPy and nothing else.
 
     Args:
-        plan: the derived algorithm, whose layouts lose nothing.
+        plan: the derived algorithm.
         dtype: of all arrays.
         losses: by output node.
         title: what is said of the program, lines.
     """
     lowered = lower(plan, dtype)
     context, written = lowered.context, printed(lowered.program)
+    random = any(DRAW in influence.parts for influence in lowered.influences.values())
     signals = any(place.signal == "given" for place in plan.product.places)
     words: dict[str, str] = {
         "shape": "inputs" if plan.network.inputs else "targets",
         "signals": ", signals=None" if signals else "",
         "cut": "\n            signals={name: array[now] for name, array in signals.items()}," if signals else "",
+        "draw": ", draw=0" if random else "",
+        "drawn": " Another draw has other signs." if random else "",
+        "number": ", draw" if random else "",
     }
     functions = Functions(context.names)
-    ops = [_op(context, name, *what, functions) for name, what in context.calls.items()]
+    calls = [_called(context, name, what, functions) for name, what in context.calls.items()]
     table = _losses(context, losses, functions)
     step = _STEP.format(**words) + "\n".join(_Step(lowered.program, context, written).lines(losses))
-    body = [written.text, _start(plan), _EVALUATE, table, step, _GRADIENT.format(**words)]
-    used = _used("\n".join([*ops, *body]))
+    body = [written.text, _start(lowered, random), _EVALUATE, table, step, _GRADIENT.format(**words)]
+    used = _used("\n".join([*calls, *functions.texts.values(), *body]))
     constants = {value.name: array for value, array in context.constants.items()}
     head = [
         f'"""{_comment(title)}\n"""',
         "from __future__ import annotations\n",
-        *(f"import {name}" for name in ("base64", "zlib") if any(map(_is_long, constants.values()))),
+        *(f"import {name}" for name in ("base64", "zlib") if name in used or any(map(_is_long, constants.values()))),
         "import numpy as np\n",
         f"dtype = np.{np.dtype(dtype).name}",
         "Array = np.ndarray",
-        *(f"{name} = {getattr(numpy_helpers, name)}" for name in ("CACHED", "MANY") if name in used),
+        *(f"{name} = {getattr(numpy_helpers, name)}" for name in ("CACHED", "MANY", "PERIOD") if name in used),
         *(["matmul = np.matmul"] if "matmul" in used else []),
         "",
         *_constants(constants),
     ]
     helpers = [text for name, text in HELPERS.items() if name in used]
-    parts = ["\n".join(head), *helpers, *functions.texts.values(), *ops, *body]
+    parts = ["\n".join(head), *helpers, *functions.texts.values(), *calls, *body]
     return "\n\n".join(part.strip("\n") + "\n" for part in parts if part.strip())
 
 
@@ -158,18 +162,23 @@ class _Step:
             word = self.context.names.of(f"loss_{name}", "losses", name)
             lines.append(f"    loss, {word} = evaluate(*LOSSES[{name!r}], {y}, targets[{name!r}], mask)")
             lines.append("    total += loss")
-        for function in ("credit", "gradients"):
-            lines += [*self.fetched(function), *self.called(function)]
-        lines += self.dictionary("grads", "grads")
-        lines += ["    if last:", "        return None, total, grads", *self.fetched("advance")]
-        lines += ["    noted = []", "    with noting_underflow(noted):"]
+        if any(rule.lossy for rule in self.context.plan.rules.values()):  # gradients read the state after the block
+            return [*lines, *self.advanced(), *self.credited(), "    return None if last else made, total, grads"]
+        lines += [*self.credited(), "    if last:", "        return None, total, grads", *self.advanced()]
+        return [*lines, "    return made, total, grads"]
+
+    def credited(self) -> list[str]:
+        """The lines that find the gradients."""
+        lines = [line for name in ("credit", "gradients") for line in (*self.fetched(name), *self.called(name))]
+        return lines + self.dictionary("grads", "grads")
+
+    def advanced(self) -> list[str]:
+        """The lines that make the state after the block."""
+        lines = [*self.fetched("advance"), "    noted = []", "    with noting_underflow(noted):"]
         lines += [f"    {line}" for line in self.called("advance") or ["    pass"]]
         lines += self.dictionary("made", "after")
-        lines += [
-            "    if noted:",
-            "        flush_all(array for key, array in made.items() if key.startswith('influence'))",
-        ]
-        return [*lines, "    return made, total, grads"]
+        flushed = "        flush_all(array for key, array in made.items() if key.startswith('influence'))"
+        return [*lines, "    if noted:", flushed]
 
     def fetched(self, name: str) -> list[str]:
         """The lines that fetch what a function takes from outside."""
@@ -230,6 +239,39 @@ def _constants(constants: Mapping[str, Array]) -> list[str]:
         else:
             lines.append(f"{name} = np.array({array.tolist()!r}, {kind!r}).reshape({array.shape})")
     return lines
+
+
+def _called(context: Context, name: str, called: OpCall | LayoutCall, functions: Functions) -> str:
+    """A function that can only be called."""
+    if isinstance(called, LayoutCall):
+        return _layout(context, name, called, functions)
+    return _op(context, name, called.node, called.port, functions)
+
+
+def _layout(context: Context, name: str, called: LayoutCall, functions: Functions) -> str:
+    """A function that compresses influence, or expands what is stored."""
+    traces, compression = called.traces, called.traces.compression
+    function = compression.expand if called.what == "expand" else compression.compress
+    known, word = functions.name(function), "stored" if called.what == "expand" else "influence"
+    random = called.what == "compress" and compression.random
+    what = "Expand" if called.what == "expand" else "Compress"
+    lines = [
+        f"def {name}({word}{', draw, block' if random else ''}):",
+        f'    """{what} the influence of {shown(traces.name)}, layout {shown(compression.name)!r}."""',
+    ]
+    if known is None:
+        lines.append("    # The function you registered has no text of its own. Put it here, for arrays (batch, ...).")
+        lines.append(f"    raise NotImplementedError({f'{called.what} of layout {compression.name!r}'!r})")
+        return "\n".join(lines)
+    given = [f"{word}.copy()"]
+    if called.what == "expand":
+        given.append(f"(len(stored), {', '.join(map(str, traces.full_shape(called.place)))})")
+    given += map(repr, traces.argument)
+    if random:
+        stream = traces.stream(called.place, called.lag)
+        lines.append(f"    random = generator({traces.rule.seed}, {stream!r}, number(draw), number(block))")
+        given.append("random")
+    return "\n".join([*lines, f"    return np.asarray({known}({', '.join(given)}), dtype)"])
 
 
 def _op(context: Context, name: str, node_name: str, port_name: str, functions: Functions) -> str:
@@ -299,8 +341,11 @@ def _loss(name: str, kind: str, function: Any) -> Sequence[str]:
     ]
 
 
-def _start(plan: Plan) -> str:
-    lines = ["def start(batch):", '    """The state before the first block: initial values, and no influence."""']
+def _start(lowered: Lowered, random: bool) -> str:
+    plan = lowered.context.plan
+    lines = [f"def start(batch{', draw=0' if random else ''}):"]
+    doc = "The state before the first block: initial values, and no influence."
+    lines.append(f'    """{doc}{" Another draw has other signs." if random else ""}"""')
     lines.append("    return {")
     for name, node in plan.network.nodes.items():
         if history := plan.network.history(name):
@@ -308,10 +353,10 @@ def _start(plan: Plan) -> str:
             equal = np.all(first == first.flat[0])
             value = repr(float(first.flat[0])) if equal else f"np.array({first.tolist()!r})"
             lines.append(f"        {value_key(name)!r}: np.full(({history}, batch, {node.size}), {value}, dtype),")
-    for name, places in plan.entries.items():
-        for place in places:
-            parameter = plan.network.parameters[name]
-            rest = stored_shape(plan.network, parameter, plan.layouts[name, place], plan.size(place))
-            shape = f"({', '.join(map(str, (plan.depth[place], 'batch', *rest)))})"
-            lines.append(f"        {influence_key(plan, name, place)!r}: np.zeros({shape}, dtype),")
+    for name, influence in lowered.influences.items():
+        for part in influence.parts:
+            lags, *rest = influence.shape_of(part)
+            shape = f"({', '.join(map(str, (lags, 'batch', *rest)))})"
+            made = f"np.full({shape}, draw, dtype)" if part == DRAW else f"np.zeros({shape}, dtype)"
+            lines.append(f"        {influence_key(plan, name, part)!r}: {made},")
     return "\n".join([*lines, "    }"])

@@ -20,6 +20,7 @@ from forwardgrad.array_program.instructions import (
     Read,
     Reduce,
     ScatterAdd,
+    Signs,
     Slice,
 )
 from forwardgrad.array_program.regions import ArrayProgram, Body, Function, Invoke, Scan, Statement, When
@@ -152,6 +153,8 @@ def _word(instruction: Instruction) -> str:
             return f"sum[{_listed(axes)}]"
         case Flush(every=every):
             return "flush" if every == 1 else f"flush[every {every}]"
+        case Signs(seed=seed, stream=stream):
+            return f"signs[{seed} {stream!r}]"
         case Call(function=function):
             return f"call {function}"
         case Invoke(function=function, symbols=symbols):

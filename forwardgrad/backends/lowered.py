@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from forwardgrad.array_program import numpy_helpers
-from forwardgrad.array_program.dimensions import Affine
-from forwardgrad.array_program.lowering.context import Series
+from forwardgrad.array_program.lowering.context import LayoutCall, OpCall, Series
 from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.array_program.numpy_source import printed
 from forwardgrad.array_program.regions import Function
 from forwardgrad.backends.engine import State
 from forwardgrad.backends.loading import by_rows, load
-from forwardgrad.backends.lossy import LossyLayouts, Ran
 from forwardgrad.backends.stored_arrays import StoredArrays
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import is_influence
@@ -43,8 +41,7 @@ class LoweredEngine:
         self.traces: dict[str, Traces] = {
             name: plan.rules[name].kept.traces(plan, name, dtype) for name in plan.entries
         }
-        lossy = {name: traces for name, traces in self.traces.items() if traces.lossy}
-        self.lossy, self._lossless = bool(lossy), len(lossy) < len(self.traces)
+        self.lossy = any(traces.lossy for traces in self.traces.values())
         self._held = StoredArrays(plan, self.traces, self.dtype)
         self.start, self.shapes = self._held.start, self._held.shapes
 
@@ -52,7 +49,7 @@ class LoweredEngine:
 
     @cached_property
     def _lowered(self) -> Lowered:
-        return lower_with(self.plan, self.dtype, self.traces)
+        return lower(self.plan, self.dtype)
 
     @cached_property
     def _bindings(self) -> Mapping[str, tuple[str, str]]:
@@ -67,18 +64,13 @@ class LoweredEngine:
         return groups
 
     @cached_property
-    def _lossy(self) -> LossyLayouts:
-        lossy = {name: traces for name, traces in self.traces.items() if traces.lossy}
-        return LossyLayouts(self._lowered, lossy, self._held, self.dtype)
-
-    @cached_property
     def _parts(self) -> Mapping[str, Part]:
         """The functions of the program."""
         program, calls = self._lowered.program, self._lowered.context.calls
         names: dict[str, Any] = {name: found for name, found in vars(numpy_helpers).items() if name[0] != "_"}
         names |= {"np": np, "dtype": self.dtype.type, "empty": reuse.empty}
         names |= {value.name: array for value, array in program.constants.items()}
-        names |= {name: self._op(*called) for name, called in calls.items()}
+        names |= {name: self._function(called) for name, called in calls.items()}
         written = printed(program)
         functions = load(written.text, names)
         return {
@@ -88,13 +80,17 @@ class LoweredEngine:
 
     def _part(self, function: Function, run: Callable[..., Any], words: tuple[str, ...]) -> Part:
         bound = [(word, *self._bindings[word]) for word in words if word in self._bindings]
-        lengths = [(v.name, v.dims[0]) for v in function.inputs if v.dims and v.dims[0].terms]
         results = [value.name for value in function.body.results]
-        return Part(run, words, tuple(bound), tuple(lengths), tuple(results))
+        return Part(run, words, tuple(bound), tuple(results))
 
-    def _op(self, name: str, port: str) -> Callable[..., Array]:
-        """An op that is no formula. Of a derivative with one entry for all units, the axis of units is absent."""
-        node = self.plan.network.nodes[name]
+    def _function(self, called: OpCall | LayoutCall) -> Callable[..., Array]:
+        """A function of the user's, or an op that is no formula.
+
+        Of a derivative with one entry for all units, the axis of units is absent.
+        """
+        if isinstance(called, LayoutCall):
+            return called.run
+        node, port = self.plan.network.nodes[called.node], called.port
         found = by_rows(node, port)
         if port and node.op.port(port, node.ports).structure is Structure.SCALAR:
             return lambda *arrays: found(*arrays)[..., 0]
@@ -113,16 +109,6 @@ class LoweredEngine:
             if word not in arrays:
                 arrays[word] = groups[group][key]
         arrays.update(part(arrays))
-
-    def _shorter(self, block: LoweredBlock, name: str, groups: Groups, steps: int) -> Mapping[str, Any]:
-        """What a function gives over the first steps of a block; the block keeps nothing of it."""
-        part, symbols = self._parts[name], {"steps": steps, "batch": block.batch, "fresh": 0}
-        given: dict[str, Any] = block.arrays | symbols
-        known = {"params": block.params, **groups}
-        given.update((word, known[group][key]) for word, group, key in part.bound if group in known)
-        if steps < block.steps:
-            given.update((word, given[word][: form.at(symbols)]) for word, form in part.lengths)
-        return dict(part(given))
 
     def forward(
         self,
@@ -144,20 +130,11 @@ class LoweredEngine:
         signals: Mapping[str, Array],
         fresh: bool,
     ) -> dict[str, Array]:
-        arrays, grads = self._derived(tape) | {"fresh": fresh}, dict[str, Array]()
-        if self._lossless:
-            groups = {"params": tape.params, "state": state, "losses": losses, "signals": signals}
-            if self.lossy:
-                groups["sweep"] = {"goes_on": np.ones(tape.steps, self.dtype)}
-            for name in ("credit", "gradients"):
-                self.call(name, arrays, groups)
-            grads = self._results("grads", arrays)
-        if self.lossy:
-            assert after is not None
-            grads |= self._lossy.gradients(self._ran(tape), state, after, losses, signals)
-            followers = self.plan.followers.items()
-            grads |= {follower: grads[name].copy() for follower, name in followers if name in self._lossy.traces}
-        return grads
+        arrays = self._derived(tape) | {"fresh": fresh}
+        groups = {"params": tape.params, "state": state, "after": after or {}, "losses": losses, "signals": signals}
+        for name in ("credit", "gradients"):
+            self.call(name, arrays, groups)
+        return self._results("grads", arrays)
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
@@ -167,12 +144,7 @@ class LoweredEngine:
         made = self._results("after", arrays)
         if noted:
             numpy_helpers.flush_all(array for key, array in made.items() if is_influence(key))
-        if self.lossy:
-            made |= self._lossy.advance(self._ran(tape), state)
         return {key: np.ascontiguousarray(made[key]) for key in self._held.all}  # as a state that is read from a file
-
-    def _ran(self, block: LoweredBlock) -> Ran:
-        return Ran(block, self._derived(block), block.params, partial(self._shorter, block))
 
     def series(self, name: str) -> Series:
         """The values of a node over time."""
@@ -197,14 +169,12 @@ class Part:
         run: the function.
         words: the names of what it takes.
         bound: those of them that come from outside, each with the group that holds it and its key there.
-        lengths: those of them whose first axis grows with the block, with its length.
         results: the names of what it gives.
     """
 
     run: Callable[..., Any]
     words: tuple[str, ...]
     bound: tuple[tuple[str, str, str], ...]
-    lengths: tuple[tuple[str, Affine], ...]
     results: tuple[str, ...]
 
     def __call__(self, arrays: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
@@ -243,9 +213,3 @@ class LoweredBlock:
         series = self.engine.series(name)
         first = (series.first - delay).at({})
         return self.arrays[series.value.name][first : first + self.steps]
-
-
-def lower_with(plan: Plan, dtype: Any, traces: Mapping[str, Traces]) -> Lowered:
-    """The array program of a plan, with the sweeps that its layouts ask for."""
-    pulling = {place for each in traces.values() if each.lossy and each.pulls for place in each.places}
-    return lower(plan, dtype, pulling)

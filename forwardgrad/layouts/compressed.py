@@ -88,16 +88,6 @@ class CompressedTraces(Drawn):
         super().__init__(plan, name, dtype)
         self.compression = compression
         self.argument = () if self.rule.argument is None else (self.rule.argument,)
-        self.called = compression.called
-
-    def rehearse(self, numpy: Any) -> None:
-        """A function is any Python: priced as a copy of what it gets, and twice what it makes."""
-
-        def called(what: str, function: Any, array: Any, shape: tuple[int, ...], *more: Any) -> Any:
-            array.copy()
-            return numpy.empty(shape, self.dtype)
-
-        self.called = called
 
     def shapes(self) -> dict[Part, tuple[int, ...]]:
         shapes = super().shapes()
@@ -110,18 +100,24 @@ class CompressedTraces(Drawn):
         if self.compression.expand is None:
             return stored
         shape = (len(stored), *self.full_shape(place))
-        made = self.called("expand", self.compression.expand, stored, shape, shape, *self.argument)
+        made = self.compression.called("expand", self.compression.expand, stored, shape, shape, *self.argument)
         return made.astype(self.dtype)
 
     def renewed(self, block: Passed, place: int, lag: int, stored: Stored) -> Array:
-        influence = self._carried(block.tape, block.rows(place, lag), stored, place)
+        return self.compressed(place, lag, self._carried(block.tape, block.rows(place, lag), stored, place), stored)
+
+    def compressed(self, place: int, lag: int, influence: Array, counters: Stored) -> Array:
+        """An influence on a place at a lag, as it is stored; the counters say which numbers are drawn."""
         shape = (len(influence), *self.encoded_shape(place))
         random = ()
         if self.compression.random:  # each place and lag has a stream of its own
-            owner = f"{self.name} on {place} at {lag}"
-            random = (generator(self.rule.seed, owner, *self.numbers(stored)),)
-        made = self.called("compress", self.compression.compress, influence, shape, *self.argument, *random)
+            random = (generator(self.rule.seed, self.stream(place, lag), *self.numbers(counters)),)
+        made = self.compression.called("compress", self.compression.compress, influence, shape, *self.argument, *random)
         return made.astype(self.dtype)
+
+    def stream(self, place: int, lag: int) -> str:
+        """Whose numbers are drawn for an influence."""
+        return f"{self.name} on {place} at {lag}"
 
     def advance(self, block: Passed, stored: Stored) -> dict[Part, Array]:
         after = super().advance(block, stored)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -24,14 +23,6 @@ class Estimate(Drawn):
     def drawn(self, stored: Stored, shape: tuple[int, ...]) -> Array:
         """The signs of this block."""
         return draws.signs(self.rule.seed, self.name, *self.numbers(stored), shape).astype(self.dtype)
-
-    def rehearse(self, numpy: Any) -> None:
-        """Signs are drawn as whole numbers, scaled and converted."""
-
-        def drawn(stored: Stored, shape: tuple[int, ...]) -> Any:
-            return (numpy.empty(shape, np.int64) * 2.0 - 1.0).astype(self.dtype)
-
-        self.drawn = drawn
 
     def carried(self, place: int) -> int:
         return prod(self.shapes()[place][1:])

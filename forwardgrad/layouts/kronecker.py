@@ -11,7 +11,7 @@ from forwardgrad.layouts.draws import COUNTERS
 from forwardgrad.layouts.estimates import Estimate, norm, over, ratio, times
 from forwardgrad.layouts.influence import Synapses
 from forwardgrad.layouts.layout import Layout
-from forwardgrad.layouts.traces import Boundary, Part, Passed, Planned, Stored, nothing
+from forwardgrad.layouts.traces import Boundary, Part, Passed, Planned, Stored
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 from forwardgrad.support.blas import matmul
@@ -64,7 +64,7 @@ class KroneckerTraces(Estimate):
         return stored[place][lag - 1][..., None] * stored["input"][0][:, None, None]
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
-        total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 kicks = matmul(adjoint, stored[place][lag - 1])
@@ -99,7 +99,7 @@ class KroneckerTraces(Estimate):
         """The Jacobian of a place by the parameter's units, `(batch, size, units)`."""
         site = self.sites[0]
         word = compose(self.plan.words[target][site.place], self.plan.port_word(site.place, site.port))
-        return j if word is Structure.FULL else np.eye(self.size(target), dtype=j.dtype, like=j) * j
+        return j if word is Structure.FULL else np.eye(self.size(target), dtype=j.dtype) * j
 
 
 KRONECKER = Layout(

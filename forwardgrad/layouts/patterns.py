@@ -91,9 +91,9 @@ class Block:
         return self.units.shape[1] == 1 and not self.filled_up and np.array_equal(self.units[:, 0], self.rows.own[:, 0])
 
     @property
-    def stored(self) -> int:
-        """How many numbers are stored, for one sample."""
-        return len(self.back) * (self.rows.kind.source if self.rows.dense else 1)
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what is stored, for one sample: of a dense weight the reached units, row by row, by columns."""
+        return (len(self.back), self.rows.kind.source) if self.rows.dense else (len(self.back),)
 
     def reached(self, units: int) -> Array:
         """The pattern, `(units of the place, rows)`."""
@@ -103,20 +103,19 @@ class Block:
         return pattern
 
     def gathered(self, stored: Array) -> Array:
-        """What is stored, `(batch, entries)`, as blocks `(batch, rows, lines, entries of a row)`."""
+        """What is stored, `(batch, ...)`, as blocks `(batch, rows, lines, entries of a row)`."""
         if self.in_order:
             return stored.reshape(len(stored), *self.table.shape[:2], -1)
         if self.rows.dense:
             return stored.reshape(len(stored), -1, self.rows.kind.source)[:, self.table]
-        return stored[:, self.table]
+        return stored.reshape(len(stored), -1)[:, self.table]
 
     def scattered(self, blocks: Array) -> Array:
         """Blocks as they are stored."""
         if self.in_order:
-            return blocks.reshape(len(blocks), -1)
+            return blocks.reshape(len(blocks), *self.shape)
         if self.rows.dense:
-            lines = blocks.reshape(len(blocks), -1, self.rows.kind.source)
-            return lines[:, self.back].reshape(len(blocks), -1)
+            return blocks.reshape(len(blocks), -1, self.rows.kind.source)[:, self.back]
         return blocks.reshape(len(blocks), -1)[:, self.back]
 
 

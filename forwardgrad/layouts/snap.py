@@ -48,6 +48,18 @@ class MaskedTraces(Traces):
             return block_of_input(rows)
         return block_of(rows, np.eye(rows.units, dtype=np.bool_) if reached is None else reached)
 
+    def partial(self, place: int) -> Block | None:
+        """The kept entries of the influence on a place, row by row; `None` where all are kept, or there are no rows."""
+        return self._blocks[place] if place in self._partial else None
+
+    def kept(self, place: int) -> Any:
+        """Which units of a place keep the influence of a scalar weight; `None` for all, or for another weight."""
+        return self._masks.get(place)
+
+    def block(self, place: int) -> Block:
+        """All or some of the influence on a place, row by row, where some place keeps only some of its own."""
+        return self._blocks[place]
+
     def mask(self, place: int) -> Any:
         """Which entries of the influence on a place are kept, shaped like it; `None` for all."""
         if place in self._partial and isinstance(self.kind, Synapses):
@@ -57,20 +69,20 @@ class MaskedTraces(Traces):
 
     def encoded_shape(self, place: int) -> tuple[int, ...]:
         if place in self._partial:
-            return (self._blocks[place].stored,)
+            return self._blocks[place].shape
         mask = self._masks.get(place)
-        return (prod(self.full_shape(place)) if mask is None else int(np.count_nonzero(mask)),)
+        return self.full_shape(place) if mask is None else (int(np.count_nonzero(mask)),)
 
     def encode(self, place: int, influence: Array) -> Array:
         mask = self.mask(place)
-        return influence.reshape(len(influence), -1) if mask is None else influence[:, mask]
+        return influence if mask is None else influence[:, mask].reshape(len(influence), *self.encoded_shape(place))
 
     def decode(self, place: int, stored: Array) -> Array:
-        mask, shape = self.mask(place), (len(stored), *self.full_shape(place))
+        mask = self.mask(place)
         if mask is None:
-            return stored.reshape(shape)
-        influence = np.zeros(shape, self.dtype, like=stored)
-        influence[:, mask] = stored
+            return stored
+        influence = np.zeros((len(stored), *self.full_shape(place)), self.dtype)
+        influence[:, mask] = stored.reshape(len(stored), -1)
         return influence
 
     def carried(self, place: int) -> int:
@@ -86,7 +98,7 @@ class MaskedTraces(Traces):
         if place not in self._partial:
             return super().contracted(place, adjoint, stored)
         if not stored.size:
-            return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=stored)
+            return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
         block = self._blocks[place]
         influence = block.gathered(stored)
         lines = adjoint[:, : block.rows.units, None] if block.own else adjoint[:, block.units]

@@ -30,15 +30,6 @@ Boundary = Mapping[tuple[int, int], Array]
 """Adjoints `(batch, 1, size)` by stored place and lag."""
 
 
-def nothing(shape: tuple[int, ...], dtype: Any, stored: Stored) -> Array:
-    """A gradient of zeros, like what is stored: prices are found with arrays that are none of NumPy's.
-
-    Where nothing is stored it takes no memory, and is to be added to, not written into.
-    """
-    like = next(iter(stored.values()), None)
-    return np.broadcast_to(np.zeros((), dtype), shape) if like is None else np.zeros(shape, dtype, like=like)
-
-
 class Site(Protocol):
     """Where a parameter enters: a place and a port of its node, and its edge (`None` for a bias)."""
 
@@ -154,9 +145,6 @@ class Traces:
         dtype: of all arrays.
     """
 
-    pulls = False
-    """Whether it asks for a sweep from adjoints that it hands over."""
-
     def __init__(self, plan: Planned, name: str, dtype: Any) -> None:
         self.plan, self.name, self.dtype = plan, name, dtype
         self.kind = influence_of(plan.network, plan.network.parameters[name])
@@ -168,13 +156,6 @@ class Traces:
     def lossy(self) -> bool:
         """Whether something is lost at the ends of blocks, so that a gradient needs what is stored after its block."""
         return self.rule.lossy
-
-    def rehearse(self, numpy: Any) -> None:
-        """Take arrays without contents from now on, to find what a block takes.
-
-        Args:
-            numpy: what makes such arrays, in place of NumPy.
-        """
 
     def size(self, place: int) -> int:
         """Number of units of a place's node."""
@@ -225,7 +206,7 @@ class Traces:
             if (place, lag) in adjoints
         ]
         if not parts:
-            return nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
+            return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
         return sum(parts[1:], parts[0])
 
     def contracted(self, place: int, adjoint: Array, stored: Array) -> Array:
@@ -253,14 +234,13 @@ class Traces:
         held = self.entries()
         parts += [self.contract(adjoints, stored) for adjoints, stored in through if any(e in adjoints for e in held)]
         if not parts:
-            like = tape.values(self.plan.outputs[0])
-            return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype, like=like)
+            return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
         return sum(parts[1:], parts[0])
 
     def presynaptic(self, tape: Pass, site: Site) -> Array:
         """What a parameter multiplies at a site: `(steps, batch, source)`, or `(steps, batch)` of ones for a bias."""
         if site.edge is None:
-            return np.ones((tape.steps, tape.batch), self.dtype, like=tape.values(self.plan.outputs[0]))
+            return np.ones((tape.steps, tape.batch), self.dtype)
         edge = self.plan.network.edges[site.edge]
         return tape.values(edge.source, edge.delay)
 
@@ -281,7 +261,7 @@ class Traces:
     def _carried(self, tape: Pass, rows: Swept, stored: Stored, target: int) -> Array:
         """The influence on a place at a step of the block, `(batch, ...)` in its derived layout."""
         words, layout = self.plan.words[target], self.plan.layouts[self.name, target]
-        total = np.zeros((tape.batch, *self.full_shape(target)), self.dtype, like=stored[target])
+        total = np.zeros((tape.batch, *self.full_shape(target)), self.dtype)
         for site in self.sites:
             found = rows.at_port(site.place, site.port) if site.place in words else None
             if found is None:

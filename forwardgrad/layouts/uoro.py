@@ -10,7 +10,7 @@ from forwardgrad.layouts.draws import COUNTERS
 from forwardgrad.layouts.estimates import Estimate, norm, over, ratio, times
 from forwardgrad.layouts.influence import Single
 from forwardgrad.layouts.layout import Layout
-from forwardgrad.layouts.traces import Boundary, Part, Passed, Stored, nothing
+from forwardgrad.layouts.traces import Boundary, Part, Passed, Stored
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
 from forwardgrad.support.blas import matmul
@@ -24,8 +24,6 @@ class RankOneTraces(Estimate):
     with signs s, the block's Jacobian J and injections I. The mean of a' b'' is J a b' + I.
     """
 
-    pulls = True
-
     def shapes(self) -> dict[Part, tuple[int, ...]]:
         shapes: dict[Part, tuple[int, ...]] = {p: (self.plan.depth[p], self.size(p)) for p in self.places}
         if self.places:
@@ -37,7 +35,7 @@ class RankOneTraces(Estimate):
         return a.reshape(*a.shape, *(1,) * (b.ndim - 1)) * b[:, None]
 
     def contract(self, adjoints: Boundary, stored: Stored) -> Array:
-        total = nothing(self.plan.network.parameters[self.name].shape, self.dtype, stored)
+        total = np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)
         for place, lag in self.entries():
             if (adjoint := adjoints.get((place, lag))) is not None:
                 along = (adjoint[:, 0] * stored[place][lag - 1]).sum(axis=1)
@@ -73,7 +71,7 @@ class RankOneTraces(Estimate):
         """Signs times injections, by one sweep: `(batch, *shape)`."""
         adjoints = block.pulled(noise)
         shape = self.plan.network.parameters[self.name].shape
-        total = np.zeros((block.tape.batch, *shape), self.dtype, like=like)
+        total = np.zeros((block.tape.batch, *shape), self.dtype)
         for site in self.sites:
             if (found := adjoints.at_port(site.place, site.port)) is not None:
                 steps, b = found

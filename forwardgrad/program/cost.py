@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.backends.rehearsal import Rehearsal
+from forwardgrad.backends.peaks import Peaks
 from forwardgrad.compiler import Plan
 from forwardgrad.structure import Structure
 
@@ -55,9 +55,9 @@ def working_bytes(plan: Plan, batch: int, block: int, dtype: Any, last: bool = F
 
     The `last` block of a sequence takes less where no advance is needed.
     """
-    key = "rehearsal", np.dtype(dtype)
+    key = "peaks", np.dtype(dtype)
     if key not in plan.remembered:
-        plan.remembered[key] = Rehearsal(plan, dtype)
+        plan.remembered[key] = Peaks(plan, dtype)
     return plan.remembered[key].peak(batch, block, last)
 
 

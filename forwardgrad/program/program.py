@@ -379,7 +379,7 @@ class Program:
         yours is taken along where it is a formula or a plain function of NumPy; otherwise its place is marked.
 
         Raises:
-            RuleError: if a layout is lossy, or the program is so large that it is interpreted.
+            RuleError: if the program is so large that it is interpreted.
 
         >>> import forwardgrad as fg, numpy as np
         >>> program, module = fg.compile(fg.load("elman"), rule="rtrl"), {}
@@ -390,12 +390,6 @@ class Program:
         >>> all(np.array_equal(grads[name], wanted.grads[name]) for name in grads)
         True
         """
-        for name, rule in self.chosen.items():
-            if name in self.rules and rule.lossy:
-                raise RuleError(
-                    f"source: parameter {name!r} has layout {rule.layout!r}, which is not written as source.",
-                    "Give it a rule of lossless layout.",
-                )
         if not is_small(self.plan):
             raise RuleError(
                 "source: too many places act on each other for this program to be written out; it is interpreted.",

@@ -13,6 +13,7 @@ RESERVED = frozenset(
     | {"loss", "losses", "grads", "made", "noted", "total", "last", "first", "block", "now", "given", "found"}
     | {"annotations", "zlib", "base64", "unpacked", "Array", "LOSSES", "CACHED", "MANY", "name", "array", "key"}
     | {"port", "ports", "rows", "value", "target", "weight", "slope", "y", "text", "kind", "shape"}
+    | {"draw", "influence", "stored", "random"}
 )
 """Words of the source itself, helpers apart."""
 

@@ -16,6 +16,7 @@ from mutations.problems import PROBLEMS
 import forwardgrad as fg
 from forwardgrad import errors
 from forwardgrad.array_program.checker import check
+from forwardgrad.array_program.lowering.context import LayoutCall, OpCall
 from forwardgrad.array_program.lowering.lower import lower
 from forwardgrad.backends.interpreted import Interpreted
 from forwardgrad.backends.tape import Tape
@@ -99,10 +100,12 @@ class Case:
     @cached_property
     def evaluator(self) -> Evaluator:
         """Runs the array program."""
-        return Evaluator(self.program, {name: self._call(*what) for name, what in self.context.calls.items()})
+        return Evaluator(self.program, {name: self._call(what) for name, what in self.context.calls.items()})
 
-    def _call(self, name: str, port: str) -> Callable[..., Array]:
-        node = self.plan.network.nodes[name]
+    def _call(self, called: OpCall | LayoutCall) -> Callable[..., Array]:
+        if isinstance(called, LayoutCall):
+            return called.run
+        node, port = self.plan.network.nodes[called.node], called.port
 
         def call(*arrays: Array) -> Array:
             rows = [array.reshape(-1, array.shape[-1]) for array in arrays]

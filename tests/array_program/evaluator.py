@@ -20,10 +20,12 @@ from forwardgrad.array_program.instructions import (
     Read,
     Reduce,
     ScatterAdd,
+    Signs,
     Slice,
 )
 from forwardgrad.array_program.regions import ArrayProgram, Body, Invoke, Scan, When
 from forwardgrad.array_program.values import Value
+from forwardgrad.layouts import draws
 from forwardgrad.ops import Array
 
 INFIX: Mapping[str, Callable[..., Any]] = {
@@ -135,10 +137,17 @@ class Evaluator:
                 return np.asarray(arrays[0].sum(axis=axes))
             case Flush():
                 return np.where(np.abs(arrays[0]) < 2.0**-500, 0, arrays[0])
-            case Call(function=function):
-                return self.calls[function](*arrays)
+            case Signs(seed=seed, stream=stream, dims=dims):
+                draw, block = (int(array.max()) for array in arrays)
+                shape = tuple(dim.at(symbols) for dim in dims)
+                return draws.signs(seed, stream, draw, block, shape).astype(self.dtype)
             case _:
-                raise AssertionError(f"no value for {type(instruction).__name__}")
+                return self.called(instruction, arrays)
+
+    def called(self, instruction: Instruction, arrays: Sequence[Array]) -> Array:
+        """What a function makes that the program calls."""
+        assert isinstance(instruction, Call), f"no value for {type(instruction).__name__}"
+        return self.calls[instruction.function](*arrays)
 
     def tree(self, tree: Tree, arrays: Sequence[Array]) -> Any:
         """The value of an expression."""

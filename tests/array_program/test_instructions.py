@@ -25,11 +25,13 @@ from forwardgrad.array_program.instructions import (
     Read,
     Reduce,
     ScatterAdd,
+    Signs,
     Slice,
 )
 from forwardgrad.array_program.regions import ArrayProgram, Function, Invoke, Scan, When
 from forwardgrad.array_program.text_form import text
 from forwardgrad.array_program.values import Type, Value, floats
+from forwardgrad.layouts import draws
 from forwardgrad.ops import Array
 
 STEPS, BATCH = 4, 2
@@ -37,21 +39,25 @@ SYMBOLS = {"steps": STEPS, "batch": BATCH, "fresh": 0}
 SERIES = Value("x", floats("steps", "batch", 3))
 WEIGHT = Value("w", floats(2, 3))
 TABLE = Value("table", Type("int", (affine(2),)))
+GRID = Value("grid", Type("int", (affine(2), affine(3))))
+COUNTER = Value("counter", floats(1, "batch", 1))
 ARRAYS: Mapping[str, Array] = {
     "x": np.arange(1.0, 1 + STEPS * BATCH * 3).reshape(STEPS, BATCH, 3),
     "w": np.array([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]]),
+    "counter": np.full((1, BATCH, 1), 7.0),
 }
+TABLES: Mapping[Value, Array] = {TABLE: np.array([1, 0]), GRID: np.array([[1, 0, 1], [0, 0, 1]])}
 X, W = ARRAYS["x"], ARRAYS["w"]
 
 
 def program(*functions: Function) -> ArrayProgram:
     """A well-formed program of these functions, which knows a table of indices."""
-    return check(ArrayProgram("float64", functions, {TABLE: np.array([1, 0])}))
+    return check(ArrayProgram("float64", functions, TABLES))
 
 
 def result(builder: Builder, value: Value, **symbols: int) -> Array:
     """What a function of `x` and `w` gives that was built."""
-    function = Function("f", "", (SERIES, WEIGHT), builder.body(value))
+    function = Function("f", "", (SERIES, WEIGHT, COUNTER), builder.body(value))
     (found,) = Evaluator(program(function), {"twice": lambda a: 2 * a}).run("f", ARRAYS, SYMBOLS | symbols).values()
     return found
 
@@ -79,6 +85,12 @@ CASES: Mapping[str, tuple[Instruction, Any]] = {
     "broadcast": (Broadcast(WEIGHT, (affine(2), affine("batch"), affine(3)), (0, 2)), np.stack((W, W), 1)),
     "gather": (Gather(SERIES, 2, (TABLE,)), X[:, :, [1, 0]]),
     "gather by two": (Gather(WEIGHT, 0, (TABLE, TABLE)), W[[1, 0], [1, 0]]),
+    "gather by a grid": (Gather(SERIES, 2, (GRID,)), X[:, :, [[1, 0, 1], [0, 0, 1]]]),
+    "gather by two grids": (Gather(WEIGHT, 0, (GRID, GRID)), W[[[1, 0, 1], [0, 0, 1]], [[1, 0, 1], [0, 0, 1]]]),
+    "signs": (
+        Signs(3, "h->h", COUNTER, COUNTER, (affine("batch"), affine("steps"))),
+        draws.signs(3, "h->h", 7, 7, (BATCH, STEPS)),
+    ),
     "scatter_add": (ScatterAdd(WEIGHT, 0, (TABLE,), (affine(3),)), np.stack((W[1], W[0], 0 * W[0]))),
     "scatter_add to two": (
         ScatterAdd(WEIGHT, 0, (TABLE, TABLE), (affine(2), affine(2)), unique=True),
@@ -104,7 +116,7 @@ def test_an_instruction_is_printed_by_its_word(name: str) -> None:
     """If this fails, an instruction has no text, and an error cannot quote it."""
     builder = Builder()
     function = Function("f", "", (SERIES, WEIGHT), builder.body(builder.add(CASES[name][0], "y")))
-    assert "  y = " in text(ArrayProgram("float64", (function,), {TABLE: np.array([1, 0])}))
+    assert "  y = " in text(ArrayProgram("float64", (function,), TABLES))
 
 
 def accumulated(backward: bool) -> tuple[Builder, Value]:

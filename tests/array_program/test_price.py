@@ -54,6 +54,13 @@ MEASURED = (
     ("elements", "rtrl", "float64", 7, 500),
     ("masked", "window(2)", "float32", 12, 1000),
     ("depth", "dsf(0.5)", "float64", 1, 4000),
+    ("elman", "snap(1)", "float64", 1, 200),
+    ("elman", "snap(1)", "float32", 20, 64),
+    ("gru", "snap(2)", "float64", 1, 16),
+    ("masked", "snap(2)", "float64", 5, 3000),
+    ("elman", "uoro", "float64", 1, 100),
+    ("lstm", "uoro", "float32", 7, 40),
+    ("delays", "uoro", "float64", 7, 2000),
 )
 """Graphs and rules, each with a dtype, steps of a block and samples."""
 

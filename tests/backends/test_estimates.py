@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from nets import declare, problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
+from forwardgrad.array_program import numpy_helpers
 from forwardgrad.backends import BACKENDS
 from forwardgrad.layouts import draws
 from forwardgrad.ops import Array
@@ -23,6 +25,12 @@ Patch = pytest.MonkeyPatch
 
 def gradient(program: fg.Program, given: Problem, block: int) -> dict[str, Array]:
     return program.gradient(given.params, given.inputs, given.targets, block=block).grads
+
+
+def patch_signs(patch: Patch, signs: Callable[..., Array]) -> None:
+    """Draw other signs, in the interpreter and in array programs."""
+    for module in (draws, numpy_helpers):
+        patch.setattr(module, "signs", signs)
 
 
 def mean_over_all_draws(given: Problem, rule: Any, block: int, patch: Patch) -> tuple[dict[str, Array], int]:
@@ -39,7 +47,7 @@ def mean_over_all_draws(given: Problem, rule: Any, block: int, patch: Patch) -> 
         wide[count] = max(wide.get(count, 0), shape[1])
         return np.ones(shape)
 
-    patch.setattr(draws, "signs", measure)
+    patch_signs(patch, measure)
     gradient(program, given, block)
     # Nothing reads what the last block leaves behind, but the losses of its last step do read its compression.
     count = sum(wide.values())
@@ -54,7 +62,7 @@ def mean_over_all_draws(given: Problem, rule: Any, block: int, patch: Patch) -> 
         ) -> Array:
             return by_block[count][None, : shape[1]]
 
-        patch.setattr(draws, "signs", signs)
+        patch_signs(patch, signs)
         found = gradient(program, given, block)
         total = {name: g + total[name] if number else g for name, g in found.items()}
     return {name: g / 2**count for name, g in total.items()}, count

@@ -20,6 +20,8 @@ from forwardgrad.explain.tables import table
 from forwardgrad.support import reuse
 from mutations.comparison import COMPARISONS, WORKED, wrong
 from mutations.faults import FAULTS, Fault
+from mutations.faults_of_lossy_layouts import CASES as APART
+from mutations.faults_of_lossy_layouts import apart
 from mutations.spread import RULES
 
 
@@ -54,7 +56,7 @@ def _tried(fault: Fault) -> dict[str, Any]:
         found = list(fault.comparison(fault.backend))
     about = {"fault": fault.name, "part": fault.part, "backend": fault.backend, "says": fault.says}
     first = {"first": found[0].case, "by": found[0].how} if found else {}
-    cases = COMPARISONS[fault.backend] if fault.comparison is wrong else len(RULES)
+    cases = {wrong: COMPARISONS[fault.backend], apart: APART}.get(fault.comparison, len(RULES))
     return {**about, "caught": bool(found), "noticed": len(found), "cases": cases, **first}
 
 

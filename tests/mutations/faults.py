@@ -16,6 +16,7 @@ from forwardgrad.layouts import influence, traces
 from forwardgrad.structure import Structure
 from mutations.comparison import WORKED, Disagreement, wrong
 from mutations.faults_of_array_programs import OF_ARRAY_PROGRAMS
+from mutations.faults_of_lossy_layouts import OF_LOSSY_LAYOUTS, apart
 from mutations.faults_of_rules import OF_BOTH_ENGINES, SHARED
 from mutations.spread import unscaled, wide
 
@@ -174,8 +175,8 @@ class Fault:
 
     Args:
         plant: puts it in.
-        part: where it is: `interpreter`, `compiler`, `array program`, `estimates`, or `shared` by engine and
-            oracle.
+        part: where it is: `interpreter`, `compiler`, `array program`, `lossy layouts` in it, `estimates`, or `shared`
+            by engine and oracle.
         backend: the engine that runs with it, or `WORKED`: cases that were worked by hand.
         comparison: by what it is noticed; by default programs are compared with the oracle.
     """
@@ -208,6 +209,7 @@ FAULTS = [
         for backend in ("interpreter", "numpy")
     ),
     *(Fault(plant, "shared", WORKED) for plant in SHARED),
+    *(Fault(plant, "lossy layouts", "numpy", apart) for plant in OF_LOSSY_LAYOUTS),
     *(Fault(unscaled, "estimates", backend, wide) for backend in ("interpreter", "numpy")),
 ]
 """All faults that must be noticed."""

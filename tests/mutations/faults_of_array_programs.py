@@ -11,10 +11,10 @@ import pytest
 from forwardgrad.array_program import numpy_helpers, numpy_source
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import Number
-from forwardgrad.array_program.lowering import advance, forward, gradients, weights
+from forwardgrad.array_program.lowering import forward, gradients, weights
 from forwardgrad.array_program.lowering.influence import Influence
 from forwardgrad.array_program.lowering.sweep import _Sweep
-from forwardgrad.backends import lossy, lowered
+from forwardgrad.backends import lowered
 from forwardgrad.compiler.product import Injection
 from forwardgrad.ops import Array
 
@@ -23,23 +23,23 @@ Patch = pytest.MonkeyPatch
 
 def nothing_through_the_boundary(patch: Patch) -> None:
     """The gradient forgets what lies before the block."""
-    patch.setattr(gradients, "_through", lambda builder, influence, swept: [])
+    patch.setattr(gradients, "_through", lambda influence, past: [])
 
 
 def lowered_without_the_carry(patch: Patch) -> None:
     """Influence is injected in each block, and not carried over from the block before it."""
-    patch.setattr(advance, "_carried", lambda builder, influence, target, past: [])
+    patch.setattr(Influence, "carried", lambda self, builder, target, past: [])
 
 
 def presynaptic_values_of_the_block(patch: Patch) -> None:
     """Delayed edges multiply by what their source is now."""
     original = Influence.presynaptic
 
-    def presynaptic(self: Influence, builder: Any, site: Injection, steps: Affine) -> Any:
+    def presynaptic(self: Influence, builder: Any, site: Injection, count: Affine, *first: Affine) -> Any:
         edge = None if site.edge is None else self.context.network.edges[site.edge]
-        if edge is not None and edge.delay and steps == affine("steps"):
+        if edge is not None and edge.delay and count == affine("steps"):
             return self.context.nodes[edge.source].block(builder)
-        return original(self, builder, site, steps)
+        return original(self, builder, site, count, *first)
 
     patch.setattr(Influence, "presynaptic", presynaptic)
 
@@ -77,17 +77,6 @@ def sums_by_sample_lose_the_first(patch: Patch) -> None:
         total[1:] += j[1:] * s[1:]
 
     patch.setattr(numpy_helpers, "add_scaled", add_scaled)
-
-
-def credit_goes_on_at_compressed_places(patch: Patch) -> None:
-    """The losses of the last step are credited past the places where influence was compressed."""
-    patch.setattr(_Sweep, "_going_on", lambda self, builder, arrived, step: arrived)
-
-
-def losses_of_all_steps_at_the_end(patch: Patch) -> None:
-    """All losses of a block are taken for those of its last step."""
-    original = lossy._cut
-    patch.setattr(lossy, "_cut", lambda array, last: array if last else original(array, last))
 
 
 def scattered_one_row_off(patch: Patch) -> None:
@@ -147,8 +136,6 @@ OF_ARRAY_PROGRAMS = [
     small_adjoints_and_influence_lost,
     stacks_out_of_order,
     sums_by_sample_lose_the_first,
-    credit_goes_on_at_compressed_places,
-    losses_of_all_steps_at_the_end,
     scattered_one_row_off,
     windows_a_step_late,
     fresh_for_stale,

@@ -10,6 +10,8 @@ import pytest
 from checks import compiled
 from nets import problem, vanilla
 
+from forwardgrad.array_program.expressions import Number
+from forwardgrad.array_program.lowering.lossy import product, rank_one
 from forwardgrad.layouts import kronecker, uoro
 from forwardgrad.ops import Array, losses
 from forwardgrad.testing import Problem
@@ -25,6 +27,12 @@ def unscaled(patch: pytest.MonkeyPatch) -> None:
     """The two factors of an estimate are not scaled such that its variance is least; its mean stays right."""
     for layout in (uoro, kronecker):
         patch.setattr(layout, "ratio", lambda over, under: np.ones_like(over))
+    for lowered in (rank_one, product):
+        patch.setattr(
+            lowered,
+            "ratio",
+            lambda builder, over, under, name: builder.elementwise(Number(1), name=name, dims=over.dims),
+        )
 
 
 def given() -> Problem:

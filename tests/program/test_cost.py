@@ -11,7 +11,7 @@ from nets import declare
 
 import forwardgrad as fg
 from forwardgrad import cells
-from forwardgrad.backends.rehearsal import LONG, Rehearsal
+from forwardgrad.backends.peaks import Peaks
 from forwardgrad.program import budget
 from forwardgrad.program.cost import BLOCK_BUDGET, choose_block
 from forwardgrad.testing import checking
@@ -107,7 +107,6 @@ def test_working_memory_is_what_is_measured(graph: Any, rule: Any, block: int) -
 def test_what_long_blocks_take_is_found_from_short_ones(graph: Any, rule: str, block: int) -> None:
     """If this fails, a budget is right for short blocks alone."""
     program = fg.compile(graph, {"y": "mse"}, rule)
-    assert block > LONG
     assert program.cost(8, block).working == pytest.approx(taken(program, 8, block), rel=0.1)
 
 
@@ -131,7 +130,7 @@ def test_prices_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """If this fails, every gradient pays for the choice of its block."""
     program = fg.compile(vanilla(8), {"y": "mse"}, "rtrl")
     found = choose_block(program.plan, 2, program.dtype), program.cost(2, 3)
-    monkeypatch.setattr(Rehearsal, "_found", lambda *_: pytest.fail("a price is found again"))
+    monkeypatch.setattr(Peaks, "_found", lambda *_: pytest.fail("a price is found again"))
     assert (choose_block(program.plan, 2, program.dtype), program.cost(2, 3)) == found
 
 

@@ -12,16 +12,18 @@ import numpy as np
 from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.expressions import Tree, apply, is_test
+from forwardgrad.array_program.expressions import Tree, apply, is_test, places
 from forwardgrad.array_program.formulas import option_arrays
 from forwardgrad.array_program.inlining import bodies
-from forwardgrad.array_program.instructions import Call, Read, Slice
+from forwardgrad.array_program.instructions import Broadcast, Call, Read, Slice
 from forwardgrad.array_program.lowering.derivatives import PortName, derivatives
 from forwardgrad.array_program.regions import Function, Invoke
 from forwardgrad.array_program.values import Type, Value, floats
 from forwardgrad.compiler.keys import value_key
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.graph import Node
+from forwardgrad.layouts.compressed import CompressedTraces
+from forwardgrad.layouts.draws import COUNT, DRAW
 from forwardgrad.ops import Array
 from forwardgrad.ops.formula import Printable
 from forwardgrad.support.names import Names
@@ -46,9 +48,45 @@ class Series:
             return self.value
         return builder.add(Slice(self.value, 0, self.first - delay, affine("steps")))
 
+    def cut(self, builder: Builder, start: Affine, count: Affine, delay: int = 0) -> Value:
+        """The values of so many steps of the block from one on, or those so many steps before."""
+        if start == affine(0) and count == affine("steps"):
+            return self.block(builder, delay)
+        return builder.add(Slice(self.value, 0, self.first - delay + start, count))
+
     def at(self, builder: Builder, delay: int = 0) -> Value:
         """The value at the step of a scan, or so many steps before."""
         return builder.add(Read(self.value, self.first - delay + STEP))
+
+
+@dataclass(frozen=True)
+class OpCall:
+    """The value of a node's op, or its derivative by a port, as a function that can only be called."""
+
+    node: str
+    port: str
+
+
+@dataclass(frozen=True)
+class LayoutCall:
+    """A function of a layout of a user's.
+
+    Args:
+        traces: the layout of a parameter, as the interpreter runs it.
+        what: `compress` or `expand`.
+        place, lag: of the influence; no lag where that makes no difference.
+    """
+
+    traces: CompressedTraces
+    what: str
+    place: int
+    lag: int
+
+    def run(self, array: Array, *counters: Array) -> Array:
+        """What the function makes of an influence, or of what is stored, in the dtype of the program."""
+        if self.what == "expand":
+            return self.traces.decode(self.place, array)
+        return self.traces.compressed(self.place, self.lag, array, dict(zip((DRAW, COUNT), counters, strict=False)))
 
 
 class Context:
@@ -67,7 +105,7 @@ class Context:
         self.made_weights: dict[Hashable, Value] = {}
         self.constants: dict[Value, Array] = {}
         self.bindings: dict[str, tuple[str, str]] = {}
-        self.calls: dict[str, PortName] = {}
+        self.calls: dict[str, OpCall | LayoutCall] = {}
         self.nodes: dict[str, Series] = {}
         self.ports: dict[PortName, Series] = {}
         self.slopes: dict[PortName, Series] = {}
@@ -101,6 +139,15 @@ class Context:
         name, history = self.names.of(f"past_{node}", "past", node), self.network.history(node)
         return self.given("state", value_key(node), name, floats(history, "batch", self.network.nodes[node].size))
 
+    def seeds(self, place: int) -> list[Value]:
+        """The learning signal that comes to a place, from its loss or from the user, at all steps; or none."""
+        found = self.plan.product.places[place]
+        if found.signal == "none":
+            return []
+        group, word = ("losses", "loss") if found.signal == "loss" else ("signals", "signal")
+        name = self.names.of(f"{word}_{found.node}", group, found.node)
+        return [self.given(group, found.node, name, floats("steps", "batch", self.plan.size(place)))]
+
     def constant(self, wanted: str, array: Any, dtype: str = "float") -> Value:
         """An array that is part of the program."""
         array = np.asarray(array, self.dtype if dtype == "float" else np.intp)
@@ -117,15 +164,26 @@ class Context:
         """An op's value, or its derivative by a port: an expression where it is a formula, or else a call."""
         if tree is None:
             words = f"{'slope' if port else 'value'}_{node.op.name}_{port}".strip("_")
-            function = self.names.of(words, "call", node.name)
-            self.calls[function] = node.name, port
+            function = self.call(words, OpCall(node.name, port))
             return builder.add(Call(function, tuple(arrays), kind), name)
         if is_test(tree):
             tree = apply("indicator", tree)
         elif self.dtype == np.float32 and not self._keeps(node, port):
             tree = apply("cast", tree)
         options = [self.constant(f"{option}_{node.name}", node.options[option]) for option in option_arrays(node)]
-        return builder.elementwise(tree, *arrays, *options, name=name, dims=kind.dims)
+        operands = [*arrays, *options]
+        read = [operands[place].dims for place in places(tree)]
+        if not read or kind.dims in read:
+            return builder.elementwise(tree, *operands, name=name, dims=kind.dims)
+        units = builder.elementwise(tree, *operands, dims=max(read, key=len))  # it reads options alone
+        axes = range(len(kind.dims) - len(units.dims), len(kind.dims))
+        return builder.add(Broadcast(units, kind.dims, tuple(axes)), name)
+
+    def call(self, wanted: str, called: OpCall | LayoutCall) -> str:
+        """The name under which a function is called."""
+        name = self.names.of(wanted, "call", called)
+        self.calls[name] = called
+        return name
 
     @staticmethod
     def _keeps(node: Node, port: str) -> bool:

@@ -7,26 +7,25 @@ From given adjoints of several places it gives what all of them together send ba
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.expressions import Argument, Number, apply, total
-from forwardgrad.array_program.instructions import Broadcast, Flush, Read, Slice
-from forwardgrad.array_program.lowering.adjoints import Adjoint, Word, fitted, over_edge, through_op
+from forwardgrad.array_program.expressions import total
+from forwardgrad.array_program.instructions import Flush, Read, Slice
+from forwardgrad.array_program.lowering.adjoints import Adjoint, Word, fitted, over_edge
 from forwardgrad.array_program.lowering.context import STEP, Context, Series
+from forwardgrad.array_program.lowering.gates import Gate, Gates
+from forwardgrad.array_program.lowering.last_step import Ended
 from forwardgrad.array_program.lowering.stages import groups
+from forwardgrad.array_program.lowering.swept import Swept
 from forwardgrad.array_program.lowering.weights import weight
-from forwardgrad.array_program.regions import Function, Scan
+from forwardgrad.array_program.regions import Scan
 from forwardgrad.array_program.values import Value, floats
 from forwardgrad.compiler.factors import factor_structure
 from forwardgrad.compiler.product import Arc
 from forwardgrad.structure import Structure, compose
-
-Gate = tuple[int, str | None]
-"""A place and its port, or the node itself."""
 
 LAST = affine(1) - "steps"
 """Where a block begins in an array that holds its last step alone."""
@@ -35,32 +34,31 @@ FLUSHED = 8
 """Steps after which decaying adjoints are flushed."""
 
 
-@dataclass(frozen=True)
-class Swept:
-    """A sweep as a function, and what its results are.
-
-    Args:
-        function: the function.
-        ports: the adjoints of the ports at which parameters enter, `[steps batch ...]`.
-        past: per stored place, its adjoints before the block, `[lags batch ...]`, the latest step last.
-        arrived: per place at which credit may end, what arrives there, `[steps batch size]`.
-    """
-
-    function: Function
-    ports: Mapping[Gate, Adjoint]
-    past: Mapping[int, Adjoint]
-    arrived: Mapping[int, Value] = field(default_factory=dict[int, Value])
-
-
-def credit(context: Context, ends: Collection[int] = ()) -> Swept:
-    """The sweep from the losses.
+def credit(context: Context, builder: Builder, ended: Ended) -> Swept:
+    """The sweep from the losses, as a block runs it: over all steps, and from the last step alone where layouts lose.
 
     Args:
         context: of the lowering.
-        ends: places at which credit ends in steps where the input `goes_on` is 0, and goes on where it is 1.
+        builder: holds the sweep from the last step.
+        ended: what that gives.
     """
     doc = "The sweep from the losses: adjoints of ports inside the block, and of what was before it."
-    return _Sweep(context, context.plan.order, ends=frozenset(ends)).swept("credit", doc)
+    if ended.results:
+        doc += "\nWhere a layout loses something, that of the last step: it ends at what is stored after the block."
+    places = [place for place in context.plan.order if not context.plan.product.places[place].lossy]
+    return _Sweep(context, places, builder=builder).swept("credit", doc, ended.results)
+
+
+def earlier_credit(context: Context, ended: Ended) -> Swept:
+    """The sweep from the losses of all steps but the last, where layouts lose something.
+
+    Args:
+        context: of the lowering.
+        ended: what comes from the losses of the last step.
+    """
+    doc = "The sweep from the losses before the last step, where a layout loses something."
+    places = [place for place in context.plan.order if context.plan.product.places[place].lossy]
+    return _Sweep(context, places, late=ended.late).swept(context.names.of("credit_earlier", "sweep"), doc)
 
 
 def jacobian(context: Context, target: int) -> Swept:
@@ -71,11 +69,11 @@ def jacobian(context: Context, target: int) -> Swept:
     return sweep.swept(context.names.of(f"jacobian_{name}", "jacobian", target), doc)
 
 
-def pulled(context: Context, places: Collection[int]) -> Swept:
-    """The sweep from adjoints of these places that are given."""
+def pulled(context: Context, given: Mapping[int, Value]) -> Swept:
+    """The sweep from adjoints of places that are given, `[steps batch size]`."""
     doc = "The sweep from adjoints that are given: what they send back to ports inside the block."
-    reached = {place for target in places for place in context.plan.words[target]}
-    return _Sweep(context, reached, seeded=frozenset(places)).swept(context.names.of("sent_back", "sweep"), doc)
+    reached = {place for target in given for place in context.plan.words[target]}
+    return _Sweep(context, reached, given=given).swept(context.names.of("sent_back", "sweep"), doc)
 
 
 class _Sweep:
@@ -87,10 +85,12 @@ class _Sweep:
         places: Collection[int],
         target: int | None = None,
         *,
-        seeded: frozenset[int] | None = None,
-        ends: frozenset[int] = frozenset(),
+        given: Mapping[int, Value] | None = None,
+        late: Mapping[tuple[int, int], Value] | None = None,
+        builder: Builder | None = None,
     ) -> None:
-        self.context, self.plan, self.target, self.seeded, self.ends = context, context.plan, target, seeded, ends
+        self.context, self.plan, self.gates = context, context.plan, Gates(context)
+        self.target, self.given, self.late = target, given, late or {}
         plan = self.plan
         self.words = None if target is None else plan.words[target]
         self.places = [place for place in plan.order if place in places]
@@ -99,47 +99,33 @@ class _Sweep:
             place: [
                 arc
                 for arc in plan.product.leaving[place]
-                if arc.target in known and plan.port_word(*self._declared(arc)) is not Structure.ZERO
+                if arc.target in known and plan.port_word(*self.gates.declared(arc)) is not Structure.ZERO
             ]
             for place in self.places
         }
         sites: list[Gate] = [(site.place, site.port) for site in plan.product.injections if site.place in known]
         self.sites = [gate for gate in dict.fromkeys(sites) if plan.port_word(*gate) is not Structure.ZERO]
-        self.builder = Builder()
+        self.builder = Builder() if builder is None else builder
         self.series: dict[Gate, Adjoint] = {}
         """The adjoints of gates at all steps."""
         self.now: dict[Gate, Adjoint] = {}
         """The adjoints of gates at the present step of a scan."""
-        self.arrived: dict[int, Value] = {}
 
-    def swept(self, name: str, doc: str) -> Swept:
-        """The function, and what it gives."""
+    def swept(self, name: str, doc: str, more: Sequence[Value] = ()) -> Swept:
+        """The function, and what it gives beside more values."""
         arcs = [(arc.target, arc.source) for place in self.places for arc in self.leaving[place]]
         for members, cyclic in groups(self.places, arcs):
             if cyclic:
                 self._scan(members)
             else:
                 self._place_of_block(members[0])
-        past = {place: b for place in self.plan.stored if place in self.leaving and (b := self._boundary(place))}
-        ports: dict[Gate, Adjoint] = {gate: self.series[self._gate(*gate)] for gate in self.sites}
-        results = dict.fromkeys([b.value for b in (*ports.values(), *past.values())] + list(self.arrived.values()))
-        return Swept(self.context.function(name, doc, self.builder, list(results)), ports, past, self.arrived)
+        stored = self.plan.stored if self.given is None else ()
+        past = {place: b for place in stored if place in self.leaving and (b := self._boundary(place))}
+        ports: dict[Gate, Adjoint] = {gate: self.series[self.gates.of(*gate)] for gate in self.sites}
+        results = dict.fromkeys([*(b.value for b in (*ports.values(), *past.values())), *more])
+        return Swept(self.context.function(name, doc, self.builder, list(results)), ports, past)
 
     # Gates.
-
-    def _declared(self, arc: Arc) -> Gate:
-        """The place and port whose adjoint an arc brings back."""
-        return arc.target, None if arc.factor.numeric else self.context.network.edges[arc.edge].port
-
-    def _gate(self, place: int, port: str | None) -> Gate:
-        """A gate, or the place itself where their adjoints are the same."""
-        return (place, None) if port is None or self._slope(place, port) == Number(1.0) else (place, port)
-
-    def _slope(self, place: int, port: str) -> Series | Number:
-        name = self.plan.product.places[place].node
-        node = self.context.network.nodes[name]
-        declared = node.op.port(port, node.ports)
-        return self.context.slopes[name, port] if declared.constant is None else Number(float(declared.constant))
 
     def _gates(self, place: int) -> list[Gate]:
         """The gates of a place that are read: by injections, or over arcs from any place."""
@@ -149,11 +135,11 @@ class _Sweep:
     def _readers(self) -> Mapping[int, Mapping[Gate, list[Arc]]]:
         """The gates of each place that are read, with the arcs over which; injections read over none."""
         found: dict[int, dict[Gate, list[Arc]]] = {place: {} for place in self.places}
-        arcs = [(self._declared(arc), arc) for place in self.places for arc in self.leaving[place]]
+        arcs = [(self.gates.declared(arc), arc) for place in self.places for arc in self.leaving[place]]
         for (place, port), arc in sorted(
             [*((site, None) for site in self.sites), *arcs], key=lambda pair: str(pair[0])
         ):
-            readers = found[place].setdefault(self._gate(place, port), [])
+            readers = found[place].setdefault(self.gates.of(place, port), [])
             if arc is not None:
                 readers.append(arc)
         return found
@@ -167,14 +153,6 @@ class _Sweep:
         if word is Structure.FULL:
             return (self.plan.size(self.target or 0), size) if self.target is not None else (size,)
         return () if word is Structure.SCALAR else (size,)
-
-    def _name(self, gate: Gate) -> str:
-        place, port = gate
-        wanted = f"d_{self.context.place(place)}"
-        return self.context.names.of(wanted if port is None else f"{wanted}_{port}", "adjoint", gate)
-
-    def _arrived(self, place: int) -> str:
-        return self.context.names.of(f"at_{self.context.place(place)}", "arrived", place)
 
     # What comes back to a place.
 
@@ -191,7 +169,7 @@ class _Sweep:
         """
         found: list[Value] = []
         for arc in arcs:
-            gate, edge = self._gate(*self._declared(arc)), self.context.network.edges[arc.edge]
+            gate, edge = self.gates.of(*self.gates.declared(arc)), self.context.network.edges[arc.edge]
             if size is not None:
                 b = self._cut(builder, self.series[gate], affine(arc.delay) + (start or 0), size)
             elif arc.delay:
@@ -213,17 +191,15 @@ class _Sweep:
 
     def _seeds(self, place: int) -> list[Value]:
         """What the sweep is given at a place, at all steps."""
-        found, kind = self.plan.product.places[place], floats("steps", "batch", self.plan.size(place))
-        if self.seeded is not None:
-            if place not in self.seeded:
-                return []
-            name = self.context.names.of(f"given_{self.context.place(place)}", "seeds", place)
-            return [self.context.given("seeds", str(place), name, kind)]
-        if self.target is None and found.signal != "none":
-            group, word = ("losses", "loss") if found.signal == "loss" else ("signals", "signal")
-            name = self.context.names.of(f"{word}_{found.node}", group, found.node)
-            return [self.context.given(group, found.node, name, kind)]
-        return []
+        if self.given is not None:
+            return [self.given[place]] if place in self.given else []
+        seeds = self.context.seeds(place) if self.target is None else []
+        return seeds + self._late(place, lambda delay: affine(delay) - "steps", affine("steps"))
+
+    def _late(self, place: int, start: Callable[[int], Affine], count: Affine) -> list[Value]:
+        """What comes from a step after the block to so many steps of a place, the first of them by the delay."""
+        found = [(delay, late) for (where, delay), late in self.late.items() if where == place]
+        return [self.builder.add(Slice(late, 0, start(delay), count, or_zero=True)) for delay, late in found]
 
     def _unit(self, place: int) -> Value:
         """The adjoint of the target by itself at the last step, `[1 batch ...]`."""
@@ -232,27 +208,8 @@ class _Sweep:
         name = self.context.names.of(f"seed_{self.context.place(place)}", "seed", place)
         return self.builder.kept(fitted(self.context, self.builder, b, self.plan.size(place), self._word(place)), name)
 
-    def _going_on(self, builder: Builder, arrived: Value, step: bool) -> Value:
-        """What goes on of the credit that arrives at a place."""
-        where = self.context.given("sweep", "goes_on", self.context.names.of("goes_on"), floats("steps"))
-        if step:
-            where = builder.add(Read(where, affine(STEP)))
-        else:
-            where = builder.add(Broadcast(where, arrived.dims, (0,)))
-        return builder.elementwise(apply("*", Argument(0), Argument(1)), arrived, where)
-
     def _total(self, builder: Builder, terms: Sequence[Value]) -> Value:
         return builder.elementwise(total(len(terms)), *terms)
-
-    def _through(self, builder: Builder, b: Adjoint, gate: Gate, step: bool) -> Adjoint:
-        """The adjoint of a gate, given that of its place, at the step of a scan or at all steps."""
-        if gate[1] is None:
-            return b
-        slope = self._slope(gate[0], gate[1])
-        word = self.plan.port_word(*gate)
-        if isinstance(slope, Number):
-            return through_op(builder, b, slope, word)
-        return through_op(builder, b, slope.at(builder) if step else slope.block(builder), word)
 
     # All steps at once.
 
@@ -268,13 +225,10 @@ class _Sweep:
             terms.append(builder.add(Slice(self._unit(place), 0, LAST, affine("steps"), or_zero=True)))
         terms = terms or [builder.fill(0.0, "steps", "batch", *self._dims(word, place))]
         value = self._total(builder, terms)
-        if place in self.ends:
-            value = self.arrived[place] = builder.named(value, self._arrived(place))
-            value = self._going_on(builder, value, step=False)
-        b = Adjoint(builder.kept(value, self._name((place, None))), word)
+        b = Adjoint(builder.kept(value, self.gates.name((place, None))), word)
         for gate in dict.fromkeys([(place, None), *self._gates(place)]):
-            value = self._through(builder, b, gate, step=False)
-            self.series[gate] = Adjoint(builder.kept(value.value, self._name(gate)), value.word)
+            value = self.gates.through(builder, b, gate, lambda series: series.block(builder))
+            self.series[gate] = Adjoint(builder.kept(value.value, self.gates.name(gate)), value.word)
 
     # Step by step.
 
@@ -285,30 +239,27 @@ class _Sweep:
         for place in members:
             terms = self._block_terms(place, [arc for arc in self.leaving[place] if arc.target not in inside])
             if terms:
-                name = self.context.names.of(f"{self._name((place, None))}_outside", "outside", place)
+                name = self.context.names.of(f"{self.gates.name((place, None))}_outside", "outside", place)
                 outside[place] = self.builder.kept(self._total(self.builder, terms), name)
-        late = {self._gate(*self._declared(arc)) for place in members for arc in self.leaving[place] if arc.delay}
+        late = {
+            self.gates.of(*self.gates.declared(arc)) for place in members for arc in self.leaving[place] if arc.delay
+        }
         stacked = [gate for place in members for gate in self._gates(place) if self._outlives(gate, inside)]
         for gate in stacked:
             word = self._word(gate[0])
             word = None if word is None else compose(word, self.plan.port_word(*gate))
             kind = floats("steps", "batch", *self._dims(word, gate[0]))
-            self.series[gate] = Adjoint(Value(self._name(gate), kind), word)
+            self.series[gate] = Adjoint(Value(self.gates.name(gate), kind), word)
         values: dict[Value, Value] = {}
         for place in members:
             b = Adjoint(self._at_step(body, place, inside, outside.get(place)), self._word(place))
-            if place in self.ends:
-                self.arrived[place] = Value(self._arrived(place), floats("steps", "batch", self.plan.size(place)))
-                name = self.context.names.of(f"{self.arrived[place]}_now", "now", self.arrived[place])
-                value = values[self.arrived[place]] = body.own(b.value, list(values.values()), name)
-                b = Adjoint(self._going_on(body, value, step=True), b.word)
             for gate in self._gates(place):
-                found = self._through(body, b, gate, step=True)
+                found = self.gates.through(body, b, gate, lambda series: series.at(body))
                 value = found.value
                 if gate in late and gate in stacked:
                     value = body.add(Flush(value, FLUSHED, ones=self.target is not None))
                 if gate in stacked:
-                    name = self.context.names.of(f"{self._name(gate)}_now", "now", gate)
+                    name = self.context.names.of(f"{self.gates.name(gate)}_now", "now", gate)
                     value = values[self.series[gate].value] = body.own(value, list(values.values()), name)
                 self.now[gate] = Adjoint(value, found.word)
         scan = Scan(STEP, affine("steps"), True, (None,) * len(values), body.body(*values.values()))
@@ -316,7 +267,7 @@ class _Sweep:
 
     def _outlives(self, gate: Gate, inside: Collection[int]) -> bool:
         """Whether the adjoint of a gate is read in other steps, or outside the cycle."""
-        injected = any(self._gate(*site) == gate for site in self.sites if site[0] == gate[0])
+        injected = any(self.gates.of(*site) == gate for site in self.sites if site[0] == gate[0])
         return injected or any(arc.delay or arc.source not in inside for arc in self._readers[gate[0]][gate])
 
     def _at_step(self, body: Builder, place: int, inside: Collection[int], outside: Value | None) -> Value:
@@ -325,7 +276,7 @@ class _Sweep:
         terms += self._back(body, place, [arc for arc in self.leaving[place] if arc.target in inside])
         if place == self.target:
             terms.append(body.add(Read(self._unit(place), LAST + STEP, or_zero=True)))
-        name = self.context.names.of(f"{self._name((place, None))}_now", "now", place)
+        name = self.context.names.of(f"{self.gates.name((place, None))}_now", "now", place)
         return terms[0] if len(terms) == 1 else body.elementwise(total(len(terms)), *terms, name=name)
 
     # The boundary.
@@ -337,5 +288,6 @@ class _Sweep:
         if not arcs:
             return None
         terms = self._back(self.builder, place, arcs, affine(-depth), affine(depth))
-        name = self.context.names.of(f"past_{self._name((place, None))}", "past adjoint", place)
+        terms += self._late(place, lambda delay: affine(delay - depth) - "steps", affine(depth))
+        name = self.context.names.of(f"past_{self.gates.name((place, None))}", "past adjoint", place)
         return Adjoint(self.builder.named(self._total(self.builder, terms), name), self._word(place))

@@ -15,10 +15,11 @@ import numpy as np
 
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.dimensions import affine
+from forwardgrad.array_program.expressions import Argument, Number, apply
 from forwardgrad.array_program.instructions import Broadcast, Contract, Gather, Reduce, ScatterAdd
 from forwardgrad.array_program.lowering.adjoints import times
 from forwardgrad.array_program.lowering.context import Context
-from forwardgrad.array_program.lowering.weights import tables
+from forwardgrad.array_program.lowering.weights import Weight, scaled, tables
 from forwardgrad.array_program.values import Value
 from forwardgrad.graph import Parameter
 from forwardgrad.structure import Structure, compose
@@ -61,37 +62,61 @@ class Synapses:
             self.tables = tables(context, context.network.edges[parameter.edges[0]])
             self.units = parameter.pattern.shape[0]
 
-    def _by_row(self, builder: Builder, g: Value) -> Value:
+    def by_row(self, builder: Builder, g: Value) -> Value:
         """An array `[... units]` as `[... rows]`."""
         return g if self.tables is None else builder.add(Gather(g, len(g.dims) - 1, self.tables[:1]))
 
-    def _by_column(self, builder: Builder, x: Value) -> Value:
+    def by_column(self, builder: Builder, x: Value) -> Value:
         """An array `[... units of the source]` as `[... columns]`."""
         return x if self.tables is None else builder.add(Gather(x, len(x.dims) - 1, self.tables[1:]))
 
     def gradient(self, builder: Builder, b: Value, x: Value | None) -> Value:
         """The sum over time and batch of adjoint `[steps batch units]` times what the parameter multiplies."""
-        b = self._by_row(builder, b)
+        b = self.by_row(builder, b)
         if x is None:
             return builder.add(Reduce(b, (0, 1)))
-        x = self._by_column(builder, x)
+        x = self.by_column(builder, x)
         return builder.add(Contract(b, x, f"tb{self.axes.row},tb{self.axes.column}->{self.axes.entries}"))
 
     def inject(self, builder: Builder, word: Structure, j: Value, x: Value | None) -> Value:
         """The sum over time of a Jacobian times what the parameter multiplies, in the layout of the Jacobian's word."""
-        j = j if word is Structure.SCALAR else self._by_row(builder, j)
+        j = j if word is Structure.SCALAR else self.by_row(builder, j)
         if x is None:
             return builder.add(Reduce(j, (0,)))
         if word is Structure.SCALAR:
             return builder.add(Contract(j, x, "tb,tbj->bj"))
-        x, seeds = self._by_column(builder, x), "v" if word is Structure.FULL else ""
+        x, seeds = self.by_column(builder, x), "v" if word is Structure.FULL else ""
         axes = f"tb{seeds}{self.axes.row},tb{self.axes.column}->b{seeds}{self.axes.entries}"
         return builder.add(Contract(j, x, axes))
+
+    def enter(self, builder: Builder, own: Value, x: Value | None) -> Value:
+        """The influence that enters, one number for each entry, given what each row has of a Jacobian.
+
+        Args:
+            builder: of the body in which it is needed.
+            own: these, `[units]`, `[batch units]`, or `[steps batch units]`, over which it is summed.
+            x: what the parameter multiplies, with steps where these have them; `None` for a bias.
+        """
+        if len(own.dims) == 3:
+            return self.inject(builder, Structure.DIAGONAL, own, x)
+        own, lead = self.by_row(builder, own), "b" * (len(own.dims) - 1)
+        if x is None:
+            return copied(builder, own if lead else builder.add(Broadcast(own, (affine("batch"), *own.dims), (1,))))
+        x = self.by_column(builder, x)
+        return times(builder, own, f"{lead}{self.axes.row}", x, f"b{self.axes.column}", f"b{self.axes.entries}")
+
+    def scale(self, builder: Builder, own: Weight, word: Structure, s: Value) -> Value:
+        """What each row has of a Jacobian, times an influence of layout `scalar` or `diagonal`: one of `diagonal`."""
+        s, letters = self.widen(builder, s, word, Structure.DIAGONAL), f"b{self.axes.entries}"
+        if not isinstance(own, Value) or not own.dims:
+            return copied(builder, s) if own in (None, Number(1.0)) else scaled(builder, own, s)
+        lead = "b" * (len(own.dims) - 1)
+        return times(builder, self.by_row(builder, own), f"{lead}{self.axes.row}", s, letters, letters)
 
     def widen(self, builder: Builder, s: Value, word: Structure, to: Structure) -> Value:
         """The same influence in a wider layout."""
         if word is Structure.SCALAR and to > word:
-            s = self._by_column(builder, s)
+            s = self.by_column(builder, s)
             new = len(self.axes.entries) - len(self.axes.column)
             kept = (0, *range(1 + new, 1 + len(self.shape)))
             s = builder.add(Broadcast(s, (s.dims[0], *self.shape), kept)) if new else s
@@ -112,25 +137,23 @@ class Synapses:
         """A Jacobian times an influence of layout `word`; the result has the layout `compose(j_word, word)`."""
         entries = self.axes.entries
         if word is Structure.FULL:
-            left = f"b{JACOBIAN[j_word]}"
-            out = "v" if j_word is Structure.FULL else "u"
-            return times(builder, j, left, s, f"bu{entries}", f"b{out}{entries}")
+            return carried_full(builder, j_word, j, s, entries)
         if compose(j_word, word) is Structure.SCALAR:
             return times(builder, j, "b", s, f"b{self.axes.column}", f"b{self.axes.column}")
         s = self.widen(builder, s, word, Structure.DIAGONAL)
         if j_word is Structure.SCALAR:
             return times(builder, j, "b", s, f"b{entries}", f"b{entries}")
         seeds = "v" if j_word is Structure.FULL else ""
-        j = self._by_row(builder, j)
+        j = self.by_row(builder, j)
         return times(builder, j, f"b{seeds}{self.axes.row}", s, f"b{entries}", f"b{seeds}{entries}")
 
     def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
         """The sum over the batch of adjoint `[batch units]` times influence: a gradient."""
         if word is Structure.FULL:
             return builder.add(Contract(adjoint, s, f"bu,bu{self.axes.entries}->{self.axes.entries}"))
-        adjoint, letters = self._by_row(builder, adjoint), self.axes.entries
+        adjoint, letters = self.by_row(builder, adjoint), self.axes.entries
         if word is Structure.SCALAR:
-            s, letters = self._by_column(builder, s), self.axes.column
+            s, letters = self.by_column(builder, s), self.axes.column
         return builder.add(Contract(adjoint, s, f"b{self.axes.row},b{letters}->{self.axes.entries}"))
 
 
@@ -154,12 +177,22 @@ class Single:
 
     def carry(self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value) -> Value:
         """A Jacobian times an influence."""
-        out = "v" if j_word is Structure.FULL else "u"
-        return times(builder, j, f"b{JACOBIAN[j_word]}", s, "bu", f"b{out}")
+        return carried_full(builder, j_word, j, s, "")
 
     def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
         """The sum over batch and units of adjoint times influence: a gradient."""
         return builder.add(Contract(adjoint, s, "bu,bu->"))
+
+
+def copied(builder: Builder, value: Value) -> Value:
+    """A value as an array of its own: what comes out of a program is no part of what went in."""
+    return builder.elementwise(apply("*", Number(1), Argument(0)), value)
+
+
+def carried_full(builder: Builder, j_word: Structure, j: Value, s: Value, entries: str) -> Value:
+    """A Jacobian times an array `[batch units ...]`, these letters standing for its other axes."""
+    out = "v" if j_word is Structure.FULL else "u"
+    return times(builder, j, f"b{JACOBIAN[j_word]}", s, f"bu{entries}", f"b{out}{entries}")
 
 
 def synapses(context: Context, name: str) -> Synapses | Single:
