@@ -34,11 +34,11 @@ Patch = pytest.MonkeyPatch
 
 
 def late() -> Problem:
-    """A readout that hears a layer one and two steps late: credit of the last step goes past all that is stored."""
+    """A readout that hears a layer one and two steps late, by one weight: credit goes past all that is stored."""
     graph = vanilla(delay=2)
     graph.remove_edge("h", "y")
     for delay in (1, 2):
-        graph.add_edge("h", "y", weight="dense", delay=delay, param=f"late {delay}")
+        graph.add_edge("h", "y", weight="dense", delay=delay, param="late")
     return problem(graph, "y", steps=7, gain=1.5)
 
 

@@ -114,13 +114,13 @@ class _LastStep:
 
     def late(self) -> dict[tuple[int, int], Value]:
         """What goes to earlier steps, by place and delay."""
-        by_entry: dict[tuple[int, int], list[Value]] = {}
-        for arcs in self.leaving:
-            for arc in arcs:
-                if arc.delay and (value := self.back(arc)) is not None:
-                    by_entry.setdefault((arc.source, arc.delay), []).append(value)
+        by_entry: dict[tuple[int, int], list[Arc]] = {}
+        for arc in (arc for arcs in self.leaving for arc in arcs if arc.delay):
+            by_entry.setdefault((arc.source, arc.delay), []).append(arc)
         late: dict[tuple[int, int], Value] = {}
-        for (place, delay), terms in by_entry.items():
-            name = self.context.names.of(f"late_{self.context.place(place)}_{delay}", "late", place, delay)
-            late[place, delay] = self.builder.kept(self.builder.elementwise(total(len(terms)), *terms), name)
+        for (place, delay), arcs in by_entry.items():
+            terms = [value for arc in arcs if (value := self.back(arc)) is not None]
+            if terms:
+                name = self.context.names.of(f"late_{self.context.place(place)}_{delay}", "late", place, delay)
+                late[place, delay] = self.builder.kept(self.builder.elementwise(total(len(terms)), *terms), name)
         return late
