@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,17 @@ class Context:
             history = self.network.history(name)
             value = Value(self.names.of(name, "node"), floats(affine("steps") + history, "batch", node.size))
             self.nodes[name] = Series(value, affine(history))
+
+    @cached_property
+    def lossy_places(self) -> frozenset[int]:
+        """The places that credit of parameters comes over whose layouts lose something; no others share them."""
+        sites = {site.place for site in self.plan.product.injections if self.plan.rules[site.parameter].lossy}
+        found, waiting = set(sites), list(sites)
+        while waiting:
+            ends = {arc.target for arc in self.plan.product.leaving[waiting.pop()]} - found
+            found |= ends
+            waiting += ends
+        return frozenset(found)
 
     # Names.
 

@@ -54,10 +54,9 @@ def last_step(context: Context, builder: Builder, ends: Collection[int]) -> Ende
         builder: of the function in which it is needed.
         ends: the places at which something is stored that a layout loses from.
     """
-    places = context.plan.product.places
     sweep = _LastStep(context, builder)
     for place in context.plan.order:
-        if places[place].lossy and (terms := sweep.terms(place)):
+        if place in context.lossy_places and (terms := sweep.terms(place)):
             sweep.put(place, builder.elementwise(total(len(terms)), *terms), place in ends)
     sites: list[Gate] = [(site.place, site.port) for site in context.plan.product.injections]
     ports = {site: b for site in sites if (b := sweep.at(site)) is not None}

@@ -45,7 +45,7 @@ def credit(context: Context, builder: Builder, ended: Ended) -> Swept:
     doc = "The sweep from the losses: adjoints of ports inside the block, and of what was before it."
     if ended.results:
         doc += "\nWhere a layout loses something, that of the last step: it ends at what is stored after the block."
-    places = [place for place in context.plan.order if not context.plan.product.places[place].lossy]
+    places = [place for place in context.plan.order if place not in context.lossy_places]
     return _Sweep(context, places, builder=builder).swept("credit", doc, ended.results)
 
 
@@ -57,8 +57,9 @@ def earlier_credit(context: Context, ended: Ended) -> Swept:
         ended: what comes from the losses of the last step.
     """
     doc = "The sweep from the losses before the last step, where a layout loses something."
-    places = [place for place in context.plan.order if context.plan.product.places[place].lossy]
-    return _Sweep(context, places, late=ended.late).swept(context.names.of("credit_earlier", "sweep"), doc)
+    return _Sweep(context, context.lossy_places, late=ended.late).swept(
+        context.names.of("credit_earlier", "sweep"), doc
+    )
 
 
 def jacobian(context: Context, target: int) -> Swept:
