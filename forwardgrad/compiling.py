@@ -49,7 +49,8 @@ def compile(
         rule: a rule as text (`"eprop"`, `"eprop-deep & cut(['h->y'])"`), a path rule, or a mapping from patterns of
             parameter names to rules: the first pattern that fits is used.
         dtype: `float64` or `float32`.
-        backend: `numpy` runs printed NumPy (`Program.source`); `interpreter` defines what that must compute.
+        backend: `numpy` runs printed NumPy (`Program.source`), `jax` the same program under JAX, on any of its
+            devices (extra `jax`); `interpreter` defines what these must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             nothing to speak of; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         verify: compare what was derived with the oracle, on nodes of two and three units and random numbers. It takes

@@ -16,6 +16,9 @@ from forwardgrad.ops import Array
 
 TOLERANCE = 1e-10
 
+ENGINES = ("numpy", "interpreter")
+"""The backends that need nothing but NumPy; `backends/test_jax.py` has the tests of the other."""
+
 
 def error(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> float:
     """Largest difference of any gradient, relative to the largest entry of them all (at least 1e-3)."""

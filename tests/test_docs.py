@@ -24,11 +24,12 @@ from forwardgrad.rules.table import TABLE
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "forwardgrad"
 HOWTO = tuple(sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "howto").glob("*.md")))
+PAGES = ("design", "system", "performance", "accelerators", "gallery", "trust", "laser", "comparison")
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
-    *(f"docs/{name}.md" for name in ("design", "system", "performance", "gallery", "trust", "laser", "comparison")),
+    *(f"docs/{name}.md" for name in PAGES),
     *HOWTO,
 )
 

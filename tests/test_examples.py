@@ -24,7 +24,8 @@ def example(name: str) -> ModuleType:
 
 def test_every_example_is_tested() -> None:
     """An example that no test runs would rot."""
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"quickstart", "from_scratch", "add_task", "recall_cue"}
+    expected = {"quickstart", "from_scratch", "add_task", "recall_cue", "jax_training"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == expected
 
 
 def test_quickstart_trains_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,3 +112,10 @@ def test_recall_needs_credit_over_time(capsys: pytest.CaptureFixture[str]) -> No
     reached = dict(re.findall(r"^(\w+) +(0\.\d+) ", printed, re.MULTILINE))
     assert float(reached["eprop"]) > 0.7
     assert float(reached["immediate"]) < 0.4
+
+
+def test_a_program_fits_into_a_loop_of_jax() -> None:
+    """A user of JAX and optax would copy it."""
+    pytest.importorskip("jax")
+    pytest.importorskip("optax")
+    assert example("jax_training").main(updates=60, units=32) > 0.5

@@ -17,7 +17,14 @@ def _numpy(plan: Plan, dtype: Any) -> Engine:
     return LoweredEngine(plan, dtype) if is_small(plan) else Interpreted(plan, dtype)
 
 
-BACKENDS: dict[str, Callable[[Plan, Any], Engine]] = {"numpy": _numpy, "interpreter": Interpreted}
+def _jax(plan: Plan, dtype: Any) -> Engine:
+    """JAX, which is imported when it is first asked for."""
+    from forwardgrad.backends.jax_engine import JaxEngine
+
+    return JaxEngine(plan, dtype)
+
+
+BACKENDS: dict[str, Callable[[Plan, Any], Engine]] = {"numpy": _numpy, "interpreter": Interpreted, "jax": _jax}
 """The backends by name."""
 
 __all__ = ["BACKENDS", "Engine", "Interpreted", "LoweredEngine", "State"]

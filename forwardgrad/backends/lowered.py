@@ -212,4 +212,4 @@ class LoweredBlock:
         """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
         series = self.engine.series(name)
         first = (series.first - delay).at({})
-        return self.arrays[series.value.name][first : first + self.steps]
+        return np.asarray(self.arrays[series.value.name][first : first + self.steps])

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import error
+from checks import ENGINES, error
 from mutations import spread
 from nets import declare, problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.array_program import numpy_helpers
-from forwardgrad.backends import BACKENDS
 from forwardgrad.layouts import draws
 from forwardgrad.ops import Array
 from forwardgrad.testing import Problem, refactored
@@ -154,7 +153,7 @@ def test_the_mean_over_seeds_is_within_its_error_of_the_exact_gradient(rule: str
     assert np.all(np.abs(mean - exact) <= 4 * spread + 1e-10)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("rule", spread.RULES)
 def test_an_estimate_is_the_published_one(rule: str, backend: str) -> None:
     """If this fails, factors, signs or their order are not those of the paper, also where the mean is still right."""
@@ -169,7 +168,7 @@ def test_an_estimate_is_the_published_one(rule: str, backend: str) -> None:
         assert np.abs(found - wanted).max() <= 1e-10 * np.abs(wanted).max()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_estimates_have_no_more_noise_than_the_published_ones(backend: str) -> None:
     """If this fails, an estimate is right on average, and needs several times as many samples to be of use."""
     assert list(spread.wide(backend)) == []
@@ -182,7 +181,7 @@ def flat(grads: dict[str, Array]) -> Array:
     return np.concatenate([g.ravel() for g in grads.values()])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("rule", ["uoro", "kf-rtrl"])
 def test_noise_averages_out_over_calls(rule: str, backend: str) -> None:
     """If this fails, each sequence has the same signs, so that an estimate without bias is one with a bias in use."""
@@ -252,7 +251,7 @@ def test_what_is_no_draw_is_refused(draw: Any) -> None:
         program.start(draw=draw)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_a_reset_goes_on_counting(backend: str) -> None:
     """If this fails, samples that start afresh get the signs again that they have had."""
     given = larger("uoro")

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checks import ENGINES
 from nets import declare, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.array_program import numpy_helpers
-from forwardgrad.backends import BACKENDS
 from forwardgrad.ops import Array
 
 SCALES = [1.0, 1e-10, 1e-20, 1e-24, 1e-26, 1e-28, 1e-30]
@@ -41,7 +41,7 @@ def off(found: dict[str, Array], wanted: dict[str, Array]) -> float:
     return float(max(each))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("rule", ["rtrl", "eprop"])
 def test_a_loss_of_any_weight_has_its_gradient(rule: str, scale: float, backend: str) -> None:
@@ -68,7 +68,7 @@ def leaky(leak: float) -> Any:
     )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("leak", [0.5, 0.9, 0.99, 0.9999])
 def test_a_trace_that_decays_is_right_for_as_long_as_it_can_be_told(leak: float, backend: str) -> None:
     """If this fails, a slow trace of small scale stalls or is lost, and Adam learns from it as if it were large."""

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import TOLERANCE, error
+from checks import ENGINES, TOLERANCE, error
 from nets import problem, stack, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle, testing
-from forwardgrad.backends import BACKENDS
 from forwardgrad.layouts import table
 from forwardgrad.ops import Array
 
@@ -45,7 +44,7 @@ def register_halves(**changed: Any) -> Any:
     return fg.register_layout("halves", **{"keeps": "all, twice", **given, **changed})
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_a_layout_that_loses_nothing_gives_the_gradient_of_the_paths(backend: str) -> None:
     """If this fails, compression comes at the wrong time, or what is stored is read as something else."""
     register_halves()
@@ -95,7 +94,7 @@ def test_a_random_layout_is_unbiased_and_repeats_its_draws() -> None:
         (backend, draw, seed): fg.compile(graph, rule=f"rtrl; layout=keep(0.5), seed={seed}", backend=backend)
         .gradient(given.params, given.inputs, given.targets, block=1, draw=draw)
         .grads
-        for backend in BACKENDS
+        for backend in ENGINES
         for draw in (0, 1)
         for seed in (0, 1)
     }

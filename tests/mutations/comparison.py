@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from checks import TOLERANCE, compiled, error
+from checks import ENGINES, TOLERANCE, compiled, error
 
 from forwardgrad.array_program.values import ArrayProgramError
-from forwardgrad.backends import BACKENDS
 from mutations import worked
 from mutations.problems import BLOCKS, CASES
 
@@ -19,7 +18,7 @@ RAISED = (ValueError, IndexError, KeyError, NameError, ArrayProgramError)
 """What a program with a fault may raise."""
 
 COMPARISONS = {
-    **{backend: len(CASES) * len(BLOCKS) for backend in BACKENDS},
+    **{backend: len(CASES) * len(BLOCKS) for backend in ENGINES},
     WORKED: len(worked.CASES),
 }
 """How many comparisons there are, by what is compared: an engine with the oracle, or all with cases worked by hand."""

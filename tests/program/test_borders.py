@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import TOLERANCE, error
+from checks import ENGINES, TOLERANCE, error
 from nets import declare, gru, problem, stack, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
-from forwardgrad.backends import BACKENDS
 from forwardgrad.errors import DataError, NonFiniteWarning
 from forwardgrad.ops import Array
 from forwardgrad.testing import Problem
@@ -50,7 +49,7 @@ def arrays(value: Any) -> Iterator[Array]:
 
 
 @pytest.mark.parametrize("rule", ["rtrl", "eprop", "tbptt", "snap(1)", "uoro"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("net", NETS)
 @pytest.mark.parametrize("steps", [1, 4])
 def test_nothing_given_back_is_what_was_handed_over(net: str, backend: str, rule: str, steps: int) -> None:
@@ -74,7 +73,7 @@ def test_nothing_given_back_is_what_was_handed_over(net: str, backend: str, rule
         assert not any(np.shares_memory(one, two) for i, one in enumerate(own) for two in own[:i])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("policy", ["skip", "reset"])
 def test_a_learner_keeps_nothing_of_what_it_was_handed(backend: str, policy: Any) -> None:
     """If this fails, a learner goes on with numbers that its stream has put into an old buffer since."""
@@ -113,7 +112,7 @@ def test_a_learner_keeps_nothing_of_what_it_was_handed(backend: str, policy: Any
     assert error(one.state, two.state) == 0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("call", ["gradient", "record"])
 def test_a_stream_that_fills_one_buffer_has_its_own_gradient(call: str, backend: str) -> None:
     """If this fails, every block but the last is computed from the numbers of the next one, without a word."""

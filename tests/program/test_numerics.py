@@ -9,11 +9,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from checks import ENGINES
 from nets import declare, gru, vanilla
 
 import forwardgrad as fg
 from forwardgrad import Learner, NonFiniteError, NonFiniteWarning
-from forwardgrad.backends import BACKENDS
 from forwardgrad.errors import DataError
 from forwardgrad.program import numerics
 
@@ -47,7 +47,7 @@ def photograph(of: Learner) -> dict[str, bytes]:
     return {f"{group} {name}": array.tobytes() for group, arrays in held.items() for name, array in arrays.items()}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("block", [1, 7, 100])
 def test_the_first_value_that_overflows_is_named_with_its_step(backend: str, block: int) -> None:
     """If this fails, a user is told another node or step than where the run went wrong, or is told nothing."""
@@ -59,7 +59,7 @@ def test_the_first_value_that_overflows_is_named_with_its_step(backend: str, blo
     assert (error.value.what, error.value.step) == ("the value of node 'h'", 39)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_an_overflow_of_a_gradient_is_found_by_running_the_block_again(backend: str) -> None:
     """If this fails, only values are looked at, and a gradient that overflows is returned."""
     program = compiled(plain(), backend=backend)
@@ -70,7 +70,7 @@ def test_an_overflow_of_a_gradient_is_found_by_running_the_block_again(backend: 
         program.gradient({"x->y": np.zeros((2, 2))}, inputs, targets, block=4)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize(("rule", "step"), [("rtrl", 2), ("uoro", 5)])  # estimates are known at the end of a block
 def test_an_influence_that_overflows_is_named(backend: str, rule: str, step: int) -> None:
     """If this fails, a state with an infinite influence is handed on, and breaks another block."""
@@ -119,7 +119,7 @@ def learner(policy: Any = "raise", **options: Any) -> Learner:
     return Learner(program, {"x->h": np.eye(2), "h->y": np.zeros(2)}, fg.SGD(1e-30), on_nonfinite=policy, clip=1.0)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_an_exploding_influence_is_noticed_before_it_overflows(backend: str) -> None:
     """If this fails, a learner goes on with an influence that no gradient can be made from."""
     ours = learner(backend=backend)

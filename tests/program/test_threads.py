@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checks import ENGINES
 from nets import stack
 
 import forwardgrad as fg
-from forwardgrad.backends import BACKENDS, LoweredEngine
+from forwardgrad.backends import LoweredEngine
 from forwardgrad.rules.table import rule
 from forwardgrad.support import reuse
 
@@ -90,7 +91,7 @@ def together(jobs: list[Callable[[], Any]]) -> list[Any]:
 CALLS = [gradient, steps, run, record, cost]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("rule", ["rtrl", "eprop-deep", "uoro", "snap(2)"])
 def test_threads_find_what_one_finds(rule: str, backend: str) -> None:
     """If this fails, calls of one program share something that they change: a server would mix up its users."""
@@ -114,7 +115,7 @@ def test_many_threads_in_one_call(call: Any) -> None:
     assert all(one == rounds[0] for rounds in found for one in rounds)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_threads_draw_signs_of_their_own(backend: str) -> None:
     """If this fails, two threads get the same noise, or a number is passed over: noise does not average out."""
     alone, shared = program("uoro", backend), program("uoro", backend)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from checks import TOLERANCE, assert_like_oracle, compiled, error
+from checks import ENGINES, TOLERANCE, assert_like_oracle, compiled, error
 from hypothesis import assume, event, given, note, settings
 from hypothesis import strategies as st
 
 from forwardgrad import oracle
-from forwardgrad.backends import BACKENDS
 from forwardgrad.compiler.decisions import Kind
 from forwardgrad.rules.rule import Rule
 from forwardgrad.testing import Problem
@@ -56,7 +55,7 @@ def test_rules_that_share_no_coordinate_may_serve_one_network(data: st.DataObjec
 def test_without_carry_the_oracle_forgets_at_the_same_ends_of_blocks(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, truncated BPTT keeps a path over the end of a block, or drops one inside it."""
     rule = replace(data.draw(points(drawn)), carry=False)
-    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(BACKENDS))))
+    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(ENGINES))))
     assert not any(derived.bytes for derived in program.rules.values())
     for block in (1, 2, 3, drawn.steps):
         wanted = oracle.reverse(**drawn.arguments, rule=rule, block=block)
@@ -76,7 +75,7 @@ def test_adaptive_feedback_is_a_parameter_that_takes_the_gradient_of_its_weight(
     follower, followed = f"{edge}.feedback", drawn.network.edges[edge].param or ""
     matrix = np.random.default_rng(data.draw(SEEDS)).normal(size=drawn.params[followed].shape)
     rule = Rule(data.draw(path_rules(drawn.edges)), feedback={edge: "adaptive"})
-    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(BACKENDS))))
+    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(ENGINES))))
     known = follower in program.plan.followers
     event(f"feedback is {'used' if known else 'of no use'}")
     params = {**drawn.params, follower: matrix}
@@ -96,7 +95,7 @@ def test_signals_of_the_users_stand_in_place_of_the_losses(data: st.DataObject, 
     inner = [name for name in drawn.network.nodes if name not in drawn.network.inputs]
     nodes = data.draw(st.lists(st.sampled_from(inner), min_size=1, max_size=2, unique=True))
     rule = Rule(data.draw(path_rules(drawn.edges)), feedback=dict.fromkeys(nodes, "signal"))
-    backend = data.draw(st.sampled_from(list(BACKENDS)))
+    backend = data.draw(st.sampled_from(list(ENGINES)))
     random = np.random.default_rng(data.draw(SEEDS))
     shape = (drawn.steps, drawn.batch)
     signals = {name: random.normal(size=(*shape, drawn.network.nodes[name].size)) for name in nodes}

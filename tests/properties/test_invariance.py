@@ -10,14 +10,13 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from checks import TOLERANCE, assert_like_oracle, compiled, error
+from checks import ENGINES, TOLERANCE, assert_like_oracle, compiled, error
 from hypothesis import assume, event, given, note, reject, settings
 from hypothesis import strategies as st
 from nets import problem, vanilla
 
 import forwardgrad as fg
 from forwardgrad import oracle
-from forwardgrad.backends import BACKENDS
 from forwardgrad.rules import table as rules
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem, refactored
@@ -111,7 +110,7 @@ def test_a_copy_of_an_output_declares_the_same_network(data: st.DataObject, draw
         return {"copy" if name == node else name: one for name, one in given_.items()} if named else given_
 
     other = replace(drawn, graph=graph, loss=moved(drawn.loss), targets=moved(drawn.targets), mask=moved(drawn.mask))
-    backend = data.draw(st.sampled_from(list(BACKENDS)))
+    backend = data.draw(st.sampled_from(list(ENGINES)))
     # Rules that ask whether a component holds an output see another network.
     for rule in (data.draw(st.sampled_from(["rtrl", "eprop-deep", "immediate", "hops(2)", "window(2)"])), "hops(1)"):
         found, wanted = (gradient(compiled(each, rule, backend=backend), each, 2) for each in (other, drawn))
@@ -215,7 +214,7 @@ def test_a_reset_sample_starts_afresh_and_the_others_go_on(data: st.DataObject, 
     """If this fails, an episode learns from the one before it, or resetting one sample touches another."""
     drawn = replace(drawn, mask=None)
     where = np.array(data.draw(st.lists(st.booleans(), min_size=drawn.batch, max_size=drawn.batch)))
-    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(BACKENDS))))
+    program = compiled(drawn, rule, backend=data.draw(st.sampled_from(list(ENGINES))))
     first, then = slice(0, 3), slice(3, None)
 
     def part(cut: slice) -> tuple[Any, Any]:

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checks import TOLERANCE, compiled, error
+from checks import ENGINES, TOLERANCE, compiled, error
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 import forwardgrad as fg
 from forwardgrad import oracle
-from forwardgrad.backends import BACKENDS
 from forwardgrad.ops import Array
 from forwardgrad.testing.strategies import Stream, StreamBroke, problems, streams
 
@@ -35,7 +34,7 @@ def same(found: Any, want: oracle.OracleResult) -> bool:
     )
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES), block=st.sampled_from([None, 1, 2, "auto"]))
 @settings(max_examples=60, deadline=None)
 def test_a_stream_has_the_gradient_of_its_sequence(backend: str, stream: Stream, rule: str, block: Any) -> None:
@@ -45,7 +44,7 @@ def test_a_stream_has_the_gradient_of_its_sequence(backend: str, stream: Stream,
     assert same(program.gradient(stream.problem.params, stream.pieces(), block=block), want)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES), block=st.sampled_from([None, 2]))
 @settings(max_examples=25, deadline=None)
 def test_a_record_of_a_stream_is_that_of_its_sequence(backend: str, stream: Stream, rule: str, block: Any) -> None:
@@ -72,7 +71,7 @@ def learned(program: fg.Program, stream: Stream, rate: float, pieces: int, reset
     return params
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES))
 @settings(max_examples=40, deadline=None)
 def test_a_learner_learns_from_a_stream_as_from_its_sequence(backend: str, stream: Stream, rule: str) -> None:
@@ -89,7 +88,7 @@ def test_a_learner_learns_from_a_stream_as_from_its_sequence(backend: str, strea
     assert error(ours.params, want) <= TOLERANCE
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @given(stream=BROKEN, rule=st.sampled_from(RULES))
 @settings(max_examples=40, deadline=None)
 def test_a_stream_that_breaks_costs_only_what_it_has_not_given(backend: str, stream: Stream, rule: str) -> None:

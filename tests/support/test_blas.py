@@ -13,11 +13,11 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from checks import ENGINES
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import forwardgrad as fg
 from forwardgrad import cells
-from forwardgrad.backends import BACKENDS
 from forwardgrad.support import blas
 
 OPENBLAS = any(pool["internal_api"] == "openblas" for pool in threadpool_info())
@@ -129,7 +129,7 @@ def data(steps: int = 12, batch: int = 32) -> tuple[dict[str, Any], dict[str, An
     return {"x": random.normal(size=(steps, batch, 40))}, {"y": random.normal(size=(steps, batch, 10))}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 def test_the_same_bits_with_any_number_of_threads(backend: str) -> None:
     """If this fails, a run that is resumed where another number of threads is set does not go on bit for bit."""
     program = fg.compile(network(), {"y": "mse"}, "eprop", backend=backend)

@@ -12,11 +12,11 @@ from typing import Any
 import kill_loop
 import numpy as np
 import pytest
+from checks import ENGINES
 from nets import stack
 
 import forwardgrad as fg
 from forwardgrad import Learner
-from forwardgrad.backends import BACKENDS
 from forwardgrad.errors import FileError
 from forwardgrad.learning import checkpoint
 
@@ -36,7 +36,7 @@ def learner(rule: str, backend: str, dtype: str, optimizer: Any = None) -> Learn
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ENGINES)
 @pytest.mark.parametrize("rule", RULES)
 def test_an_interrupted_run_is_the_uninterrupted_one(rule: str, backend: str, dtype: str, tmp_path: Path) -> None:
     """If this fails, parameters, traces, signs or losses after resuming are not those of a run that went on."""
@@ -85,7 +85,7 @@ def test_a_checkpoint_says_its_version_and_the_digest_of_graph_and_rule(tmp_path
     """If this fails, a file cannot be told to belong to another version, graph or rule without compiling it."""
     digests: dict[str, str] = {}
     for rule, dtype in (("rtrl", "float64"), ("eprop", "float64"), ("rtrl", "float32")):
-        for backend in BACKENDS:
+        for backend in ENGINES:
             ours = learner(rule, backend, dtype)
             ours.save(tmp_path / "saved.npz")
             with np.load(tmp_path / "saved.npz", allow_pickle=False) as arrays:

@@ -1,0 +1,118 @@
+"""The backend `jax`: an array program, traced and compiled by JAX for each length of a block and each batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.jax_reading import Reading
+from forwardgrad.array_program.lowering.context import OpCall
+from forwardgrad.array_program.lowering.extent import is_small
+from forwardgrad.array_program.lowering.lower import Lowered
+from forwardgrad.array_program.regions import Function
+from forwardgrad.backends.engine import State
+from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
+from forwardgrad.compiler import Plan
+from forwardgrad.errors import MissingExtraError, RuleError
+from forwardgrad.ops import Array
+
+
+def load_jax() -> ModuleType:
+    """The module `jax`; raises `MissingExtraError` where it is not installed."""
+    try:
+        return import_module("jax")
+    except ImportError as error:
+        raise MissingExtraError("backend 'jax' needs JAX: pip install \"forwardgrad[jax]\"") from error
+
+
+class JaxEngine(LoweredEngine):
+    """An `Engine` that runs an array program under JAX. What it is given and gives are arrays of NumPy.
+
+    Double precision is on in its own calls alone; the setting of the process stays as it is.
+
+    Args:
+        plan: the derived algorithm.
+        dtype: of all arrays.
+
+    Raises:
+        MissingExtraError: if JAX is not installed.
+        RuleError: if the program calls functions of Python, or is too large to be written out.
+    """
+
+    def __init__(self, plan: Plan, dtype: Any) -> None:
+        self.jax = load_jax()
+        if not is_small(plan):
+            raise RuleError(
+                "backend 'jax': too many places act on each other for this program to be written out.",
+                "Give some parameters a rule that stores less, such as eprop; or take the backend 'numpy'.",
+            )
+        super().__init__(plan, dtype)
+
+    @property
+    def lowered(self) -> Lowered:
+        """The array program."""
+        return self._lowered
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The functions of the program."""
+        lowered = self._lowered
+        reading = Reading(lowered.program, self.jax)
+        reading.refuse_calls(self._described)
+        return reading
+
+    def _described(self, name: str) -> str:
+        called = self._lowered.context.calls[name]
+        if not isinstance(called, OpCall):
+            return "a layout of yours"
+        op = self.plan.network.nodes[called.node].op.name
+        what = f"the derivative of op {op!r} by port {called.port!r}" if called.port else f"the value of op {op!r}"
+        return f"{what}, on node {called.node!r},"
+
+    @cached_property
+    def _functions(self) -> Mapping[str, Function]:
+        return {function.name: function for function in self.reading.program.functions}
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return self.jax.jit(self._traced, static_argnums=(0, 1))
+
+    def _traced(self, name: str, symbols: Sequence[tuple[str, int]], arrays: Sequence[Any]) -> list[Any]:
+        return self.reading.traced(name, arrays, dict(symbols))
+
+    def _precision(self) -> Any:
+        """The context in which arrays have the dtype of the program."""
+        return self.jax.enable_x64(True) if self.dtype == np.float64 else contextlib.nullcontext()
+
+    def call(self, name: str, arrays: dict[str, Any], groups: Groups) -> None:
+        function = self._functions[name]
+        for value in function.inputs:
+            if value.name not in arrays:
+                group, key = self._bindings[value.name]
+                arrays[value.name] = groups[group][key]
+        symbols = tuple((symbol, int(arrays[symbol])) for symbol in SYMBOLS if symbol in arrays)
+        with self._precision():
+            made = self._compiled(name, symbols, [arrays[value.name] for value in function.inputs])
+        arrays.update((value.name, array) for value, array in zip(function.body.results, made, strict=True))
+
+    def gradients(
+        self,
+        tape: LoweredBlock,
+        state: Mapping[str, Array],
+        after: Mapping[str, Array] | None,
+        losses: Mapping[str, Array],
+        signals: Mapping[str, Array],
+        fresh: bool,
+    ) -> dict[str, Array]:
+        grads = super().gradients(tape, state, after, losses, signals, fresh)
+        return {name: np.array(grad) for name, grad in grads.items()}
+
+    def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
+        return {key: np.array(array) for key, array in super().advance(tape, state, fresh).items()}

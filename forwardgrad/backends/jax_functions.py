@@ -1,0 +1,199 @@
+"""Pure functions of a program for JAX: to be put inside a user's own `jit`, `vmap`, `lax.scan`, and training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from forwardgrad.array_program.lowering.context import Series
+from forwardgrad.backends.jax_engine import JaxEngine
+from forwardgrad.compiler import Plan
+from forwardgrad.errors import DataError
+from forwardgrad.ops.losses import Loss
+
+Traced = Any
+"""An array of JAX, or what stands for one while a function is traced."""
+
+Values = Callable[[Traced, Traced], Traced]
+"""A loss in JAX: `value(y, target) -> (rows,)` for `y` of shape `(rows, size)`. Its derivative is found by JAX."""
+
+
+class JaxStep(NamedTuple):
+    """What a block gives.
+
+    Args:
+        loss: sum over the block's steps of the mean over the batch.
+        grads: the block's gradient of each trained parameter.
+        outputs: per node with a loss, its values, `(time, batch, size)`.
+    """
+
+    loss: Traced
+    grads: dict[str, Traced]
+    outputs: dict[str, Traced]
+
+
+class JaxFunctions:
+    """A program as pure functions of JAX, made by `Program.as_jax`. None of them checks what it is given.
+
+    Args:
+        plan: the derived algorithm.
+        losses: the loss of each output node.
+        dtype: of all arrays.
+        start: `start(batch, draw)`: the state before t = 0, in NumPy.
+        values: losses in JAX by output node, for those that are not built in.
+
+    Raises:
+        MissingExtraError: if JAX is not installed.
+        RuleError: if the program calls a function of Python.
+        DataError: if a loss has no form in JAX, or double precision is off.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        losses: Mapping[str, Loss],
+        dtype: Any,
+        start: Callable[[int, int], Mapping[str, Any]],
+        values: Mapping[str, Values],
+    ) -> None:
+        self._engine = JaxEngine(plan, dtype)
+        self._jax, self._dtype, self._start = self._engine.jax, np.dtype(dtype), start
+        if self._dtype == np.float64 and not self._jax.config.jax_enable_x64:
+            raise DataError(
+                "as_jax: the program is of float64, and double precision is off in JAX.",
+                "Call jax.config.update('jax_enable_x64', True) first, or compile with dtype='float32'.",
+            )
+        self._reading, self._lowered = self._engine.reading, self._engine.lowered
+        self._losses = {node: self._value(node, loss, values.get(node)) for node, loss in losses.items()}
+        self._keys: dict[str, list[tuple[str, str]]] = {"grads": [], "after": []}
+        for name, (group, key) in self._lowered.program.bindings.items():
+            self._keys.get(group, []).append((name, key))
+
+    def init(self, batch: int = 1, draw: int = 0) -> dict[str, Traced]:
+        """The state before t = 0.
+
+        Args:
+            batch: number of samples.
+            draw: for random layouts, the number of the signs to draw.
+        """
+        return {key: self._jax.numpy.asarray(array) for key, array in self._start(batch, draw).items()}
+
+    def reset(self, state: Mapping[str, Traced], where: Traced) -> dict[str, Traced]:
+        """The state with the samples where `where`, `(batch,)`, is true started afresh."""
+        jnp, fresh = self._jax.numpy, self._start(int(where.shape[0]), 0)
+        counters = {key for key, array in fresh.items() if np.asarray(array).dtype.kind != "f"}
+        return {
+            key: array
+            if key in counters
+            else jnp.where(where.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
+            for key, array in state.items()
+        }
+
+    def run(
+        self, params: Mapping[str, Traced], state: Mapping[str, Traced], inputs: Mapping[str, Traced]
+    ) -> dict[str, Traced]:
+        """The values of all nodes, `{node: (time, batch, size)}`, without learning."""
+        arrays = self._forward(params, state, inputs, None)
+        return {name: _block(series, arrays) for name, series in self._lowered.context.nodes.items()}
+
+    def step(
+        self,
+        params: Mapping[str, Traced],
+        state: Mapping[str, Traced],
+        inputs: Mapping[str, Traced],
+        targets: Mapping[str, Traced],
+        mask: Any = None,
+        signals: Mapping[str, Traced] | None = None,
+    ) -> tuple[dict[str, Traced], JaxStep]:
+        """One block with fixed weights, as `Program.step`.
+
+        Args:
+            params, state: as `Program.step`, as arrays of JAX.
+            inputs: `{input node: (time, batch, size)}`.
+            targets: `{output node: (time, batch, size)}`, or `(time, batch)` labels.
+            mask: weights of the losses, `(time,)` or `(time, batch)`, for all outputs or as `{output node: mask}`.
+            signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`.
+
+        Returns:
+            The state after the block, and the block's loss, gradients and outputs.
+        """
+        arrays = self._forward(params, state, inputs, targets)
+        nodes = self._lowered.context.nodes
+        outputs = {name: _block(nodes[name], arrays) for name in self._losses}
+        loss, adjoints = self._evaluate(outputs, targets, mask)
+        groups = {"params": params, "state": state, "losses": adjoints, "signals": signals or {}}
+        self._call("slopes", arrays, groups)
+        self._call("advance", arrays, groups)
+        after = {key: arrays[name] for name, key in self._keys["after"]}
+        for name in ("credit", "gradients"):
+            self._call(name, arrays, {**groups, "after": after})
+        grads = {key: arrays[name] for name, key in self._keys["grads"]}
+        return {key: after[key] for key in state}, JaxStep(loss, grads, outputs)
+
+    def _forward(self, params: Any, state: Any, inputs: Any, targets: Any) -> dict[str, Any]:
+        first = next(iter((inputs or targets).values()))
+        arrays: dict[str, Any] = {"steps": first.shape[0], "batch": first.shape[1], "fresh": 0}
+        self._call("forward", arrays, {"params": params, "state": state, "inputs": inputs})
+        return arrays
+
+    def _call(self, name: str, arrays: dict[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> None:
+        program, jnp = self._lowered.program, self._jax.numpy
+        function = program.function(name)
+        for value in function.inputs:
+            if value.name not in arrays:
+                group, key = program.bindings[value.name]
+                given = jnp.asarray(groups[group][key])
+                arrays[value.name] = given.astype(self._dtype) if value.type.dtype == "float" else given
+        symbols = {symbol: arrays[symbol] for symbol in ("steps", "batch", "fresh")}
+        made = self._reading.traced(name, [arrays[value.name] for value in function.inputs], symbols)
+        arrays.update((value.name, array) for value, array in zip(function.body.results, made, strict=True))
+
+    # Losses.
+
+    def _value(self, node: str, loss: Loss, given: Values | None) -> Values:
+        if given is not None:
+            return given
+        built_in = {"mse": self._mse, "cross_entropy": self._cross_entropy, "bernoulli": self._bernoulli}
+        if loss.name not in built_in:
+            raise DataError(
+                f"as_jax: the loss {loss.name!r} on node {node!r} is a function of Python, which JAX cannot run.",
+                f"Give its value in jax.numpy: as_jax(losses={{{node!r}: lambda y, target: ...}}).",
+            )
+        return built_in[loss.name]
+
+    def _mse(self, y: Traced, target: Traced) -> Traced:
+        return self._jax.numpy.mean((y - target) ** 2, axis=-1)
+
+    def _cross_entropy(self, y: Traced, label: Traced) -> Traced:
+        return -self._jax.numpy.take_along_axis(self._jax.nn.log_softmax(y), label[..., None], axis=-1)[..., 0]
+
+    def _bernoulli(self, y: Traced, target: Traced) -> Traced:
+        return self._jax.numpy.mean(self._jax.numpy.logaddexp(0, y) - target * y, axis=-1)
+
+    def _evaluate(
+        self, outputs: Mapping[str, Traced], targets: Mapping[str, Traced], mask: Any
+    ) -> tuple[Traced, dict[str, Traced]]:
+        """The loss, and its derivative by each output."""
+        jnp, total, adjoints = self._jax.numpy, 0.0, dict[str, Traced]()
+        for node, value in self._losses.items():
+            y = outputs[node]
+            rows, target = y.reshape(-1, y.shape[-1]), jnp.asarray(targets[node])
+            target = target.reshape(len(rows), *target.shape[2:])
+            values, pull = self._jax.vjp(lambda y, value=value, target=target: value(y, target), rows)
+            given = cast("Mapping[str, Any]", mask).get(node) if isinstance(mask, Mapping) else mask
+            weight = jnp.asarray(1.0 if given is None else given, self._dtype)
+            weight = weight if weight.ndim else jnp.full(y.shape[:2], weight)
+            weight = jnp.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, y.shape[:2]).reshape(-1)
+            scale = weight / y.shape[1]
+            found = pull(scale)[0]
+            # What has no weight may also be NaN.
+            total = total + jnp.sum(jnp.where(weight == 0, 0, values * scale))
+            adjoints[node] = jnp.where((weight == 0)[:, None], 0, found).reshape(y.shape)
+        return total, adjoints
+
+
+def _block(series: Series, arrays: Mapping[str, Any]) -> Traced:
+    first = series.first.constant
+    return arrays[series.value.name][first : first + arrays["steps"]]
