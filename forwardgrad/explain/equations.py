@@ -111,7 +111,7 @@ class _Derivation(Outline):
         """The edges into the other ports of a product, where each holds the bare value of one node."""
         node = self.network.nodes[node_name]
         rest = [q for q in node.ports if q != port]
-        if node.op.name != "mul" or (node.bias is not None and node.bias_port in rest):
+        if not node.op.product or (node.bias is not None and node.bias_port in rest):
             return None
         into = [[edge for edge in self.network.into[node_name] if edge.port == q] for q in rest]
         if all(len(edges) == 1 and edges[0].kind == "identity" for edges in into):

@@ -118,7 +118,7 @@ class Network:
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """The input nodes, in the order of the declared graph."""
-        return tuple(name for name, node in self.nodes.items() if node.op.name == "input")
+        return tuple(name for name, node in self.nodes.items() if node.op.given)
 
     @cached_property
     def trainable(self) -> tuple[str, ...]:

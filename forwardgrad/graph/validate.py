@@ -176,7 +176,7 @@ def _bias_port(name: str, op: Op, attributes: Mapping[str, Any], into: list[Edge
     given = attributes.get("bias_port")
     port = str(given or "in")
     known = list(dict.fromkeys(edge.port for edge in into)) if op.each_port else [each.name for each in op.ports]
-    if op.name == "input" or port in known or (op.each_port and (given or not into)):
+    if op.given or port in known or (op.each_port and (given or not into)):
         return port
     hint = did_you_mean(port, known) if given else f"Name a 'bias_port': {', '.join(known)}."
     raise GraphError(f"node {name!r}: op {op.name!r} has no port {port!r} for the bias.", hint)
@@ -212,7 +212,7 @@ def _options(name: str, op: Op, attributes: Mapping[str, Any], size: int) -> dic
 def _ports(name: str, op: Op, into: list[Edge], bias_port: str | None) -> tuple[str, ...]:
     place = f"node {name!r}"
     fed = list(dict.fromkeys([edge.port for edge in into] + ([bias_port] if bias_port else [])))
-    if op.name == "input":
+    if op.given:
         if fed:
             got = where(into[0].source, into[0].target, into[0].key) if into else "a bias"
             raise GraphError(f"{place}: an input takes neither edges nor a bias.", f"It has {got}.")

@@ -16,7 +16,7 @@ def _slope(text: str) -> Port:
     return Port("in", Formula(text, "x, y"))
 
 
-add(Op("input", value=Formula("x"), shape="plaintext"))
+add(Op("input", value=Formula("x"), given=True, shape="plaintext"))
 add(
     Op(
         "linear",

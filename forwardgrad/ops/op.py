@@ -61,6 +61,9 @@ class Op:
         each_port: for an op of any number of ports named by the user (`mul`): `each_port(index)` is the port at
             that place, its name ignored. `ports` is then empty.
         least_ports: how many ports such an op needs at least; of named ports, all must be fed.
+        given: whether the values come from outside, so that a node takes neither edges nor a bias (`input`).
+        product: whether the value is the product of the ports (`mul`): equations then write the derivative by one port
+            as the values of the others.
         options: the options with their defaults.
         smooth: `False` where the declared derivative is not that of `value` (a surrogate), so that finite
             differences say nothing about it.
@@ -72,6 +75,8 @@ class Op:
     ports: tuple[Port, ...] = ()
     each_port: Callable[[int], Port] | None = None
     least_ports: int = 0
+    given: bool = False
+    product: bool = False
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     smooth: bool = True
     shape: str = "ellipse"

@@ -52,7 +52,7 @@ def _factor(index: int) -> Port:
     return Port("", _Product(index))
 
 
-add(Op("mul", value=_Product(), each_port=_factor, least_ports=2, shape="octagon"))
+add(Op("mul", value=_Product(), each_port=_factor, least_ports=2, product=True, shape="octagon"))
 
 
 def _softmax(x: Array) -> Array:

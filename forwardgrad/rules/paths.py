@@ -102,6 +102,11 @@ class PathRule(ABC):
     def check(self, edges: Collection[str]) -> None:  # noqa: B027 (a hook that most rules need not fill)
         """Raise `RuleError` if the rule cannot serve a graph with edges of these names. By default it always can."""
 
+    @property
+    def named_edges(self) -> frozenset[str]:
+        """The edges that the rule means by name, such as those that `cut` cuts. By default there are none."""
+        return frozenset()
+
     def __and__(self, other: PathRule) -> PathRule:
         if not isinstance(other, PathRule):  # pyright: ignore[reportUnnecessaryIsInstance]
             return NotImplemented
@@ -132,6 +137,10 @@ class Both(PathRule):
     def check(self, edges: Collection[str]) -> None:
         for factor in self.factors:
             factor.check(edges)
+
+    @property
+    def named_edges(self) -> frozenset[str]:
+        return frozenset[str]().union(*(factor.named_edges for factor in self.factors))
 
     def __str__(self) -> str:
         return " & ".join(map(str, self.factors))
@@ -333,6 +342,10 @@ class Cut(PathRule):
         for name in self.edges:
             if name not in edges:
                 raise RuleError(f"rule {str(self)!r}: the graph has no edge {name!r}.", did_you_mean(name, edges))
+
+    @property
+    def named_edges(self) -> frozenset[str]:
+        return frozenset(self.edges)
 
     def __str__(self) -> str:
         return f"cut({list(self.edges)!r})"

@@ -13,7 +13,6 @@ from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, GraphError, RuleError, VacuousError, did_you_mean
 from forwardgrad.graph import Edge, Network, validate
 from forwardgrad.program import Program
-from forwardgrad.rules.paths import Both, Cut, PathRule
 from forwardgrad.rules.rule import Rule
 from forwardgrad.testing import checking
 from forwardgrad.testing.comparing import Difference, chosen, differ, differences, fault, gradient
@@ -125,12 +124,7 @@ def _means(program: Program, rule: Rule, edge: Edge) -> bool:
     labels = program.plan.labels
     matrix = rule.matrix(labels.edges[edge.name], labels.nodes[edge.target]) != "exact"
     named = any(pattern != "*" and fnmatchcase(edge.name, pattern) for pattern, _ in rule.feedback)
-    return matrix or named or edge.name in _cuts(rule.paths)
-
-
-def _cuts(paths: PathRule) -> set[str]:
-    factors = paths.factors if isinstance(paths, Both) else (paths,)
-    return {name for factor in factors if isinstance(factor, Cut) for name in factor.edges}
+    return matrix or named or edge.name in rule.paths.named_edges
 
 
 def _nothing(program: Program) -> VacuousError:
