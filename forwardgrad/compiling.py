@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import warnings
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from forwardgrad.compiler import Plan, make_plan, merged_layers
 from forwardgrad.errors import (
     DataError,
     DeadParameterWarning,
+    ForwardgradError,
     GraphError,
     MergedLayersWarning,
     RuleError,
@@ -26,6 +28,7 @@ from forwardgrad.graph import Network, validate
 from forwardgrad.ops import losses as loss_table
 from forwardgrad.ops.losses import Loss
 from forwardgrad.program import Program
+from forwardgrad.program.fingerprints import changed, fingerprints
 from forwardgrad.rules.paths import PathRule
 from forwardgrad.rules.table import Rule
 from forwardgrad.rules.table import rule as read_rule
@@ -160,3 +163,45 @@ def _report_merged(plan: Plan) -> None:
         MergedLayersWarning,
         stacklevel=3,
     )
+
+
+def recompiled(
+    graph: nx.MultiDiGraph[str], losses: Mapping[str, str], rules: Mapping[str, Any], dtype: str, backend: str
+) -> Program:
+    """The program of a graph, and of losses, and of the rule of each parameter by its name."""
+    exactly = {"".join(f"[{c}]" if c in "*?[" else c for c in name): rule for name, rule in rules.items()}
+    return compile(graph, losses, exactly, dtype=dtype, backend=backend, dead="ignore")
+
+
+def _pickled(program: Program) -> tuple[Any, ...]:
+    """What a pickle holds of a program: what was declared, from which it is compiled again."""
+    for node, loss in program.losses.items():
+        if loss.name not in loss_table.names() or loss_table.get(loss.name) != loss:
+            raise DataError(
+                f"pickle: the loss {loss.name!r} on {node!r} is not registered, and losses are pickled by name.",
+                f"Register it: register_loss({loss.name!r}, value, gradient), here and where the program is loaded.",
+            )
+    graph = nx.MultiDiGraph(program.graph)
+    losses = {node: loss.name for node, loss in program.losses.items()}
+    declared = (graph, losses, dict(program.chosen), program.dtype.name, program.backend)
+    return _unpickled, (*declared, fingerprints(program))
+
+
+def _unpickled(*declared: Any) -> Program:
+    *arguments, functions = declared
+    try:
+        program = recompiled(*arguments)
+    except ForwardgradError as error:
+        raise DataError(
+            f"a pickled program cannot be compiled: {error}",
+            "Where it uses an op, a loss or a layout of your own, register that before loading.",
+        ) from error
+    for what in changed(functions, program):
+        raise DataError(
+            f"a pickled program cannot be loaded: {what} is another function than the one that it was pickled with.",
+            "Register the same function before loading, or compile the program anew.",
+        )
+    return program
+
+
+copyreg.pickle(Program, _pickled)

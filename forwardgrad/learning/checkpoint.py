@@ -16,7 +16,7 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad.compiling import compile
+from forwardgrad.compiling import recompiled
 from forwardgrad.errors import FileError, ForwardgradError
 from forwardgrad.graph import files
 from forwardgrad.graph.schema import DRAWING
@@ -24,6 +24,7 @@ from forwardgrad.learning import optimizers
 from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array, losses
 from forwardgrad.program import Program
+from forwardgrad.program.fingerprints import changed, fingerprints
 from forwardgrad.rules import table as rules
 from forwardgrad.support import archive
 from forwardgrad.support.atomic import write_bytes
@@ -87,7 +88,13 @@ def describe(program: Program) -> dict[str, Any]:
         "rules": {name: rule.text for name, rule in chosen.items()},
         "dtype": program.dtype.name,
     }
-    return {**texts, "sha256": _identity(texts), "backend": program.backend, "complete": complete}
+    return {
+        **texts,
+        "sha256": _identity(texts),
+        "functions": fingerprints(program),
+        "backend": program.backend,
+        "complete": complete,
+    }
 
 
 def _identity(described: Mapping[str, Any]) -> str:
@@ -136,31 +143,38 @@ def match(path: str | os.PathLike[str], described: Mapping[str, Any], program: P
                     if what != "graph"
                 ),
             )
-        return program
+        return _same_functions(place, described, program)
     if not described["complete"]:
         raise FileError(
             f"{place}: its program uses a path rule or a loss that has no text.",
             "Compile the program and give it: Learner.load(path, program).",
         )
     try:
-        return compile(
+        program = recompiled(
             files.loads(described["graph"]),
             described["losses"],
-            _exactly(described["rules"]),
-            dtype=described["dtype"],
-            backend=described["backend"],
-            dead="ignore",
+            described["rules"],
+            described["dtype"],
+            described["backend"],
         )
     except (ForwardgradError, TypeError, ValueError, RecursionError) as error:
         raise FileError(
             f"{place}: its program cannot be compiled: {error}",
             "Where it uses an op, a loss or a layout of your own, register that first.",
         ) from error
+    return _same_functions(place, described, program)
 
 
-def _exactly(chosen: Mapping[str, str]) -> Mapping[str, str]:
-    """Rules by parameter name, as patterns that fit that name only."""
-    return {"".join(f"[{c}]" if c in "*?[" else c for c in name): rule for name, rule in chosen.items()}
+def _same_functions(place: str, described: Mapping[str, Any], program: Program) -> Program:
+    """The program, if the functions of users in it are those that a checkpoint was written with."""
+    differing = changed(described["functions"], program) if "functions" in described else []  # older files have none
+    if differing:
+        raise FileError(
+            f"{place}: belongs to another program; what has the same name and is another function here: "
+            f"{', '.join(differing)}.",
+            "Register the functions that it was written with.",
+        )
+    return program
 
 
 def optimizer(path: str | os.PathLike[str], config: Mapping[str, Any], given: Optimizer | None) -> Optimizer:
@@ -288,6 +302,9 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
             raise TypeError(f"{what!r} is {program[what]!r}")
     if program["sha256"] != _identity(program):
         raise TypeError("its digest of the program is another one")
+    functions = program.get("functions", {})
+    if not isinstance(functions, dict) or not all(isinstance(text, str) and " " in text for text in functions.values()):
+        raise TypeError(f"'functions' is {functions!r}")
     texts = (*program["losses"].values(), *program["rules"].values())
     if not isinstance(meta["optimizer"], dict) or not all(isinstance(text, str) for text in texts):
         raise TypeError("a name is not a text")

@@ -5,7 +5,11 @@ from forwardgrad.ops.formula import Formula
 from forwardgrad.ops.op import Array, Op, Option, Port
 from forwardgrad.ops.registry import add, get, names, registered
 
+SHIPPED = {name: get(name) for name in names()}
+"""The ops that the library comes with."""
+
 __all__ = [
+    "SHIPPED",
     "Array",
     "Formula",
     "Op",

@@ -125,3 +125,6 @@ def names() -> list[str]:
 add(Loss("mse", _mse, _mse_gradient))
 add(Loss("cross_entropy", _cross_entropy, _cross_entropy_gradient, labels=True))
 add(Loss("bernoulli", _bernoulli, _bernoulli_gradient))
+
+SHIPPED = dict(_table)
+"""The losses that the library comes with."""

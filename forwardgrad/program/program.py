@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from types import MappingProxyType
@@ -36,6 +37,9 @@ from forwardgrad.rules.table import Rule
 
 class Program:
     """A declared graph compiled to an online learning algorithm. Made by `forwardgrad.compile`.
+
+    It can be copied and pickled. A pickle holds what was declared, and is compiled again when it is loaded; ops, losses
+    and layouts of your own stand in it by name, and must be registered there. Copies count their draws from 0 again.
 
     Attributes:
         graph: the declared graph (a frozen copy).
@@ -358,6 +362,13 @@ class Program:
             known = [p.name for p in self.network.parameters.values() if p.pattern is not None]
             raise GraphError(f"there is no sparse parameter {name!r}.", did_you_mean(name, known))
         return parameter.pattern.rows.copy(), parameter.pattern.columns.copy()
+
+    def __copy__(self) -> Program:
+        return Program(self.graph, self.plan, self.losses, self.chosen, self.dtype, self.backend)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        graph = copy.deepcopy(self.graph, memo)
+        return Program(graph, self.plan, self.losses, self.chosen, self.dtype, self.backend)
 
     def _lines(self) -> list[list[str]]:
         return lines(list(self.rules.values()), {name: self.chosen[name] for name in self.plan.untrained})
