@@ -181,9 +181,8 @@ def _pickled(program: Program) -> tuple[Any, ...]:
                 f"pickle: the loss {loss.name!r} on {node!r} is not registered, and losses are pickled by name.",
                 f"Register it: register_loss({loss.name!r}, value, gradient), here and where the program is loaded.",
             )
-    graph = nx.MultiDiGraph(program.graph)
     losses = {node: loss.name for node, loss in program.losses.items()}
-    declared = (graph, losses, dict(program.chosen), program.dtype.name, program.backend)
+    declared = (program.graph, losses, dict(program.chosen), program.dtype.name, program.backend)
     return _unpickled, (*declared, fingerprints(program))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from forwardgrad.array_program import numpy_helpers
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.lowering.context import Context, LayoutCall, OpCall
+from forwardgrad.array_program.lowering.extent import is_small
 from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.array_program.numpy_source import Printed, printed
 from forwardgrad.array_program.numpy_statements import calling
@@ -21,6 +22,7 @@ from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.array_program.taken_along import Functions
 from forwardgrad.compiler.keys import influence_key, value_key
 from forwardgrad.compiler.plan import Plan
+from forwardgrad.errors import RuleError
 from forwardgrad.graph import Node
 from forwardgrad.layouts.draws import DRAW
 from forwardgrad.ops import Array
@@ -102,7 +104,15 @@ def standalone(plan: Plan, dtype: Any, losses: Mapping[str, Loss], title: str) -
         dtype: of all arrays.
         losses: by output node.
         title: what is said of the program, lines.
+
+    Raises:
+        RuleError: if the plan is so large that it is interpreted.
     """
+    if not is_small(plan):
+        raise RuleError(
+            "source: too many places act on each other for this program to be written out; it is interpreted.",
+            "Give some parameters a rule that stores less, such as eprop.",
+        )
     lowered = lower(plan, dtype)
     context, written = lowered.context, printed(lowered.program)
     random = any(DRAW in influence.parts for influence in lowered.influences.values())

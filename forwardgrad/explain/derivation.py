@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from forwardgrad.compiler.plan import Plan
 from forwardgrad.explain.equations import equations
 from forwardgrad.explain.notation import Equations, printable
-from forwardgrad.explain.tables import html_table
+from forwardgrad.explain.tables import html_table, table
 from forwardgrad.graph import Network
 from forwardgrad.ops.losses import Loss
 from forwardgrad.rules.table import Rule
@@ -93,11 +93,11 @@ class Derived:
         return f"Derived({printable(about)})"
 
     def _repr_html_(self) -> str:
-        return html_table("What was derived", HEADER, lines([self], {}), self.equation)
+        return html_table("What was derived", HEADER, _lines([self], {}), self.equation)
 
 
 class _Compiled(Protocol):
-    """What is said of a program at its head."""
+    """What a listing shows of a program."""
 
     @property
     def network(self) -> Network: ...
@@ -107,6 +107,10 @@ class _Compiled(Protocol):
     def losses(self) -> Mapping[str, Loss]: ...
     @property
     def dtype(self) -> Any: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def chosen(self) -> Mapping[str, Rule]: ...
 
 
 def about(program: _Compiled) -> str:
@@ -122,7 +126,21 @@ def about(program: _Compiled) -> str:
 HEADER = ("parameter", "rule", "stores influence on", "gradient", "bytes/sample", "flops/step")
 
 
-def lines(derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> list[list[str]]:
-    """The lines of the listing of a program, one for each parameter, with the untrained ones at the end."""
+def listing(program: _Compiled) -> str:
+    """A program as text, one line for each parameter."""
+    return f"Program: {about(program)}\n\n{table(HEADER, _program_lines(program))}"
+
+
+def listing_html(program: _Compiled) -> str:
+    """The same for a notebook."""
+    return html_table(f"Program: {about(program)}", HEADER, _program_lines(program))
+
+
+def _program_lines(program: _Compiled) -> list[list[str]]:
+    return _lines(list(program.rules.values()), {name: program.chosen[name] for name in program.plan.untrained})
+
+
+def _lines(derived: Sequence[Derived], untrained: Mapping[str, Rule]) -> list[list[str]]:
+    """One line for each parameter, with the untrained ones at the end."""
     rows = [[d.parameter, str(d.rule), d.stored, d.verdict, f"{d.bytes:,}", f"{d.flops:,}"] for d in derived]
     return rows + [[name, str(rule), "nothing", f"untrained ({rule})", "0", "0"] for name, rule in untrained.items()]

@@ -302,8 +302,10 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
             raise TypeError(f"{what!r} is {program[what]!r}")
     if program["sha256"] != _identity(program):
         raise TypeError("its digest of the program is another one")
-    functions = program.get("functions", {})
-    if not isinstance(functions, dict) or not all(isinstance(text, str) and " " in text for text in functions.values()):
+    functions: Any = program.get("functions", {})
+    if not isinstance(functions, dict) or not all(
+        isinstance(text, str) and " " in text for text in cast("dict[str, Any]", functions).values()
+    ):
         raise TypeError(f"'functions' is {functions!r}")
     texts = (*program["losses"].values(), *program["rules"].values())
     if not isinstance(meta["optimizer"], dict) or not all(isinstance(text, str) for text in texts):
