@@ -8,12 +8,11 @@ first step and two in its middle are followed; the others take no more memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from forwardgrad.array_program.buffers import added_to
+from forwardgrad.array_program.buffers import Analysed
 from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.expressions import INFIX, Apply, Argument, Tree, is_test
-from forwardgrad.array_program.inlining import inlined
 from forwardgrad.array_program.instructions import (
     Broadcast,
     Call,
@@ -33,7 +32,7 @@ from forwardgrad.array_program.memory import Account, Held
 from forwardgrad.array_program.numpy_helpers import MANY
 from forwardgrad.array_program.numpy_products import adding, template
 from forwardgrad.array_program.numpy_statements import INTO, weights_by_columns
-from forwardgrad.array_program.regions import ArrayProgram, Body, Function, Invoke, Scan, Statement, When
+from forwardgrad.array_program.regions import Body, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import Dimensions, Value
 
 RESHAPED: Mapping[str, tuple[bool, bool]] = {
@@ -45,26 +44,6 @@ RESHAPED: Mapping[str, tuple[bool, bool]] = {
     "contracted": (True, True),
 }
 """The helpers that reshape their two operands, and which."""
-
-
-@dataclass(frozen=True)
-class Analysed:
-    """A function, and what is decided of its values before it is printed.
-
-    Args:
-        function: the function.
-        inlined: the values that are written where they are used.
-        added_to: values that are added to in place, each with the result.
-    """
-
-    function: Function
-    inlined: frozenset[Value]
-    added_to: Mapping[Value, Value]
-
-
-def analysed(program: ArrayProgram) -> dict[str, Analysed]:
-    """The functions of a program, by name."""
-    return {f.name: Analysed(f, inlined(f.body), added_to(f.body)) for f in program.functions}
 
 
 @dataclass(frozen=True)
@@ -340,7 +319,7 @@ class Allocations:
         held = self.bound.get(self.name(value))
         if held is None:  # a constant of the program
             return Held(value.dims, None, value.type.dtype)
-        return self.account.view(held, held.dims)
+        return self.account.again(held)
 
     def made(self, instruction: Instruction, value: Value) -> Held:
         """What an instruction makes."""
@@ -349,9 +328,12 @@ class Allocations:
             zero = any(map(self.is_zero, self.guards(instruction.tree, instruction.arguments)))
             array = None if zero else self.tree(instruction.tree, instruction)
             return self.account.take(dims, kind) if array is None else array
-        if not isinstance(instruction, Call | Concat) and any(map(self.is_zero, instruction.operands)):
+        operands = instruction.operands
+        if self.guarded.isdisjoint(operands):
+            return self.moved(instruction, [self.value(operand) for operand in operands], dims, kind)
+        if not isinstance(instruction, Call | Concat) and any(map(self.is_zero, operands)):
             return self.account.take(dims, kind)
-        return self.moved(instruction, [self.or_zeros(operand) for operand in instruction.operands], dims, kind)
+        return self.moved(instruction, [self.or_zeros(operand) for operand in operands], dims, kind)
 
     def moved(self, instruction: Instruction, operands: Sequence[Held], dims: Dimensions, kind: str) -> Held:
         """What an instruction other than an expression makes of its operands."""
@@ -368,7 +350,7 @@ class Allocations:
             case Gather(axis=axis):
                 array = dense(account.computed(*operands, dims=dims, kind=kind))
                 last = axis == len(dims) - 1
-                return replace(array, fresh=False, dense=False, rows=last, ordered=False) if axis else array
+                return array._replace(fresh=False, dense=False, rows=last, ordered=False) if axis else array
             case Signs():
                 account.drop(*operands)
                 whole = account.take(dims, "int")  # numbers of eight bytes, scaled and then converted
@@ -436,7 +418,7 @@ class Allocations:
 
 def dense(array: Held) -> Held:
     """An array that is made in order, whatever it is made of."""
-    return replace(array, dense=True, rows=True, ordered=True)
+    return array._replace(dense=True, rows=True, ordered=True)
 
 
 def summands(tree: Tree) -> list[Tree]:

@@ -1,14 +1,40 @@
-"""Buffers: which values a printed program may keep in one array, because the one ends where the other begins."""
+"""Buffers: which values may be kept in one array, because the one ends where the other begins."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from forwardgrad.array_program.expressions import Apply, Argument, Tree, places
-from forwardgrad.array_program.inlining import bodies, reads
+from forwardgrad.array_program.inlining import Uses
 from forwardgrad.array_program.instructions import Contract, Elementwise, Instruction, Reduce
-from forwardgrad.array_program.regions import Body, When
+from forwardgrad.array_program.regions import ArrayProgram, Body, Function, When
 from forwardgrad.array_program.values import Value
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A function, and what is decided of its values before it is printed or priced.
+
+    Args:
+        function: the function.
+        inlined: the values that are written where they are used.
+        added_to: values that are added to in place, each with the result.
+    """
+
+    function: Function
+    inlined: frozenset[Value]
+    added_to: Mapping[Value, Value]
+
+
+def analysed(program: ArrayProgram) -> dict[str, Analysed]:
+    """The functions of a program, by name."""
+    found: dict[str, Analysed] = {}
+    for function in program.functions:
+        uses = Uses(function.body)
+        found[function.name] = Analysed(function, uses.inlined(), added_to(uses))
+    return found
 
 
 def leftmost(tree: Tree) -> Tree:
@@ -18,25 +44,24 @@ def leftmost(tree: Tree) -> Tree:
     return tree
 
 
-def added_to(whole: Body) -> dict[Value, Value]:
+def added_to(uses: Uses) -> dict[Value, Value]:
     """Values to which a choice adds something or nothing, each with the result of the choice.
 
     The result can be the same array: it is added to in place, and nothing else reads what it was before.
     """
-    parts = list(bodies(whole))
-    uses = Counter(value for body in parts for statement in body.statements for value in reads(statement.instruction))
-    uses.update(value for body in parts for value in body.results)
+    come_out = Counter(value for body in uses.parts for value in body.results)
     found: dict[Value, Value] = {}
-    for body in parts:
-        made = {value: s.instruction for s in body.statements for value in s.results}
-        for statement in body.statements:
-            if not isinstance(statement.instruction, When):
-                continue
+    for body in uses.parts:
+        choices = [statement for statement in body.statements if isinstance(statement.instruction, When)]
+        made = {value: s.instruction for s in body.statements for value in s.results} if choices else {}
+        for statement in choices:
+            assert isinstance(statement.instruction, When)
             then = {value: s.instruction for s in statement.instruction.then.statements for value in s.results}
             then |= _passed_on(statement.instruction.then, then)
             pairs = zip(statement.instruction.then.results, statement.instruction.otherwise.results, strict=True)
             for result, (total, value) in zip(statement.results, pairs, strict=True):
-                if uses[value] == 2 and uses[total] == 1 and _is_new(made.get(value)) and _adds(then.get(total), value):
+                once = uses.counts[value] == come_out[value] == come_out[total] == 1 and not uses.counts[total]
+                if once and _is_new(made.get(value)) and _adds(then.get(total), value):
                     found[value] = result
     return found
 

@@ -24,6 +24,7 @@ class Builder:
         self.outer = outer
         self.statements: list[Statement] = []
         self._known: dict[Instruction, Value] = {}
+        self._made: dict[Value, Instruction] = {}
         self._numbers: count[int] = count(1) if outer is None else outer._numbers
 
     def add(self, instruction: Instruction, name: str = "") -> Value:
@@ -35,6 +36,7 @@ class Builder:
         value = Value(name or f"{UNNAMED}{next(self._numbers)}", kind)
         self.define((value,), instruction)
         self._known.setdefault(instruction, value)
+        self._made[value] = instruction
         return value
 
     def _lookup(self, instruction: Instruction) -> Value | None:
@@ -52,10 +54,12 @@ class Builder:
         """
         if isinstance(tree, Argument) and not name:
             return arguments[tree.place]
-        used = {place: number for number, place in enumerate(sorted(set(places(tree))))}
-        operands = tuple(arguments[place] for place in used)
-        dims = max((value.dims for value in operands), key=len) if dims is None else dims
-        return self.add(Elementwise(renumbered(tree, used), operands, dims), name)
+        used = sorted(set(places(tree)))
+        if len(used) < len(arguments):
+            tree = renumbered(tree, {place: number for number, place in enumerate(used)})
+            arguments = tuple(arguments[place] for place in used)
+        dims = max((value.dims for value in arguments), key=len) if dims is None else dims
+        return self.add(Elementwise(tree, arguments, dims), name)
 
     def fill(self, number: float, *dims: Affine | int | str) -> Value:
         """An array of equal numbers."""
@@ -67,7 +71,7 @@ class Builder:
         if last is None or last.results != (value,) or not value.unnamed:
             return self.elementwise(Argument(0), value, name=name)
         del self.statements[-1]
-        del self._known[last.instruction]
+        del self._known[last.instruction], self._made[value]
         return self.add(last.instruction, name)
 
     def kept(self, value: Value, name: str) -> Value:
@@ -76,8 +80,9 @@ class Builder:
 
     def own(self, value: Value, taken: Sequence[Value], name: str) -> Value:
         """A value that is computed in this body and is none of those taken: itself, or a copy under a name."""
-        made = any(s.results == (value,) and not isinstance(s.instruction, VIEWS) for s in self.statements)
-        return value if made and value not in taken else self.elementwise(Argument(0), value, name=name)
+        made = self._made.get(value)
+        alone = made is not None and not isinstance(made, VIEWS) and value not in taken
+        return value if alone else self.elementwise(Argument(0), value, name=name)
 
     def body(self, *results: Value) -> Body:
         """What was built."""

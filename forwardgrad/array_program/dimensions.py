@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+KNOWN = 2**12
+"""Forms that are remembered with what was made of them: a program has few, and reads them over and over."""
 
 Bounds = Mapping[str, tuple[int, int | None]]
 """The smallest and the largest value of each symbol, as far as it has a largest."""
@@ -12,8 +16,7 @@ SYMBOLS: Bounds = {"steps": (1, None), "batch": (1, None), "seeds": (1, None), "
 """What a program is run with: the length of the block, the samples, the seeds of a sweep, and 1 for a fresh state."""
 
 
-@dataclass(frozen=True)
-class Affine:
+class Affine(NamedTuple):
     """A whole number, or a sum of symbols times whole numbers.
 
     Args:
@@ -27,18 +30,14 @@ class Affine:
     constant: int = 0
     terms: tuple[tuple[str, int], ...] = ()
 
-    def __add__(self, other: Affine | int | str) -> Affine:
-        other = affine(other)
-        factors = dict(self.terms)
-        for symbol, factor in other.terms:
-            factors[symbol] = factors.get(symbol, 0) + factor
-        return Affine(self.constant + other.constant, tuple(sorted((s, f) for s, f in factors.items() if f)))
+    def __add__(self, other: Affine | int | str) -> Affine:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Affine(self.constant + other, self.terms) if isinstance(other, int) else _sum(self, affine(other))
 
     def __neg__(self) -> Affine:
         return Affine(-self.constant, tuple((symbol, -factor) for symbol, factor in self.terms))
 
     def __sub__(self, other: Affine | int | str) -> Affine:
-        return self + -affine(other)
+        return self + -(other if isinstance(other, int) else affine(other))
 
     def replaced(self, symbols: Mapping[str, Affine]) -> Affine:
         """The form with other forms in place of symbols."""
@@ -69,16 +68,30 @@ class Affine:
         return least is not None and least >= 0
 
     def __str__(self) -> str:
-        parts = [(factor, symbol if abs(factor) == 1 else f"{abs(factor)} * {symbol}") for symbol, factor in self.terms]
-        parts.sort(key=lambda part: part[0] < 0)
-        if self.constant or not parts:
-            parts.insert(len(parts) if parts and parts[0][0] > 0 else 0, (self.constant, str(abs(self.constant))))
-        text = "".join(f" {'-' if sign < 0 else '+'} {word}" for sign, word in parts)
-        return text[3:] if text.startswith(" + ") else f"-{text[3:]}"
+        return _text(self)
 
 
+@lru_cache(KNOWN)
 def affine(form: Affine | int | str) -> Affine:
     """A form from a number or a symbol."""
     if isinstance(form, Affine):
         return form
     return Affine(form) if isinstance(form, int) else Affine(0, ((form, 1),))
+
+
+@lru_cache(KNOWN)
+def _sum(one: Affine, other: Affine) -> Affine:
+    factors = dict(one.terms)
+    for symbol, factor in other.terms:
+        factors[symbol] = factors.get(symbol, 0) + factor
+    return Affine(one.constant + other.constant, tuple(sorted((s, f) for s, f in factors.items() if f)))
+
+
+@lru_cache(KNOWN)
+def _text(form: Affine) -> str:
+    parts = [(factor, symbol if abs(factor) == 1 else f"{abs(factor)} * {symbol}") for symbol, factor in form.terms]
+    parts.sort(key=lambda part: part[0] < 0)
+    if form.constant or not parts:
+        parts.insert(len(parts) if parts and parts[0][0] > 0 else 0, (form.constant, str(abs(form.constant))))
+    text = "".join(f" {'-' if sign < 0 else '+'} {word}" for sign, word in parts)
+    return text[3:] if text.startswith(" + ") else f"-{text[3:]}"

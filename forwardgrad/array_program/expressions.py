@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 ATOM, COMPARED, ADDED, MULTIPLIED, NEGATED, POWER = 9, 0, 1, 2, 3, 4
 
@@ -48,6 +49,11 @@ class Apply:
     word: str
     operands: tuple[Tree, ...]
 
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """The places of the arguments in it, as often as they are read."""
+        return tuple(place for operand in self.operands for place in places(operand))
+
 
 Tree = Number | Argument | Apply
 
@@ -61,6 +67,7 @@ TERMS = 64
 """Terms of a sum that are added from the left. Longer sums are sums of sums, or trees would be too deep for Python."""
 
 
+@cache
 def total(count: int) -> Tree:
     """The sum of that many arguments."""
     return _sum([Argument(place) for place in range(count)])
@@ -75,11 +82,11 @@ def _sum(terms: Sequence[Tree]) -> Tree:
     return tree
 
 
-def places(tree: Tree) -> list[int]:
+def places(tree: Tree) -> tuple[int, ...]:
     """The places of the arguments that an expression reads, as often as it reads them."""
-    if isinstance(tree, Argument):
-        return [tree.place]
-    return [place for operand in tree.operands for place in places(operand)] if isinstance(tree, Apply) else []
+    if isinstance(tree, Apply):
+        return tree.places
+    return (tree.place,) if isinstance(tree, Argument) else ()
 
 
 def renumbered(tree: Tree, places: Mapping[int, int]) -> Tree:

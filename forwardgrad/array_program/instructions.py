@@ -7,6 +7,7 @@ Nothing is written in place. An instruction knows its operands and what follows 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.expressions import Tree, is_test, places
@@ -53,11 +54,23 @@ class Elementwise(Instruction):
 
     def types(self) -> tuple[Type, ...]:
         expect(set(places(self.tree)) == set(range(len(self.arguments))), "its arguments are not those it reads")
-        whole = Type("float", self.dims)
         for value in self.arguments:
-            suffix = self.dims[len(self.dims) - len(value.dims) :]
-            expect(value.dims == suffix, "{} {} is not the end of {}", value, value.type, whole)
+            dims = value.dims
+            if dims != self.dims[len(self.dims) - len(dims) :]:
+                raise Misfit(f"{value} {value.type} is not the end of {Type('float', self.dims)}")
         return (Type("bool" if is_test(self.tree) else "float", self.dims),)
+
+
+@cache
+def letters_of(axes: str) -> tuple[str, str, str]:
+    """The letters of the operands of a contraction and of its result; raises `Misfit` where they make no sense."""
+    read, result = axes.split("->")
+    ours, theirs = read.split(",")
+    for letters in (ours, theirs):
+        expect(len(set(letters)) == len(letters), "an axis stands twice in {!r}", letters)
+    fits = set(result) <= {*ours, *theirs} and len(set(result)) == len(result)
+    expect(fits, "no operand has the axes {!r}", result)
+    return ours, theirs, result
 
 
 @dataclass(frozen=True)
@@ -79,16 +92,14 @@ class Contract(Instruction):
         return self.left, self.right
 
     def types(self) -> tuple[Type, ...]:
-        sizes: dict[str, Affine] = {}
-        read, result = self.axes.split("->")
-        for value, letters in zip(self.operands, read.split(","), strict=True):
+        ours, theirs, result = letters_of(self.axes)
+        for value, letters in ((self.left, ours), (self.right, theirs)):
             expect(len(letters) == len(value.dims), "{} {} has not the axes {!r}", value, value.type, letters)
-            expect(len(set(letters)) == len(letters), "an axis stands twice in {!r}", letters)
-            for letter, size in zip(letters, value.dims, strict=True):
-                known = sizes.setdefault(letter, size)
-                expect(known == size, "axis {!r} is {} and {}", letter, known, size)
-        expect(set(result) <= set(sizes) and len(set(result)) == len(result), "no operand has the axes {!r}", result)
-        return (Type("float", tuple(sizes[letter] for letter in result)),)
+        sizes = dict(zip(ours + theirs, self.left.dims + self.right.dims, strict=True))
+        for letter, size in zip(ours, self.left.dims, strict=True):
+            if sizes[letter] != size:
+                raise Misfit(f"axis {letter!r} is {size} and {sizes[letter]}")
+        return (Type("float", tuple([sizes[letter] for letter in result])),)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ type and is large. This is known of CPython on Linux and macOS; elsewhere a sum 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +38,7 @@ class Taken:
     holders: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """An array, as far as its memory is concerned.
 
     Args:
@@ -62,7 +62,7 @@ class Held:
     @property
     def named(self) -> Held:
         """The array under a name, which no operator writes into."""
-        return replace(self, fresh=False) if self.fresh else self
+        return self._replace(fresh=False) if self.fresh else self
 
 
 class Account:
@@ -94,6 +94,12 @@ class Account:
         buffer = Taken(size, self.name)
         self.moves.append((buffer, 1))
         return Held(dims, buffer, kind, fresh=True)
+
+    def again(self, array: Held) -> Held:
+        """A named array, where it is read: one more refers to it."""
+        if array.buffer is not None:
+            array.buffer.holders += 1
+        return array
 
     def view(self, array: Held, dims: Dimensions, *, dense: bool = True, rows: bool = True) -> Held:
         """A view of an array, which may be less dense."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from forwardgrad.array_program.buffers import Analysed, analysed
 from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.numpy_statements import Printer, broken
 from forwardgrad.array_program.regions import ArrayProgram
@@ -23,13 +24,17 @@ class Printed:
     arguments: Mapping[str, tuple[str, ...]]
 
 
-def printed(program: ArrayProgram) -> Printed:
-    """The functions of a program."""
+def printed(functions: Mapping[str, Analysed]) -> Printed:
+    """The functions of a program.
+
+    Args:
+        functions: `analysed`, by name, each after those that it invokes.
+    """
     symbols: dict[str, tuple[str, ...]] = {}
     arguments: dict[str, tuple[str, ...]] = {}
     lines: list[str] = []
-    for function in program.functions:
-        printer = Printer(function, symbols)
+    for each in functions.values():
+        function, printer = each.function, Printer(each, symbols)
         body = printer.body(function.body, "    ")
         used = symbols[function.name] = tuple(symbol for symbol in SYMBOLS if symbol in printer.used)
         arguments[function.name] = (*used, *map(str, function.inputs))
@@ -44,4 +49,4 @@ def printed(program: ArrayProgram) -> Printed:
 
 def source(program: ArrayProgram) -> str:
     """The text of a program's functions."""
-    return printed(program).text
+    return printed(analysed(program)).text

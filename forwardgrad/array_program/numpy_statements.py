@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from forwardgrad.array_program.buffers import added_to
+from forwardgrad.array_program.buffers import Analysed
 from forwardgrad.array_program.dimensions import SYMBOLS, Affine, affine
 from forwardgrad.array_program.expressions import ADDED, ATOM, Apply, Argument, Language, Number, Spelled, Tree, spelled
-from forwardgrad.array_program.inlining import bodies, inlined, outside
+from forwardgrad.array_program.inlining import bodies, outside
 from forwardgrad.array_program.instructions import (
     Broadcast,
     Call,
@@ -25,7 +26,7 @@ from forwardgrad.array_program.instructions import (
     Slice,
 )
 from forwardgrad.array_program.numpy_products import adding, aligned, index, product, template, transposes
-from forwardgrad.array_program.regions import Body, Function, Invoke, Scan, Statement, When
+from forwardgrad.array_program.regions import Body, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import UNNAMED, Dimensions, Value
 
 NUMPY = Language("np.{}", "{}.astype(dtype)", "np.asarray({}, dtype)")
@@ -74,18 +75,21 @@ class Printer:
     """Prints the statements of one function.
 
     Args:
-        function: the function.
+        analysed: the function.
         functions: the symbols that each function before this one takes.
     """
 
-    def __init__(self, function: Function, functions: Mapping[str, tuple[str, ...]]) -> None:
-        body, self.functions = function.body, functions
-        self.inlined, self.results = inlined(body), frozenset(body.results)
-        """The values that are written where they are used, and those that come out."""
-        self.inputs = frozenset(function.inputs)
-        self.added_to = added_to(body)
+    def __init__(self, analysed: Analysed, functions: Mapping[str, tuple[str, ...]]) -> None:
+        self.functions = functions
+        self.whole, self.inlined, self.added_to = analysed.function.body, analysed.inlined, analysed.added_to
+        self.results = frozenset(self.whole.results)
+        """The values that come out."""
+        self.inputs = frozenset(analysed.function.inputs)
         self.names = {
-            v.name for part in bodies(body) for s in part.statements for v in (*s.results, *s.instruction.operands)
+            v.name
+            for part in bodies(self.whole)
+            for s in part.statements
+            for v in (*s.results, *s.instruction.operands)
         }
         self.texts: dict[Value, Text] = {}
         self.made: dict[Value, Instruction] = {}
@@ -100,13 +104,18 @@ class Printer:
 
     def of(self, value: Value) -> Text:
         """How a value is written where it is used."""
-        if value in self.added_to:
-            return self.of(self.added_to[value])
-        return self.texts.get(value, Text(value.name.replace(UNNAMED, "made_")))
+        text = self.texts.get(value)
+        if text is None:
+            result = self.added_to.get(value)
+            text = Text(value.name.replace(UNNAMED, "made_")) if result is None else self.of(result)
+            self.texts[value] = text
+        return text
 
     def form(self, form: Affine) -> str:
         """A number of the block; what it reads is an argument of the function."""
-        self.used.update(symbol for symbol, _ in form.terms if symbol in SYMBOLS)
+        for symbol, _ in form.terms:
+            if symbol in SYMBOLS:
+                self.used.add(symbol)
         return str(form)
 
     def shape(self, dims: Dimensions) -> str:
@@ -261,6 +270,12 @@ class Printer:
         lines.append(f"{margin}for {scan.index} in {f'reversed({steps})' if scan.backward else steps}:")
         return lines + self.body(scan.body, f"{margin}    ")
 
+    @cached_property
+    def names(self) -> set[str]:
+        """The names of values, and those that were added to them."""
+        statements = [statement for body in bodies(self.whole) for statement in body.statements]
+        return {value.name for s in statements for value in (*s.results, *s.instruction.operands)}
+
     def free(self, name: str) -> str:
         """A name that no value has."""
         while name in self.names:
@@ -414,8 +429,8 @@ def _product(axes: str, left: Text, right: Text) -> Text:
 
 def _guarded(found: Text, texts: Sequence[Text]) -> Text:
     """A product, which is zero where one of its factors is."""
-    given = next(filter(None, (text.given for text in texts)), "")
-    return replace(found, given=given, adding="" if given else found.adding)
+    given = next((text.given for text in texts if text.given), "")
+    return replace(found, given=given, adding="") if given else found
 
 
 def _complementary(one: str, other: str) -> bool:

@@ -12,8 +12,9 @@ from functools import cached_property
 
 import numpy as np
 
-from forwardgrad.array_program.allocations import Allocations, FunctionCall, analysed
-from forwardgrad.array_program.arithmetic import Counts, operations, total
+from forwardgrad.array_program.allocations import Allocations, FunctionCall
+from forwardgrad.array_program.arithmetic import operations, total
+from forwardgrad.array_program.buffers import Analysed, analysed
 from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.inlining import bodies
 from forwardgrad.array_program.instructions import Read, Slice
@@ -31,15 +32,13 @@ class Price:
     Args:
         peaks: for each function that is run, in order, the most bytes alive while it runs, beside what the block is
             given: parameters, state, inputs and learning signals.
-        operations: for each of them, the additions, multiplications and other functions of numbers.
         alive: what is alive at the highest of the peaks: bytes, by the name in whose computation they were taken.
-        left: the bytes alive when the last of the functions has returned.
+        left: for each of them, the bytes alive when it has returned.
     """
 
     peaks: Mapping[str, int]
-    operations: Mapping[str, int]
     alive: Mapping[str, int]
-    left: int
+    left: Mapping[str, int]
 
     @property
     def peak(self) -> int:
@@ -54,12 +53,10 @@ class _Followed:
     Args:
         account: in order.
         ends: for each function in order, how many moves were made when it returned.
-        operations: of each function.
     """
 
     account: Account
     ends: Mapping[str, int]
-    operations: Mapping[str, Counts]
 
     @cached_property
     def places(self) -> Array:
@@ -79,14 +76,20 @@ class Prices:
         program: the program.
         order: the functions that a block runs, in order; what they return is held until its end. All functions that no
             other one invokes, by default.
+        functions: the program's functions, `analysed`, if they are already.
     """
 
-    def __init__(self, program: ArrayProgram, order: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        program: ArrayProgram,
+        order: Sequence[str] | None = None,
+        functions: Mapping[str, Analysed] | None = None,
+    ) -> None:
         self.program = program
         self.order = list(outermost(program)) if order is None else list(order)
         self.long = max(2 * max(reaches(program), default=0) + 8, MANY + 2)
         """Steps of a block from which on all blocks do the same."""
-        self._functions = analysed(program)
+        self._functions = analysed(program) if functions is None else functions
         self._followed: dict[tuple[int, int], _Followed] = {}
 
     def at(self, steps: int, batch: int, seeds: int = 1, fresh: bool = False) -> Price:
@@ -110,10 +113,14 @@ class Prices:
             holders[buffer.name] = holders.get(buffer.name, 0) + size
         return Price(
             peaks,
-            {name: total(counts, symbols) for name, counts in followed.operations.items()},
             {name: int(size) for name, size in holders.items() if size},
-            int(alive[-1]),
+            {name: int(alive[end]) for name, end in followed.ends.items()},
         )
+
+    def operations(self, steps: int, batch: int, seeds: int = 1, fresh: bool = False) -> dict[str, int]:
+        """For each function, the additions, multiplications and other functions of numbers in such a block."""
+        symbols = {"steps": steps, "batch": batch, "seeds": seeds, "fresh": int(fresh)}
+        return {name: total(operations(self.program, name, symbols), symbols) for name in self.order}
 
     def _follow(self, steps: int, fresh: int) -> _Followed:
         """What blocks of that length take and give back, in order."""
@@ -121,14 +128,13 @@ class Prices:
         if found is None:
             account, ends, known = Account(self.program.dtype), dict[str, int](), dict[str, Held]()
             symbols = {"steps": steps, "batch": 2, "seeds": 2, "fresh": fresh}
-            counts = {name: operations(self.program, name, symbols) for name in self.order}
             for name in self.order:
                 function = self.program.function(name)
                 inputs = [known.get(value.name, _given(value)) for value in function.inputs]
                 made = Allocations(self._functions, account, FunctionCall(name, symbols, {})).results_of(inputs)
                 known |= {value.name: array for value, array in zip(function.body.results, made, strict=True)}
                 ends[name] = len(account.moves)
-            found = self._followed[steps, fresh] = _Followed(account, ends, counts)
+            found = self._followed[steps, fresh] = _Followed(account, ends)
         return found
 
 

@@ -114,7 +114,7 @@ def standalone(plan: Plan, dtype: Any, losses: Mapping[str, Loss], title: str) -
             "Give some parameters a rule that stores less, such as eprop.",
         )
     lowered = lower(plan, dtype)
-    context, written = lowered.context, printed(lowered.program)
+    context, written = lowered.context, printed(lowered.functions)
     random = any(DRAW in influence.parts for influence in lowered.influences.values())
     signals = any(place.signal == "given" for place in plan.product.places)
     words: dict[str, str] = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.expressions import ATOM, Spelled, spelled
-from forwardgrad.array_program.inlining import inlined
+from forwardgrad.array_program.inlining import Uses
 from forwardgrad.array_program.instructions import (
     Broadcast,
     Call,
@@ -47,7 +47,7 @@ def function_lines(function: Function) -> list[str]:
     results = ", ".join(map(str, function.body.results))
     head = _wrapped(f"{function.name}({', '.join(map(str, function.inputs))}) -> {results}", "")
     doc = [f"  # {line}" for line in function.doc.splitlines()]
-    return [*head, *doc, *_Printer(inlined(function.body)).body(function.body, "  ")]
+    return [*head, *doc, *_Printer(Uses(function.body).inlined()).body(function.body, "  ")]
 
 
 def statement_text(statement: Statement) -> str:

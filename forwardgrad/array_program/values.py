@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.errors import ForwardgradError
@@ -21,8 +21,7 @@ class Misfit(ArrayProgramError):
     """An instruction does not fit what it stands among; the checker adds where that is."""
 
 
-@dataclass(frozen=True)
-class Type:
+class Type(NamedTuple):
     """A dtype (`float`, which is the program's own, `int` or `bool`) and dimensions.
 
     >>> print(floats("steps", "batch", 3))
@@ -42,8 +41,7 @@ def floats(*dims: Affine | int | str) -> Type:
     return Type("float", tuple(map(affine, dims)))
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """An array of a program, known by its name.
 
     Args:
@@ -53,9 +51,6 @@ class Value:
 
     name: str
     type: Type
-
-    def __hash__(self) -> int:  # the same as for all fields, since names are unique, and much faster
-        return hash(self.name)
 
     @property
     def dims(self) -> Dimensions:

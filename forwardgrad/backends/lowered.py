@@ -49,7 +49,7 @@ class LoweredEngine:
 
     @cached_property
     def _lowered(self) -> Lowered:
-        return lower(self.plan, self.dtype)
+        return lowered_once(self.plan, self.dtype)
 
     @cached_property
     def _bindings(self) -> Mapping[str, tuple[str, str]]:
@@ -71,7 +71,7 @@ class LoweredEngine:
         names |= {"np": np, "dtype": self.dtype.type, "empty": reuse.empty}
         names |= {value.name: array for value, array in program.constants.items()}
         names |= {name: self._function(called) for name, called in calls.items()}
-        written = printed(program)
+        written = printed(self._lowered.functions)
         functions = load(written.text, names)
         return {
             each.name: self._part(each, functions[each.name], written.arguments[each.name])
@@ -213,3 +213,11 @@ class LoweredBlock:
         series = self.engine.series(name)
         first = (series.first - delay).at({})
         return np.asarray(self.arrays[series.value.name][first : first + self.steps])
+
+
+def lowered_once(plan: Plan, dtype: Any) -> Lowered:
+    """The array program of a plan; made once, to be priced and to be run."""
+    key = "lowered", np.dtype(dtype)
+    if key not in plan.remembered:
+        plan.remembered[key] = lower(plan, dtype)
+    return plan.remembered[key]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.array_program.lowering.extent import is_small
-from forwardgrad.array_program.lowering.lower import Lowered, lower
+from forwardgrad.array_program.lowering.lower import Lowered
 from forwardgrad.array_program.price import Price, Prices
+from forwardgrad.backends.lowered import lowered_once
 from forwardgrad.backends.stored_arrays import StoredArrays
 from forwardgrad.compiler import Plan
 from forwardgrad.structure import Structure
@@ -55,7 +56,7 @@ class Peaks:
 
     @cached_property
     def _lowered(self) -> Lowered:
-        return lower(self.plan, self.dtype)
+        return lowered_once(self.plan, self.dtype)
 
     def _bound(self, batch: int, steps: int) -> int:
         """About what a block takes: the state after it, what nodes give, and all Jacobians."""
@@ -73,15 +74,14 @@ class Peaks:
     def _found(self, batch: int, steps: int, last: bool) -> int:
         units = sum(self.plan.network.nodes[name].size for name in self.plan.outputs)
         outputs = units * batch * steps * self.dtype.itemsize  # bytes of a copy of all of them
-        forward = self._price(["forward"], batch, steps)
-        order = ["forward", "slopes", *([] if last else ["advance"]), "credit", "gradients"]
-        peaks = dict(self._price(order, batch, steps).peaks)
-        first = peaks.pop("forward")
-        return max(first, forward.left + EVALUATED * outputs, 2 * outputs + max(peaks.values()))
+        rest = ["slopes", *([] if last else ["advance"]), "credit", "gradients"]
+        price = self._price(["forward", *rest], batch, steps)
+        evaluated = price.left["forward"] + EVALUATED * outputs
+        return max(price.peaks["forward"], evaluated, 2 * outputs + max(price.peaks[name] for name in rest))
 
     def _price(self, order: Sequence[str], batch: int, steps: int) -> Price:
         """The price of functions of the program that a block runs in that order."""
         key = tuple(order)
         if key not in self._prices:
-            self._prices[key] = Prices(self._lowered.program, order)
+            self._prices[key] = Prices(self._lowered.program, order, self._lowered.functions)
         return self._prices[key].at(steps, batch)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from forwardgrad.array_program.buffers import Analysed, analysed
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.lowering.advance import advance, advance_place
 from forwardgrad.array_program.lowering.context import Context
@@ -41,6 +43,11 @@ class Lowered:
     credit: Swept
     jacobians: Mapping[int, Swept]
     influences: Mapping[str, Influence]
+
+    @cached_property
+    def functions(self) -> Mapping[str, Analysed]:
+        """The functions with what printed source and price share, by name."""
+        return analysed(self.program)
 
 
 def lower(plan: Plan, dtype: Any) -> Lowered:
