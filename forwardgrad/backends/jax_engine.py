@@ -17,8 +17,7 @@ from forwardgrad.array_program.lowering.context import OpCall
 from forwardgrad.array_program.lowering.extent import is_small
 from forwardgrad.array_program.lowering.lower import Lowered
 from forwardgrad.array_program.regions import Function
-from forwardgrad.backends.engine import State
-from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
+from forwardgrad.backends.lowered import Groups, LoweredEngine
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import MissingExtraError, RuleError
 from forwardgrad.ops import Array
@@ -102,17 +101,5 @@ class JaxEngine(LoweredEngine):
             made = self._compiled(name, symbols, [arrays[value.name] for value in function.inputs])
         arrays.update((value.name, array) for value, array in zip(function.body.results, made, strict=True))
 
-    def gradients(
-        self,
-        tape: LoweredBlock,
-        state: Mapping[str, Array],
-        after: Mapping[str, Array] | None,
-        losses: Mapping[str, Array],
-        signals: Mapping[str, Array],
-        fresh: bool,
-    ) -> dict[str, Array]:
-        grads = super().gradients(tape, state, after, losses, signals, fresh)
-        return {name: np.array(grad) for name, grad in grads.items()}
-
-    def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
-        return {key: np.array(array) for key, array in super().advance(tape, state, fresh).items()}
+    def _results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Array]:
+        return {key: np.array(array) for key, array in super()._results(group, arrays).items()}

@@ -144,7 +144,11 @@ class LoweredEngine:
         made = self._results("after", arrays)
         if noted:
             numpy_helpers.flush_all(array for key, array in made.items() if is_influence(key))
-        return {key: np.ascontiguousarray(made[key]) for key in self._held.all}  # as a state that is read from a file
+        made = {key: made[key] for key in self._held.all}
+        for key, array in made.items():
+            if not array.flags.c_contiguous:  # as in a state that is read from a file
+                made[key] = np.ascontiguousarray(array)
+        return made
 
     def series(self, name: str) -> Series:
         """The values of a node over time."""
@@ -211,7 +215,7 @@ class LoweredBlock:
     def values(self, name: str, delay: int = 0) -> Array:
         """What a node was `delay` steps before each step of the block: `(steps, batch, size)`."""
         series = self.engine.series(name)
-        first = (series.first - delay).at({})
+        first = series.first.constant - delay
         return np.asarray(self.arrays[series.value.name][first : first + self.steps])
 
 

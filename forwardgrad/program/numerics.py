@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,17 @@ def norm(arrays: Iterable[Array], square: float) -> float:
     (0.0, '5e-30')
     """
     found = list(arrays)
-    if not found or not square < max(float(np.finfo(array.dtype).tiny) / np.finfo(array.dtype).eps for array in found):
+    if not found or not square < max(map(_least, {array.dtype for array in found})):
         return math.sqrt(square)
     largest = max((float(np.abs(array).max(initial=0)) for array in found), default=0.0)
     scale = largest or 1.0
     return largest * math.sqrt(sum(float(np.square(np.float64(array) / scale).sum()) for array in found))
+
+
+@cache
+def _least(dtype: np.dtype[Any]) -> float:
+    """The smallest sum of squares that has all its digits."""
+    return float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
 
 
 def finite(arrays: Iterable[Array]) -> bool:
