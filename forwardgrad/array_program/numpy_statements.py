@@ -155,11 +155,10 @@ class Printer:
         """The lines that give a value its name, or put it where it belongs."""
         target, into = self.of(value).text, value in self.into
         if isinstance(instruction, Flush) and into:
-            kept = f"{margin}{target} = {self.conditional(self.of(instruction.operand), value)}"
             return [
-                kept,
+                margin + self.kept(instruction.operand, value, target),
                 f"{margin}if t % {instruction.every} == {instruction.every - 1}:",
-                f"{margin}    flush({target})",
+                f"{margin}    {'flush_jacobian' if instruction.ones else 'flush'}({target})",
             ]
         if isinstance(instruction, Elementwise):
             terms = self.terms(instruction)

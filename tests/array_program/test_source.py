@@ -170,6 +170,16 @@ def test_ops_of_the_users_are_taken_along() -> None:
         alone(program)["gradient"](params, x, y, 3)
 
 
+def test_sweeps_are_written_right_into_the_arrays_that_they_fill() -> None:
+    """If this fails, each step of a sweep makes an array only to copy it, or Jacobians that decay slow it down."""
+    source = fg.compile(fg.load("elman"), rule="rtrl").source()
+    credit, jacobian = (source.partition(f"def {name}")[2].partition("return")[0] for name in ("credit", "jacobian_h"))
+    assert "np.multiply(d_h_now, slope_h[t], out=d_h_in[t])" in credit
+    assert " flush(d_h_in[t])" in credit
+    assert "out=d_h_in[t])" in jacobian
+    assert " flush_jacobian(d_h_in[t])" in jacobian
+
+
 @pytest.mark.usefixtures("tables_as_before")
 def test_a_derivative_may_be_an_option() -> None:
     """If this fails, a derivative that reads no port is an array without steps and samples, and indexing it fails."""
