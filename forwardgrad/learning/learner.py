@@ -15,12 +15,14 @@ from forwardgrad.layouts.draws import PERIOD
 from forwardgrad.learning import checkpoint
 from forwardgrad.learning.checkpoint import Checkpoint
 from forwardgrad.learning.optimizers import Optimizer, clip_by_norm
-from forwardgrad.ops import Array
+from forwardgrad.learning.transforms import as_optimizer
+from forwardgrad.ops import Array, losses
 from forwardgrad.program import Program, State, Step, numerics
 from forwardgrad.program.blocks import Block
-from forwardgrad.program.border import read_params
+from forwardgrad.program.border import read_params, read_targets
 
-Progress = Callable[["Update"], None]
+Progress = Callable[["Update"], Any]
+"""Called after every update; `fit` ends where it returns `True`."""
 Policy = Literal["raise", "skip", "reset"]
 
 POLICIES = ("raise", "skip", "reset")
@@ -60,7 +62,7 @@ class Learner:
     Args:
         program: the compiled program.
         params: `{name: array}`; they are copied.
-        optimizer: `SGD`, `Adam` or an object like these.
+        optimizer: `SGD`, `Adam` or an object like these; or a pair of functions `(init, update)`, as optax makes them.
         clip: largest joint norm of a block's gradients, or `None`.
         on_nonfinite: what to do with a block in which a value, an influence, a gradient or an updated parameter is not
             finite, or the norm of an influence explodes (its square overflows). `"raise"`: a `NonFiniteError`.
@@ -93,18 +95,12 @@ class Learner:
         self,
         program: Program,
         params: Mapping[str, Any],
-        optimizer: Optimizer,
+        optimizer: Optimizer | tuple[Any, Any],
         *,
         clip: float | None = None,
         on_nonfinite: Policy = "raise",
     ) -> None:
-        if isinstance(optimizer, type) or not all(
-            callable(getattr(optimizer, method, None)) for method in ("start", "update", "config")
-        ):
-            raise DataError(
-                f"learner: an optimizer has start, update and config, got {type(optimizer).__name__}.",
-                "For example SGD(0.01) or Adam(0.001).",
-            )
+        optimizer = as_optimizer(optimizer)
         if on_nonfinite not in POLICIES:
             raise DataError(f"learner: on_nonfinite must be {', '.join(POLICIES)}, got {on_nonfinite!r}.")
         self.program, self.optimizer, self.on_nonfinite = program, optimizer, on_nonfinite
@@ -129,7 +125,8 @@ class Learner:
                 batch size. They may be made as they are asked for, without end in sight. Their arrays may be filled
                 again once the next piece is asked for.
             block: steps per update; a longer piece is cut. `None`: a piece is a block.
-            progress: called after every update.
+            progress: called after every update; learning ends where it returns `True`. For several functions see
+                `learning.callbacks.together`.
 
         Returns:
             The losses and norms: an update without its arrays for every block, in order.
@@ -158,9 +155,10 @@ class Learner:
                 if self.on_nonfinite == "raise":
                     raise
                 update = self._skipped(piece, error)
-            if progress is not None:
-                progress(update)
+            ended = progress is not None and progress(update) is True
             yield update
+            if ended:
+                return
 
     def _learned(self, piece: Block) -> Update:
         if self.state is None or piece.steps > self._longest:
@@ -202,6 +200,43 @@ class Learner:
             self.state = None
         return Update(Step(math.nan, {}, {}, math.nan, math.nan), piece.steps, self.seen, error)
 
+    def predict(self, inputs: Mapping[str, Any], *, go_on: bool = False) -> dict[str, Array]:
+        """The values of the outputs, weights frozen. The learner stays as it is.
+
+        Args:
+            inputs: `{input node: (time, batch, size)}`.
+            go_on: whether to begin with the learner's own state, as the end of its stream left it, and not afresh.
+
+        Returns:
+            `{output node: (time, batch, size)}`.
+
+        Raises:
+            DataError: if an array does not fit.
+        """
+        values = self.program.run(self.params, inputs, self.state if go_on else None)
+        return {name: values[name] for name in self.program.losses}
+
+    def evaluate(
+        self, inputs: Mapping[str, Any], targets: Mapping[str, Any], mask: Any = None, *, go_on: bool = False
+    ) -> float:
+        """The mean loss per step, weights frozen: that of an update, of a sequence. The learner stays as it is.
+
+        Args:
+            inputs, go_on: as in `predict`.
+            targets, mask: as in `Program.step`.
+
+        Raises:
+            DataError: if an array does not fit.
+        """
+        program, outputs = self.program, self.predict(inputs, go_on=go_on)
+        shape = next(iter(outputs.values())).shape[:2]
+        goals = read_targets(program.network, program.losses, targets, mask, shape, program.dtype)
+        loss = sum(
+            losses.evaluate(program.losses[name], outputs[name], goal.values, goal.weight)[0]
+            for name, goal in goals.items()
+        )
+        return loss / shape[0]
+
     def reset(self, where: Any = None) -> None:
         """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all.
 
@@ -238,7 +273,7 @@ class Learner:
         )
 
     @classmethod
-    def load(cls, path: Any, program: Program | None = None, *, optimizer: Optimizer | None = None) -> Learner:
+    def load(cls, path: Any, program: Program | None = None, *, optimizer: Any = None) -> Learner:
         """Read a learner back; it goes on bit for bit as if it had never stopped.
 
         Args:
@@ -252,7 +287,8 @@ class Learner:
         """
         saved = checkpoint.read(path)
         program = checkpoint.match(path, saved.program, program)
-        optimizer = checkpoint.optimizer(path, saved.optimizer, optimizer)
+        own = None if optimizer is None else as_optimizer(optimizer)
+        optimizer = checkpoint.optimizer(path, saved.optimizer, own)
         try:
             policy = cast(Policy, saved.on_nonfinite)
             learner = cls(program, saved.params, optimizer, clip=saved.clip, on_nonfinite=policy)

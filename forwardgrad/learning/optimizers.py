@@ -1,4 +1,4 @@
-"""How do gradients change parameters? SGD and Adam as pure functions, and clipping by the global norm.
+"""How do gradients change parameters? SGD, Adam, RMSprop and LARS as pure functions, and clipping by norm or value.
 
 An optimiser holds settings only. What it remembers is a flat dictionary of arrays that goes in and comes out, so that
 a run can be saved and resumed bit for bit.
@@ -159,7 +159,105 @@ class Adam:
         return {"name": self.name, **dataclasses.asdict(self)}
 
 
-_table: Mapping[str, Callable[..., Optimizer]] = {SGD.name: SGD, Adam.name: Adam}
+@dataclass(frozen=True)
+class RMSprop:
+    """Gradients divided by the root of their mean square.
+
+    v = decay v + (1 - decay) g^2;  p = (1 - learning_rate weight_decay) p - learning_rate g / (sqrt(v) + epsilon)
+
+    Source: Tieleman & Hinton 2012, Coursera "Neural networks for machine learning", lecture 6.5; epsilon stands outside
+    of the root, as in PyTorch.
+
+    Args:
+        learning_rate: > 0.
+        decay: of the mean square, in [0, 1).
+        epsilon: > 0.
+        weight_decay: >= 0.
+
+    >>> params, rmsprop = {"w": np.array([1.0])}, RMSprop(0.1, decay=0.75)
+    >>> rmsprop.update(params, {"w": np.array([7.0])}, rmsprop.start(params))[0]["w"].round(4)
+    array([0.8])
+    """
+
+    learning_rate: float = 1e-3
+    decay: float = 0.99
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    name: ClassVar[str] = "rmsprop"
+
+    def __post_init__(self) -> None:
+        _settings(self, learning_rate=_POSITIVE, decay=_FRACTION, epsilon=_POSITIVE, weight_decay=_DECAY)
+
+    def start(self, params: Arrays) -> dict[str, Array]:
+        """State: `square:NAME` of each parameter's shape and dtype."""
+        return {f"square:{name}": np.zeros_like(p) for name, p in params.items()}
+
+    def update(self, params: Arrays, grads: Arrays, state: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
+        """One step; raises `DataError` as `SGD.update` does."""
+        new, memory = dict(params), dict(state)
+        for name, p, g in _pairs(params, grads):
+            square = self.decay * _recall(state, f"square:{name}", p.shape) + (1 - self.decay) * g * g
+            memory[f"square:{name}"] = np.asarray(square, dtype=p.dtype)
+            moved = self.learning_rate * g / (np.sqrt(square) + self.epsilon)
+            new[name] = np.asarray(_decayed(self, p) - moved, dtype=p.dtype)
+        return new, memory
+
+    def config(self) -> dict[str, Any]:
+        """Name and settings as a plain dictionary."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True)
+class LARS:
+    """Gradient descent whose step has, for each parameter, a length in proportion to that parameter's norm.
+
+    r = trust |p| / (|g| + weight_decay |p|);  m = momentum m + learning_rate r (g + weight_decay p);  p = p - m,
+    where r = 1 for a parameter or a gradient of norm 0.
+
+    Source: You, Gitman & Ginsburg 2017, arXiv 1708.03888, algorithm 1.
+
+    Args:
+        learning_rate: > 0.
+        momentum: in [0, 1).
+        trust: > 0.
+        weight_decay: >= 0.
+
+    >>> params, lars = {"w": np.array([3.0, 4.0])}, LARS(1.0, trust=0.1)
+    >>> lars.update(params, {"w": np.array([0.0, 9.0])}, lars.start(params))[0]["w"]
+    array([3. , 3.5])
+    """
+
+    learning_rate: float
+    momentum: float = 0.9
+    trust: float = 1e-3
+    weight_decay: float = 0.0
+    name: ClassVar[str] = "lars"
+
+    def __post_init__(self) -> None:
+        _settings(self, learning_rate=_POSITIVE, momentum=_FRACTION, trust=_POSITIVE, weight_decay=_DECAY)
+
+    def start(self, params: Arrays) -> dict[str, Array]:
+        """State: `momentum:NAME` of each parameter's shape and dtype."""
+        return {f"momentum:{name}": np.zeros_like(p) for name, p in params.items()}
+
+    def update(self, params: Arrays, grads: Arrays, state: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
+        """One step; raises `DataError` as `SGD.update` does."""
+        new, memory = dict(params), dict(state)
+        for name, p, g in _pairs(params, grads):
+            length, slope = float(np.linalg.norm(p)), float(np.linalg.norm(g))
+            ratio = self.trust * length / (slope + self.weight_decay * length) if length and slope else 1.0
+            pull = self.learning_rate * ratio * (g + self.weight_decay * p)
+            moved = self.momentum * _recall(state, f"momentum:{name}", p.shape) + pull
+            memory[f"momentum:{name}"] = np.asarray(moved, dtype=p.dtype)
+            new[name] = np.asarray(p - moved, dtype=p.dtype)
+        return new, memory
+
+    def config(self) -> dict[str, Any]:
+        """Name and settings as a plain dictionary."""
+        return {"name": self.name, **dataclasses.asdict(self)}
+
+
+_table: Mapping[str, Callable[..., Optimizer]] = {each.name: each for each in (SGD, Adam, RMSprop, LARS)}
 
 
 def names() -> list[str]:
@@ -220,6 +318,22 @@ def clip_by_norm(grads: Arrays, limit: float) -> dict[str, Array]:
     return {name: np.asarray(g * (limit / norm), dtype=g.dtype) for name, g in grads.items()}
 
 
+def clip_by_value(grads: Arrays, limit: float) -> dict[str, Array]:
+    """Move every entry of the gradients into [-limit, limit].
+
+    Raises:
+        DataError: if the limit is not positive or a gradient is not finite.
+
+    >>> clip_by_value({"a": np.array([3.0, -0.5])}, limit=1.0)
+    {'a': array([ 1. , -0.5])}
+    """
+    if not _POSITIVE[0](limit):
+        raise DataError(f"clipping: the limit must be {_POSITIVE[1]}, got {limit!r}.")
+    for name, g in grads.items():
+        _finite(name, g)
+    return {name: np.clip(g, -limit, limit) for name, g in grads.items()}
+
+
 _Check = tuple[Callable[[Any], bool], str]
 
 
@@ -233,15 +347,12 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-_POSITIVE: _Check = (
-    lambda value: _is_number(value) and value > 0,
-    "a finite number greater than 0",
-)
+_POSITIVE: _Check = (lambda value: _is_number(value) and value > 0, "a finite number greater than 0")
 _FRACTION: _Check = (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
 _DECAY: _Check = (lambda value: _is_number(value) and value >= 0, "a finite number >= 0")
 
 
-def _settings(optimizer: SGD | Adam, **checks: _Check) -> None:
+def _settings(optimizer: Any, **checks: _Check) -> None:
     """Check every setting, and keep it as a plain float, which JSON can hold."""
     for setting, (legal, expected) in checks.items():
         value = getattr(optimizer, setting)
@@ -250,7 +361,7 @@ def _settings(optimizer: SGD | Adam, **checks: _Check) -> None:
         object.__setattr__(optimizer, setting, float(value))
 
 
-def _decayed(optimizer: SGD | Adam, p: Array) -> Array:
+def _decayed(optimizer: Any, p: Array) -> Array:
     """A parameter after its decay; the very same numbers where there is none."""
     return p * (1 - optimizer.learning_rate * optimizer.weight_decay) if optimizer.weight_decay else p
 

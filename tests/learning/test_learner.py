@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -358,3 +361,27 @@ def test_a_mapping_is_no_stream():
         learner().fit(inputs)
     with pytest.raises(DataError, match="each piece"):
         learner().fit((inputs, targets))
+
+
+def pickled(ours: Learner) -> Learner:
+    """A learner through a pickle that names its program and does not hold it."""
+    buffer = io.BytesIO()
+    writer = pickle.Pickler(buffer)
+    writer.persistent_id = lambda thing: "program" if thing is ours.program else None
+    writer.dump(ours)
+    reader = pickle.Unpickler(io.BytesIO(buffer.getvalue()))
+    reader.persistent_load = lambda name: ours.program
+    return reader.load()
+
+
+@pytest.mark.parametrize("copied", [lambda ours: copy.deepcopy(ours, {id(ours.program): ours.program}), pickled])
+def test_a_copy_of_a_learner_goes_on_apart_from_it(copied):
+    """If it failed, a copy would share arrays with the learner it is from, or forget where that one was."""
+    ours = learner("eprop", fg.Adam(0.02), clip=0.5)
+    ours.fit([data(12)], block=4)
+    before = photograph(ours)
+    other = copied(ours)
+    other.fit([data(12, seed=1)], block=4)
+    assert_same(photograph(ours), before)
+    ours.fit([data(12, seed=1)], block=4)
+    assert_same(photograph(other), photograph(ours))

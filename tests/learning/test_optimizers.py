@@ -165,7 +165,7 @@ def test_resumes_bit_for_bit(optimizer: optimizers.Optimizer, tmp_path):
 
 
 def test_registry():
-    assert optimizers.names() == ["adam", "sgd"]
+    assert optimizers.names() == ["adam", "lars", "rmsprop", "sgd"]
     for optimizer in OPTIMIZERS:
         assert optimizers.get(**optimizer.config()) == optimizer
     assert optimizers.get("adam", learning_rate=np.float32(0.5)).config()["learning_rate"] == 0.5
