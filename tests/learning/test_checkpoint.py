@@ -601,7 +601,7 @@ FORGED = {
     "nonsense dtype": _set("meta", "program", "dtype")("("),
     "other dtype": _set("meta", "program", "dtype")("float32"),
     "complete of another kind": _set("meta", "program", "complete")("yes"),
-    "unknown backend": _set("meta", "program", "backend")("jax"),
+    "unknown backend": _set("meta", "program", "backend")("torch"),
     "backend of another kind": _set("meta", "program", "backend")(None),
     "no backend": _drop("meta", "program", "backend"),
     "policy of another kind": _set("meta", "on_nonfinite")(["raise"]),
