@@ -1,6 +1,6 @@
 """What may be told of every update: early stopping, a progress bar, a CSV file, TensorBoard.
 
-A callback is a plain function of one `Update`; `learner.fit(stream, progress=callback)` ends where it returns `True`.
+A callback is a plain function of one `Update`; `learner.fit(stream, progress=callback)` ends where it returns `"stop"`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,23 @@ from os import PathLike
 from typing import Any
 
 from forwardgrad.errors import DataError, MissingExtraError
-from forwardgrad.learning.learner import Learner, Progress, Update
+from forwardgrad.learning.learner import STOP, Learner, Progress, Update, ends
 from forwardgrad.ops import Array
 from forwardgrad.support.attributes import is_whole
 
 
 def together(*callbacks: Progress) -> Progress:
     """One callback that calls all of them, and ends learning where one of them does."""
-    return lambda update: any([callback(update) is True for callback in callbacks])  # all of them, whoever ends it
+
+    def all_of_them(update: Update) -> str | None:
+        answers = [callback(update) for callback in callbacks]  # whoever ends it
+        return STOP if any(map(ends, answers)) else None
+
+    return all_of_them
 
 
 class EarlyStopping:
-    """Validate every so many updates, and end learning when the loss has not become smaller for a while.
+    """Validate at regular intervals, and end learning when the loss has not become smaller for a while.
 
     Args:
         learner: the one that learns.
@@ -62,11 +67,11 @@ class EarlyStopping:
         self.best: dict[str, Array] = {}
         self._lowest, self._updates, self._waited = math.inf, 0, 0
 
-    def __call__(self, update: Update) -> bool:
-        """Whether learning ends here."""
+    def __call__(self, update: Update) -> str | None:
+        """`"stop"` where learning ends here."""
         self._updates += 1
         if self._updates % self.every:
-            return False
+            return None
         loss = self.learner.evaluate(*self.data)
         self.history.append((update.seen, loss))
         if loss < self._lowest - self.least or not self.best:
@@ -74,7 +79,7 @@ class EarlyStopping:
             self.best = {name: array.copy() for name, array in self.learner.params.items()}
         else:
             self._waited += 1
-        return self._waited >= self.patience
+        return STOP if self._waited >= self.patience else None
 
 
 class ProgressBar:

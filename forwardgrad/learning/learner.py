@@ -22,7 +22,11 @@ from forwardgrad.program.blocks import Block
 from forwardgrad.program.border import read_params, read_targets
 
 Progress = Callable[["Update"], Any]
-"""Called after every update; `fit` ends where it returns `True`."""
+"""Called after every update; `fit` ends where it returns `"stop"`."""
+
+STOP = "stop"
+"""What a callback returns to end learning: not `True`, which some functions return for reasons of their own."""
+
 Policy = Literal["raise", "skip", "reset"]
 
 POLICIES = ("raise", "skip", "reset")
@@ -125,7 +129,7 @@ class Learner:
                 batch size. They may be made as they are asked for, without end in sight. Their arrays may be filled
                 again once the next piece is asked for.
             block: steps per update; a longer piece is cut. `None`: a piece is a block.
-            progress: called after every update; learning ends where it returns `True`. For several functions see
+            progress: called after every update; learning ends where it returns `"stop"`. For several functions see
                 `learning.callbacks.together`.
 
         Returns:
@@ -155,7 +159,7 @@ class Learner:
                 if self.on_nonfinite == "raise":
                     raise
                 update = self._skipped(piece, error)
-            ended = progress is not None and progress(update) is True
+            ended = progress is not None and ends(progress(update))
             yield update
             if ended:
                 return
@@ -303,6 +307,11 @@ class Learner:
         learner.state = None if saved.state is None else dict(saved.state)
         learner.seen, learner.episodes = saved.seen, saved.episodes
         return learner
+
+
+def ends(answer: Any) -> bool:
+    """Whether what a callback returned ends learning."""
+    return isinstance(answer, str) and answer == STOP
 
 
 def _check_finite(what: str, arrays: Mapping[str, Array], step: int) -> None:

@@ -67,6 +67,12 @@ def test_early_stopping_ends_and_keeps_the_best():
     assert ours.evaluate(*data(50, 1)) == min(losses)
 
 
+def test_what_a_callback_happens_to_return_ends_nothing():
+    """If it failed, `progress=lambda update: bar.update(update.steps)` would end learning when tqdm draws its bar."""
+    for answer in (True, 1, "drawn", np.ones(3)):
+        assert len(learner().fit([data(12)], block=4, progress=lambda update, answer=answer: answer)) == 3
+
+
 @pytest.mark.parametrize("wrong", [{"every": 0}, {"patience": 1.5}, {"least": -1.0}])
 def test_settings_of_early_stopping_are_checked(wrong):
     """If it failed, learning would never end, or at once."""
@@ -78,7 +84,9 @@ def test_the_csv_file_and_the_bar_tell_every_update(tmp_path):
     """If it failed, a log would lack updates; one callback that ends learning would keep others from being told."""
     text = io.StringIO()
     with CSVLog(tmp_path / "log.csv") as log, ProgressBar(12, file=text) as bar:
-        updates = learner().fit([data(12)], block=4, progress=together(lambda update: update.seen == 8, log, bar))
+        updates = learner().fit(
+            [data(12)], block=4, progress=together(lambda update: "stop" if update.seen == 8 else None, log, bar)
+        )
     with open(tmp_path / "log.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(int(row["seen"]), float(row["loss"])) for row in rows] == [(u.seen, u.loss) for u in updates]
