@@ -111,7 +111,8 @@ class _Trace:
     def function(self, function: Function, arrays: Sequence[Traced]) -> list[Traced]:
         """The results of a function."""
         known = {value.name: array for value, array in self.reading.program.constants.items()}
-        known |= {value.name: array for value, array in zip(function.inputs, arrays, strict=True)}
+        for value, array in zip(function.inputs, arrays, strict=True):
+            known[value.name] = self.jnp.asarray(array, self.dtype if value.type.dtype == "float" else None)
         return self.body(function.body, _Scope(known, {}))
 
     def body(self, body: Body, scope: _Scope) -> list[Traced]:

@@ -15,9 +15,9 @@ from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.jax_reading import Reading
 from forwardgrad.array_program.lowering.context import OpCall
 from forwardgrad.array_program.lowering.extent import is_small
-from forwardgrad.array_program.lowering.lower import Lowered
 from forwardgrad.array_program.regions import Function
-from forwardgrad.backends.lowered import Groups, LoweredEngine
+from forwardgrad.backends.engine import State
+from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import MissingExtraError, RuleError
 from forwardgrad.ops import Array
@@ -54,21 +54,16 @@ class JaxEngine(LoweredEngine):
             )
         super().__init__(plan, dtype)
 
-    @property
-    def lowered(self) -> Lowered:
-        """The array program."""
-        return self._lowered
-
     @cached_property
     def reading(self) -> Reading:
         """The functions of the program."""
-        lowered = self._lowered
+        lowered = self.lowered
         reading = Reading(lowered.program, self.jax)
         reading.refuse_calls(self._described)
         return reading
 
     def _described(self, name: str) -> str:
-        called = self._lowered.context.calls[name]
+        called = self.lowered.context.calls[name]
         if not isinstance(called, OpCall):
             return "a layout of yours"
         op = self.plan.network.nodes[called.node].op.name
@@ -101,5 +96,20 @@ class JaxEngine(LoweredEngine):
             made = self._compiled(name, symbols, [arrays[value.name] for value in function.inputs])
         arrays.update((value.name, array) for value, array in zip(function.body.results, made, strict=True))
 
-    def _results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Array]:
-        return {key: np.array(array) for key, array in super()._results(group, arrays).items()}
+    def gradients(
+        self,
+        tape: LoweredBlock,
+        state: Mapping[str, Array],
+        after: Mapping[str, Array] | None,
+        losses: Mapping[str, Array],
+        signals: Mapping[str, Array],
+        fresh: bool,
+    ) -> dict[str, Array]:
+        grads = super().gradients(tape, state, after, losses, signals, fresh)
+        return {name: np.array(grad) for name, grad in grads.items()}
+
+    def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
+        arrays = self._derived(tape) | {"fresh": fresh}
+        self.call("advance", arrays, {"params": tape.params, "state": state})
+        made = self.results("after", arrays)
+        return {key: np.array(made[key]) for key in self._held.all}

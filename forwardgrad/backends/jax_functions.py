@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -42,6 +42,7 @@ class JaxFunctions:
         losses: the loss of each output node.
         dtype: of all arrays.
         start: `start(batch, draw)`: the state before t = 0, in NumPy.
+        counters: the keys of what random layouts count, which goes on when samples start afresh.
         values: losses in JAX by output node, for those that are not built in.
 
     Raises:
@@ -56,6 +57,7 @@ class JaxFunctions:
         losses: Mapping[str, Loss],
         dtype: Any,
         start: Callable[[int, int], Mapping[str, Any]],
+        counters: Collection[str],
         values: Mapping[str, Values],
     ) -> None:
         self._engine = JaxEngine(plan, dtype)
@@ -65,11 +67,9 @@ class JaxFunctions:
                 "as_jax: the program is of float64, and double precision is off in JAX.",
                 "Call jax.config.update('jax_enable_x64', True) first, or compile with dtype='float32'.",
             )
-        self._reading, self._lowered = self._engine.reading, self._engine.lowered
+        self._counters, self._nodes = counters, self._engine.lowered.context.nodes
+        assert self._engine.reading  # it refuses functions of Python
         self._losses = {node: self._value(node, loss, values.get(node)) for node, loss in losses.items()}
-        self._keys: dict[str, list[tuple[str, str]]] = {"grads": [], "after": []}
-        for name, (group, key) in self._lowered.program.bindings.items():
-            self._keys.get(group, []).append((name, key))
 
     def init(self, batch: int = 1, draw: int = 0) -> dict[str, Traced]:
         """The state before t = 0.
@@ -83,10 +83,9 @@ class JaxFunctions:
     def reset(self, state: Mapping[str, Traced], where: Traced) -> dict[str, Traced]:
         """The state with the samples where `where`, `(batch,)`, is true started afresh."""
         jnp, fresh = self._jax.numpy, self._start(int(where.shape[0]), 0)
-        counters = {key for key, array in fresh.items() if np.asarray(array).dtype.kind != "f"}
         return {
             key: array
-            if key in counters
+            if key in self._counters
             else jnp.where(where.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
             for key, array in state.items()
         }
@@ -96,7 +95,7 @@ class JaxFunctions:
     ) -> dict[str, Traced]:
         """The values of all nodes, `{node: (time, batch, size)}`, without learning."""
         arrays = self._forward(params, state, inputs, None)
-        return {name: _block(series, arrays) for name, series in self._lowered.context.nodes.items()}
+        return {name: _block(series, arrays) for name, series in self._nodes.items()}
 
     def step(
         self,
@@ -120,35 +119,22 @@ class JaxFunctions:
             The state after the block, and the block's loss, gradients and outputs.
         """
         arrays = self._forward(params, state, inputs, targets)
-        nodes = self._lowered.context.nodes
-        outputs = {name: _block(nodes[name], arrays) for name in self._losses}
+        outputs = {name: _block(self._nodes[name], arrays) for name in self._losses}
         loss, adjoints = self._evaluate(outputs, targets, mask)
         groups = {"params": params, "state": state, "losses": adjoints, "signals": signals or {}}
-        self._call("slopes", arrays, groups)
-        self._call("advance", arrays, groups)
-        after = {key: arrays[name] for name, key in self._keys["after"]}
+        self._engine.call("slopes", arrays, groups)
+        self._engine.call("advance", arrays, groups)
+        after = self._engine.results("after", arrays)
         for name in ("credit", "gradients"):
-            self._call(name, arrays, {**groups, "after": after})
-        grads = {key: arrays[name] for name, key in self._keys["grads"]}
+            self._engine.call(name, arrays, {**groups, "after": after})
+        grads = self._engine.results("grads", arrays)
         return {key: after[key] for key in state}, JaxStep(loss, grads, outputs)
 
     def _forward(self, params: Any, state: Any, inputs: Any, targets: Any) -> dict[str, Any]:
         first = next(iter((inputs or targets).values()))
         arrays: dict[str, Any] = {"steps": first.shape[0], "batch": first.shape[1], "fresh": 0}
-        self._call("forward", arrays, {"params": params, "state": state, "inputs": inputs})
+        self._engine.call("forward", arrays, {"params": params, "state": state, "inputs": inputs})
         return arrays
-
-    def _call(self, name: str, arrays: dict[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> None:
-        program, jnp = self._lowered.program, self._jax.numpy
-        function = program.function(name)
-        for value in function.inputs:
-            if value.name not in arrays:
-                group, key = program.bindings[value.name]
-                given = jnp.asarray(groups[group][key])
-                arrays[value.name] = given.astype(self._dtype) if value.type.dtype == "float" else given
-        symbols = {symbol: arrays[symbol] for symbol in ("steps", "batch", "fresh")}
-        made = self._reading.traced(name, [arrays[value.name] for value in function.inputs], symbols)
-        arrays.update((value.name, array) for value, array in zip(function.body.results, made, strict=True))
 
     # Losses.
 

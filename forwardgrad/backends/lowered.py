@@ -48,12 +48,13 @@ class LoweredEngine:
     # What is made when a block is run for the first time: who only looks at a program does not wait for it.
 
     @cached_property
-    def _lowered(self) -> Lowered:
+    def lowered(self) -> Lowered:
+        """The array program."""
         return lowered_once(self.plan, self.dtype)
 
     @cached_property
     def _bindings(self) -> Mapping[str, tuple[str, str]]:
-        return self._lowered.program.bindings
+        return self.lowered.program.bindings
 
     @cached_property
     def _keys(self) -> Mapping[str, list[tuple[str, str]]]:
@@ -66,12 +67,12 @@ class LoweredEngine:
     @cached_property
     def _parts(self) -> Mapping[str, Part]:
         """The functions of the program."""
-        program, calls = self._lowered.program, self._lowered.context.calls
+        program, calls = self.lowered.program, self.lowered.context.calls
         names: dict[str, Any] = {name: found for name, found in vars(numpy_helpers).items() if name[0] != "_"}
         names |= {"np": np, "dtype": self.dtype.type, "empty": reuse.empty}
         names |= {value.name: array for value, array in program.constants.items()}
         names |= {name: self._function(called) for name, called in calls.items()}
-        written = printed(self._lowered.functions)
+        written = printed(self.lowered.functions)
         functions = load(written.text, names)
         return {
             each.name: self._part(each, functions[each.name], written.arguments[each.name])
@@ -134,14 +135,14 @@ class LoweredEngine:
         groups = {"params": tape.params, "state": state, "after": after or {}, "losses": losses, "signals": signals}
         for name in ("credit", "gradients"):
             self.call(name, arrays, groups)
-        return self._results("grads", arrays)
+        return self.results("grads", arrays)
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
         noted: list[int] = []
         with numpy_helpers.noting_underflow(noted):
             self.call("advance", arrays, {"params": tape.params, "state": state})
-        made = self._results("after", arrays)
+        made = self.results("after", arrays)
         if noted:
             numpy_helpers.flush_all(array for key, array in made.items() if is_influence(key))
         made = {key: made[key] for key in self._held.all}
@@ -152,7 +153,7 @@ class LoweredEngine:
 
     def series(self, name: str) -> Series:
         """The values of a node over time."""
-        return self._lowered.context.nodes[name]
+        return self.lowered.context.nodes[name]
 
     def _derived(self, block: LoweredBlock) -> dict[str, Any]:
         """The arrays of a block, with the derivatives of its nodes."""
@@ -161,7 +162,8 @@ class LoweredEngine:
             block.derived = True
         return block.arrays
 
-    def _results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Array]:
+    def results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """Gradients (`grads`), or the parts of the state after a block (`after`), among arrays by name."""
         return {key: arrays[name] for name, key in self._keys[group]}
 
 

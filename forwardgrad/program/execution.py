@@ -67,7 +67,7 @@ class Execution:
             influence_key(plan, name, DRAW) for name, traces in self.engine.traces.items() if DRAW in traces.shapes()
         )
         counts = (influence_key(plan, name, COUNT) for name in self.engine.traces if self._numbers)
-        self._counters = frozenset((*self._numbers, *counts)) & self.engine.shapes(1).keys()
+        self.counters = frozenset((*self._numbers, *counts)) & self.engine.shapes(1).keys()
         self._draws = itertools.count()
 
     @property
@@ -116,7 +116,7 @@ class Execution:
 
     def reset(self, state: State, where: Array) -> State:
         """The state with the samples of these truth values, `(batch,)`, started afresh."""
-        fresh = self.engine.start(len(where)) | {key: state[key] for key in self._counters}
+        fresh = self.engine.start(len(where)) | {key: state[key] for key in self.counters}
         return {
             key: np.where(where.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
             for key, array in state.items()
@@ -161,7 +161,7 @@ class Execution:
 
     def _measured(self, state: State) -> State:
         """A state without the counters of draws, which measure nothing."""
-        return {key: array for key, array in state.items() if key not in self._counters} if self._counters else state
+        return {key: array for key, array in state.items() if key not in self.counters} if self.counters else state
 
     def _pass(self, given: Given, state: State, shape: tuple[int, int], fresh: bool, last: bool) -> numerics.Passed:
         engine = self.engine

@@ -415,5 +415,5 @@ class Program:
         """
         from forwardgrad.backends.jax_functions import JaxFunctions  # and with it JAX
 
-        start = self._execution.start
-        return JaxFunctions(self.plan, self.losses, self.dtype, start, dict(losses or {}))
+        execution = self._execution
+        return JaxFunctions(self.plan, self.losses, self.dtype, execution.start, execution.counters, dict(losses or {}))

@@ -192,6 +192,18 @@ def test_functions_do_what_the_program_does() -> None:
         assert np.allclose(values["y"], program.run(problem.params, inputs)["y"], rtol=0, atol=1e-12)
 
 
+def test_random_layouts_go_on_counting_where_samples_start_afresh() -> None:
+    """If this fails, samples that start afresh draw the signs of their first sequence again."""
+    program = compiled(named("elman"), "uoro", dtype="float32")
+    functions, where = program.as_jax(), np.array([True, False])
+    state, problem = functions.init(2, draw=3), named("elman")
+    state, _ = functions.step(problem.params, state, problem.inputs, problem.targets)
+    before = {key: np.asarray(array) for key, array in state.items()}
+    wanted, found = program.reset(before, where), functions.reset(state, jnp.asarray(where))
+    assert wanted.keys() == found.keys()
+    assert all(np.array_equal(found[key], array) for key, array in wanted.items())
+
+
 def test_functions_can_be_mapped() -> None:
     """Many networks at once: `vmap` over parameters."""
     problem = named("elman")
