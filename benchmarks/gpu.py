@@ -4,8 +4,8 @@ Gradients of whole sequences, in float32, each one jitted call; ours goes throug
 `lax.scan` over blocks, with influence carried between them. Times are medians; compiling is timed apart. Rates of the
 card (float32 products at full precision, a copy of memory) are measured first, in the same process.
 
-The published milliseconds per step of exact RTRL (n tanh units, batch 4, an RTX 3080) are second-hand: they are quoted
-in the issue that asked for this table.
+The published milliseconds per step of exact RTRL (n tanh units, batch 4, an RTX 3080) are second-hand: we did not see
+their paper.
 """
 
 from __future__ import annotations
@@ -210,6 +210,8 @@ def measured(setting: Setting, rounds: int, card: dict[str, float], precision: s
 def told(row: dict[str, Any]) -> str:
     """A row as text."""
     lines = [row["setting"]]
+    if row["setting"].startswith("rtrl") and row["units"] in PUBLISHED:
+        lines[0] += f"; published for an RTX 3080: {PUBLISHED[row['units']]} ms/step"
     ours = next((e["seconds"] for e in row["contestants"].values() if "seconds" in e), None)
     for name, entry in row["contestants"].items():
         if "error" in entry:

@@ -55,7 +55,7 @@ def compile(
         backend: `numpy` runs printed NumPy (`Program.source`), `jax` the same program under JAX, on any of its
             devices (extra `jax`); `interpreter` defines what these must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
-            nothing to speak of; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
+            ignored; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         verify: compare what was derived with the oracle, on nodes of two and three units and random numbers. It takes
             the same time however many units nodes have: under a second for a few layers, and more for each further one.
             An `UnverifiedWarning` names what could not be compared.
@@ -198,7 +198,7 @@ def _unpickled(*declared: Any) -> Program:
     for what in changed(functions, program):
         raise DataError(
             f"a pickled program cannot be loaded: {what} is another function than the one that it was pickled with.",
-            "Register the same function before loading, or compile the program anew.",
+            "Register the same function before loading, or compile the program again.",
         )
     return program
 

@@ -319,7 +319,7 @@ class Signs(Instruction):
 
 @dataclass(frozen=True)
 class Call(Instruction):
-    """A Python function of a user, known by a name: an op that is no formula, a layout. Other languages refuse it."""
+    """A user's Python function, by its name: an op that is not a formula, or a layout. Other languages refuse it."""
 
     function: str
     arguments: tuple[Value, ...]
@@ -348,5 +348,7 @@ def _tabled(tables: tuple[Value, ...]) -> Dimensions:
     """The axes of tables, which must all have the same."""
     expect(bool(tables), "a table is wanted")
     for table in tables:
-        expect(table.type.dtype == "int" and table.dims == tables[0].dims and bool(table.dims), "{} is no table", table)
+        expect(
+            table.type.dtype == "int" and table.dims == tables[0].dims and bool(table.dims), "{} is not a table", table
+        )
     return tables[0].dims

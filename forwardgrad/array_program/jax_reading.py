@@ -141,7 +141,7 @@ class _Trace:
         deepest = {value.name: 0 for value in series}
         for read in _reads(scan.body):
             if read.series.name in deepest:
-                deepest[read.series.name] = max(deepest[read.series.name], self._lag(read, scan, series, length))
+                deepest[read.series.name] = max(deepest[read.series.name], self._lag(read, scan, series))
         before = [None if value is None else scope[value.name] for value in scan.before]
         windows = tuple(
             tuple(self._earlier(scan, value, past, lag) for lag in range(1, deepest[value.name] + 1))
@@ -170,7 +170,7 @@ class _Trace:
     backward = False
     """Whether the innermost scan goes backward."""
 
-    def _lag(self, read: Read, scan: Scan, series: Sequence[Value], length: int) -> int:
+    def _lag(self, read: Read, scan: Scan, series: Sequence[Value]) -> int:
         """How many steps ago what is read was made."""
         place = [value.name for value in series].index(read.series.name)
         past = scan.before[place]
@@ -179,7 +179,7 @@ class _Trace:
         return offset if scan.backward else ahead - offset
 
     def _earlier(self, scan: Scan, value: Value, past: Traced | None, lag: int) -> Traced:
-        """What a result was so many steps before the first."""
+        """What a result was `lag` steps before the first."""
         if past is None or lag > len(past):
             return self.jnp.zeros([dim.at(self.symbols) for dim in value.dims[1:]], self.dtype)
         return past[lag - 1] if scan.backward else past[len(past) - lag]

@@ -85,7 +85,7 @@ class LoweredEngine:
         return Part(run, words, tuple(bound), tuple(results))
 
     def _function(self, called: OpCall | LayoutCall) -> Callable[..., Array]:
-        """A function of the user's, or an op that is no formula.
+        """A user's function, or an op that is not a formula.
 
         Of a derivative with one entry for all units, the axis of units is absent.
         """

@@ -1,4 +1,4 @@
-"""Tables of what was found: aligned text for a terminal, HTML for a notebook."""
+"""Tables: aligned text for a terminal, HTML for a notebook."""
 
 from __future__ import annotations
 

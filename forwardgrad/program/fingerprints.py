@@ -1,4 +1,4 @@
-"""Which functions of users stand behind the names in a program? A digest of each, so that another one is noticed."""
+"""Digests of the users' functions that a program knows by name, so that another one is noticed."""
 
 from __future__ import annotations
 

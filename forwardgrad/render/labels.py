@@ -52,7 +52,7 @@ def shape(word: str) -> dict[str, str]:
 
 
 def shared(network: Network) -> dict[str, int]:
-    """The parameters that stand on several edges, counted."""
+    """The parameters that are on several edges, counted."""
     names = [name for name, parameter in network.parameters.items() if len(parameter.edges) > 1]
     return {name: index for index, name in enumerate(names)}
 

@@ -60,5 +60,5 @@ class Names:
 
 
 def shown(name: str) -> str:
-    """A name of the user's, with what could end a comment or a string taken out."""
+    """A user's name, with what could end a comment or a string taken out."""
     return re.sub(r"[^\w.>\- ]", "?", name)[:LONGEST]

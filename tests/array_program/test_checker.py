@@ -131,7 +131,7 @@ FAULTS: Mapping[str, tuple[Callable[[], Builder], str]] = {
         lambda: one(Broadcast(WEIGHT, (affine(2), affine(3)), (1, 0)), WEIGHT.type),
         "axes are not in order",
     ),
-    "a table of numbers": (lambda: one(Gather(WEIGHT, 0, (WEIGHT,)), WEIGHT.type), "w is no table"),
+    "a table of numbers": (lambda: one(Gather(WEIGHT, 0, (WEIGHT,)), WEIGHT.type), "w is not a table"),
     "a table too short": (
         lambda: one(ScatterAdd(SERIES, 2, (TABLE,), (affine(3),)), SERIES.type),
         "x has 3 entries, its tables 2",

@@ -77,7 +77,7 @@ class EstimatedInfluence(Influence):
         return builder.add(Read(self.advanced(part) if after else self.stored(part), NOW))
 
     def signs(self, builder: Builder, count: Affine, name: str) -> Value:
-        """So many signs for each sample, of this block of this draw."""
+        """Signs for each sample, of this block of this draw."""
         dims = (affine("batch"), count)
         return builder.add(
             Signs(self.plan.rules[self.name].seed, self.name, self.stored(DRAW), self.stored(COUNT), dims), name

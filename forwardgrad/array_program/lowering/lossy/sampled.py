@@ -78,7 +78,7 @@ class Maker:
         return self.builder.add(Gather(weight, len(weight.dims) - 1, (self.table(indices, "to_units"),)))
 
     def first(self, weight: Weight, count: int) -> Weight:
-        """So many of the first entries of the last axis."""
+        """The first entries of the last axis, `count` of them."""
         if not isinstance(weight, Value) or not weight.dims or weight.dims[-1] == affine(count):
             return weight
         return self.builder.add(Slice(weight, len(weight.dims) - 1, affine(0), affine(count)))
