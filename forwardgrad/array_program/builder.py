@@ -7,9 +7,9 @@ from itertools import count
 
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import Argument, Number, Tree, places, renumbered
-from forwardgrad.array_program.inlining import VIEWS
+from forwardgrad.array_program.inlining import VIEWS, bodies
 from forwardgrad.array_program.instructions import Elementwise, Instruction
-from forwardgrad.array_program.regions import Body, Statement
+from forwardgrad.array_program.regions import Body, Statement, with_values
 from forwardgrad.array_program.values import UNNAMED, Dimensions, Value
 
 
@@ -26,6 +26,7 @@ class Builder:
         self._known: dict[Instruction, Value] = {}
         self._made: dict[Value, Instruction] = {}
         self._numbers: count[int] = count(1) if outer is None else outer._numbers
+        self._renamed: dict[Value, Value] = {} if outer is None else outer._renamed
 
     def add(self, instruction: Instruction, name: str = "") -> Value:
         """The one value of an instruction; without a name, it may be there already."""
@@ -66,13 +67,14 @@ class Builder:
         return self.elementwise(Number(number), dims=tuple(map(affine, dims)))
 
     def named(self, value: Value, name: str) -> Value:
-        """A value under a name: the one just made gets it, any other is copied."""
+        """A value under a name: the one just made gets it, wherever it was read by then; any other is copied."""
         last = self.statements[-1] if self.statements else None
         if last is None or last.results != (value,) or not value.unnamed:
             return self.elementwise(Argument(0), value, name=name)
         del self.statements[-1]
         del self._known[last.instruction], self._made[value]
-        return self.add(last.instruction, name)
+        self._renamed[value] = self.add(last.instruction, name)
+        return self._renamed[value]
 
     def kept(self, value: Value, name: str) -> Value:
         """A value that has a name, whichever; it gets this one if it has none."""
@@ -86,4 +88,8 @@ class Builder:
 
     def body(self, *results: Value) -> Body:
         """What was built."""
-        return Body(tuple(self.statements), results)
+        built = Body(tuple(self.statements), results)
+        parts = list(bodies(built))
+        read = {value for part in parts for each in part.statements for value in each.instruction.operands}
+        read.update(*(part.results for part in parts))
+        return built if self._renamed.keys().isdisjoint(read) else with_values(built, self._renamed)

@@ -32,6 +32,8 @@ def check(program: ArrayProgram) -> ArrayProgram:
         with _located(scope, lambda: "its inputs"):
             for value in (*program.constants, *function.inputs):
                 scope.define(value)
+            for value in function.inputs:
+                expect(not value.unnamed, "{} is read, and made nowhere", value)
         _body(function.body, scope)
         known[function.name] = function
     return program

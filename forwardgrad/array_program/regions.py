@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, cast
 
 from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.instructions import Instruction, expect
@@ -25,6 +26,18 @@ class Body:
 
     statements: tuple[Statement, ...]
     results: tuple[Value, ...]
+
+
+def with_values(part: Any, others: Mapping[Value, Value]) -> Any:
+    """A body, or what one is made of, with other values in the place of some, in all bodies inside, too."""
+    if isinstance(part, Value):
+        return others.get(part, part)
+    if isinstance(part, Statement | Body | Instruction):
+        found = {each.name: with_values(getattr(part, each.name), others) for each in fields(part)}
+        return replace(part, **found)
+    if type(part) is tuple:  # no symbol, type or tree
+        return tuple(with_values(each, others) for each in cast("tuple[Any, ...]", part))
+    return part
 
 
 @dataclass(frozen=True)

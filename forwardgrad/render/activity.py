@@ -45,7 +45,7 @@ def activity(program: Program, values: Mapping[str, Array], steps: Array) -> dic
     maps, states = list[dict[str, Any]](), loops(program.network)[1]
     for index, (name, node) in enumerate(program.network.nodes.items()):
         first = np.asarray(values[name], np.float64)[:, 0]
-        chief = node.op.name == "input" or name in program.losses or name in states
+        chief = node.op.given or name in program.losses or name in states
         maps.append({**_map(index, first, columns, units, not node.op.smooth), "chief": chief})
     return {"steps": columns.tolist(), "nodes": maps}
 

@@ -176,6 +176,8 @@ def test_what_comes_out_must_be_defined_and_constants_must_fit() -> None:
     """If this fails, a function gives what it never made."""
     with pytest.raises(ArrayProgramError, match="nothing is not defined here"):
         program(Function("f", "", (SERIES,), Builder().body(UNKNOWN)))
+    with pytest.raises(ArrayProgramError, match="%1 is read, and made nowhere"):
+        program(Function("f", "", (Value("%1", STEP),), Builder().body()))
     with pytest.raises(ArrayProgramError, match="constant w"):
         check(ArrayProgram("float64", (), {WEIGHT: np.ones((3, BATCH))}))
     with pytest.raises(ArrayProgramError, match="two functions 'summed'"):

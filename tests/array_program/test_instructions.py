@@ -183,3 +183,15 @@ def test_a_builder_makes_an_unnamed_value_once() -> None:
     assert len(builder.statements) == 1
     assert builder.named(SERIES, "b").name == "b"  # a name is never taken away
     assert len(builder.statements) == 2
+
+
+def test_a_value_that_gets_a_name_late_is_read_under_it() -> None:
+    """If this fails, what one parameter reads is made nowhere, once another has given it a name."""
+    builder = Builder()
+    made = builder.add(Read(SERIES, affine(0)))
+    then, otherwise = Builder(builder), Builder(builder)
+    branches = [each.elementwise(apply("*", Argument(0), Argument(1)), made, made) for each in (then, otherwise)]
+    first, second = builder.named(made, "first"), builder.named(made, "second")
+    result = Value("result", made.type)
+    builder.define((result,), When(BOUND, then.body(branches[0]), otherwise.body(branches[1])))
+    check(ArrayProgram("float64", (Function("f", "", (SERIES,), builder.body(made, first, second, result)),)))

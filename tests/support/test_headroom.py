@@ -16,6 +16,7 @@ from nets import declare, problem, vanilla
 import forwardgrad as fg
 from forwardgrad.errors import MemoryBudgetError
 from forwardgrad.program import budget
+from forwardgrad.program.pricing import AMPLE, price
 from forwardgrad.support import headroom
 
 MIB = 2**20
@@ -204,8 +205,6 @@ def test_refusing_allocates_nothing(rule: Any) -> None:
 @pytest.mark.parametrize("name", ["elman", "alif", "leaky_stack"])
 def test_what_is_let_through_without_a_price_fits(name: str, rule: str) -> None:
     """If this fails, the short way round a block's exact price lets blocks through that do not fit."""
-    from forwardgrad.program.pricing import AMPLE
-
     program = fg.compile(fg.load(name), rule=rule, dead="ignore")
     for block in (2, 9, 1000):
         assert program.cost(3, block).total <= AMPLE * block * program.cost(3).total / 1.5
@@ -215,7 +214,7 @@ def test_the_last_block_needs_no_room_for_influence_after_it(monkeypatch: pytest
     """If this fails, reverse mode, a whole sequence as one block, is refused for what it does not compute."""
     given = problem(vanilla(), "y", steps=40)
     program = fg.compile(given.graph, {"y": "mse"}, "rtrl")
-    last, other = program._price(2, 40, last=True).total, program.cost(2, 40).total
+    last, other = price(program._execution, program.rules, 2, 40, last=True).total, program.cost(2, 40).total
     assert last < 0.8 * other
     call = (given.params, given.inputs, given.targets)
     monkeypatch.setattr(budget, "headroom", lambda: int(last / budget.SHARE) + 2)
