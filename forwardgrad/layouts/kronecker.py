@@ -76,17 +76,20 @@ class KroneckerTraces(Estimate):
             return {}
         tape, site = block.tape, self.sites[0]
         units = self.plan.network.parameters[self.name].shape[0]
-        terms = [(stored["input"][0], self.through(block, stored, Synapses("diagonal", (units,), units, units)))]
+        carried = self.through(block, stored, Synapses("diagonal", (units,), units, units))
         x = self.presynaptic(tape, site)
         by_step: list[dict[tuple[int, int], Array]] = [{} for _ in range(tape.steps)]
         for target, lag in self.entries():
             found = block.rows(target, lag).at_port(site.place, site.port) if lag <= tape.steps else None
             for t, j in zip(*found, strict=True) if found is not None else ():
                 by_step[t][target, lag] = self._wide(target, j)
-        terms += [(x[t], entries) for t, entries in enumerate(by_step) if entries]
+        # Each step has its sign, also where nothing of it comes to a stored place.
+        terms = [(stored["input"][0], carried), *((x[t], entries) for t, entries in enumerate(by_step))]
         drawn = self.drawn(stored, (tape.batch, len(terms)))
-        a, after = np.zeros_like(stored["input"][0]), {e: np.zeros_like(m) for e, m in terms[0][1].items()}
+        a, after = np.zeros_like(stored["input"][0]), {e: np.zeros_like(m) for e, m in carried.items()}
         for t, (term, entries) in enumerate(terms):
+            if not entries:
+                continue
             scale = ratio(norm(list(entries.values())), norm([term]))
             a += times(drawn[:, t] * scale, term)
             for entry, m in entries.items():
