@@ -20,6 +20,8 @@ from forwardgrad.errors import (
     VacuousError,
 )
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from forwardgrad import oracle, render, testing
     from forwardgrad.compiling import compile

@@ -32,14 +32,15 @@ from forwardgrad.program.fingerprints import changed, fingerprints
 from forwardgrad.rules.paths import PathRule
 from forwardgrad.rules.table import Rule
 from forwardgrad.rules.table import rule as read_rule
+from forwardgrad.support.defaults import DTYPE, RULE
 
 
 def compile(
     graph: nx.MultiDiGraph[str],
     loss: Mapping[str, str | Loss] | None = None,
-    rule: str | Rule | PathRule | Mapping[str, Any] = "rtrl",
+    rule: str | Rule | PathRule | Mapping[str, Any] = RULE,
     *,
-    dtype: Any = "float64",
+    dtype: Any = DTYPE,
     backend: str = "numpy",
     dead: Literal["error", "warn", "ignore"] = "error",
     verify: bool = False,

@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = {"samples": 10, "steps": 12, "batch": 2, "mask": "non
 def options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_graph(parser)
-    add_rule(parser, "eprop")
+    add_rule(parser)
     add_loss(parser)
     parser.add_argument(
         "--samples", type=positive, default=DEFAULTS["samples"], help="random seeds (default %(default)s)"

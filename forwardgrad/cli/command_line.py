@@ -1,4 +1,4 @@
-"""`forwardgrad graphs | rules | train | explain | check | audit | render`.
+"""`forwardgrad graphs | rules | train | predict | evaluate | explain | check | audit | render`.
 
 Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may read the answer.
 """
@@ -10,12 +10,15 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from forwardgrad import __version__
 from forwardgrad.cli import terminal
 
 COMMANDS = {
     "graphs": "List the shipped graphs.",
     "rules": "Print the named rules: coordinates, what each keeps and drops, limits, source.",
-    "train": "Train a graph online to predict a series one step ahead.",
+    "train": "Train a graph online on a series, or on a file of yours: forecast, regression, classification.",
+    "predict": "Print what a trained network says of a file.",
+    "evaluate": "Score a trained network on a file that says what should come out.",
     "explain": "Print what a rule becomes on a graph: one line for each parameter.",
     "check": "Compare the compiled gradient with independent oracles, other blocks and other spellings.",
     "audit": "Compare the gradients of several rules with the exact one, on random data.",
@@ -34,6 +37,7 @@ def _command(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="forwardgrad", description="Compile declared recurrent graphs to online learning algorithms."
     )
+    parser.add_argument("--version", action="version", version=f"forwardgrad {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)

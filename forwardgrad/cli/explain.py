@@ -18,7 +18,7 @@ from forwardgrad.program import Program
 def options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_graph(parser)
-    add_rule(parser, "eprop")
+    add_rule(parser)
     add_loss(parser)
     parser.add_argument("--equations", action="store_true", help="print the equations of every trained parameter, too")
     parser.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from forwardgrad.errors import FileError, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import validate
 from forwardgrad.program import budget
 from forwardgrad.support.attributes import MOST
+from forwardgrad.support.defaults import DTYPE, RULE
 
 Value = TypeVar("Value")
 
@@ -34,8 +35,25 @@ def add_loss(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_rule(parser: argparse.ArgumentParser, default: str) -> None:
-    parser.add_argument("--rule", default=default, help="learning rule, such as eprop or 'eprop-deep & near'")
+def add_trained(parser: argparse.ArgumentParser) -> None:
+    """The options of a command that puts a trained network to use."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="the folder of a training run, or its learner.npz")
+    parser.add_argument(
+        "--data", required=True, help="a .csv, .tsv, .txt, .npy or .npz file with what the network was trained on"
+    )
+    parser.add_argument(
+        "--go-on", action="store_true", help="begin with the activations that training ended with (default: afresh)"
+    )
+
+
+def add_rule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rule", default=RULE, help="learning rule, such as eprop or 'eprop-deep & near' (default %(default)s, exact)"
+    )
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dtype", choices=("float32", "float64"), default=DTYPE, help="(default %(default)s)")
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -89,14 +107,27 @@ _COORDINATE = re.compile(r"\s*\w+\s*=")
 
 def fitting(trained: Mapping[str, Value], pattern: str | None) -> dict[str, Value]:
     """The trained parameters that fit a pattern: a name, or one with * and ?."""
-    chosen = {
-        name: value
-        for name, value in trained.items()
-        if pattern is None or name == pattern or fnmatchcase(name, pattern)
-    }
-    if pattern is not None and not chosen:
-        raise RuleError(f"--param {pattern!r} fits no trained parameter.", did_you_mean(pattern, trained))
+    if pattern is None:
+        return dict(trained)
+    pattern = parameter(trained, pattern)
+    chosen = {name: value for name, value in trained.items() if name == pattern or fnmatchcase(name, pattern)}
+    if not chosen:
+        raise RuleError(f"--param {pattern!r} fits no trained parameter.", *hints(trained, pattern))
     return chosen
+
+
+def parameter(trained: Iterable[str], given: str) -> str:
+    """The name of a parameter as it is, where the shell was given `h:y` for `h->y`."""
+    if given in trained or ":" not in given:
+        return given
+    arrowed = re.sub(r":(?=[^:]*$)", "->", given)
+    return arrowed if any(fnmatchcase(name, arrowed) for name in trained) else given
+
+
+def hints(trained: Iterable[str], given: str) -> list[str]:
+    """What to say where a name is not there."""
+    shell = f"A shell takes > as its own: write '{given}>...' in quotes, or {given.rstrip('-')}:... with a colon."
+    return [did_you_mean(given, trained), shell if given.endswith("-") else ""]
 
 
 def refuse_too_long(graph: nx.MultiDiGraph[str], steps: int, batch: int) -> None:

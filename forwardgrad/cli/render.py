@@ -18,6 +18,7 @@ from forwardgrad.cli.options import (
     fitting,
     losses,
     not_negative,
+    parameter,
     positive,
     print_json,
     refuse_too_long,
@@ -27,14 +28,18 @@ from forwardgrad.cli.options import (
 from forwardgrad.compiling import compile
 from forwardgrad.errors import RenderError
 from forwardgrad.graph.files import load
+from forwardgrad.support.defaults import RULE
 from forwardgrad.testing import checking
+
+BESIDE = ("eprop-deep", "eprop")
+"""The rules that a page shows beside its own."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     add_graph(parser)
     parser.add_argument("--param", metavar="NAME", help="draw what a rule keeps of this parameter's credit")
-    parser.add_argument("--rule", help="of credit, or of the page (default: eprop)")
+    parser.add_argument("--rule", help=f"of credit, or of the page (default: {RULE})")
     add_loss(parser)
     parser.add_argument(
         "--unrolled", type=positive, metavar="STEPS", help="draw that credit in time, a column per step"
@@ -43,7 +48,10 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--html", action="store_true", help="write a page that shows a run on random data step by step (-o FILE.html)"
     )
     parser.add_argument(
-        "--beside", action="append", metavar="RULE,...", help="further rules on the page (default: rtrl and eprop-deep)"
+        "--beside",
+        action="append",
+        metavar="RULE,...",
+        help=f"further rules on the page (default: {', '.join(BESIDE)})",
     )
     parser.add_argument("--steps", type=at_least_two, help="of the run on the page (default: 100)")
     parser.add_argument("--batch", type=positive, help="samples in it (default: 4)")
@@ -69,10 +77,11 @@ def run(given: argparse.Namespace) -> int:
 def _picture(given: argparse.Namespace, graph: nx.MultiDiGraph[str], path: Path) -> Path:
     """Draw the graph, or the credit of one parameter."""
     if given.param is not None:
-        program = compile(graph, loss=losses(graph, given.loss), rule=given.rule or "eprop", dead="warn")
+        program = compile(graph, loss=losses(graph, given.loss), rule=given.rule or RULE, dead="warn")
+        name = parameter(program.rules, given.param)
         if given.unrolled is None:
-            return render.write(render.credit(program, given.param), path)
-        return render.write(render.unrolled(program, given.param, given.unrolled), path)
+            return render.write(render.credit(program, name), path)
+        return render.write(render.unrolled(program, name, given.unrolled), path)
     if given.unrolled is not None:
         raise RenderError("--unrolled draws the credit of one parameter.", "Name it: --param NAME.")
     if given.rule is not None:
@@ -89,8 +98,8 @@ def _page(given: argparse.Namespace, graph: nx.MultiDiGraph[str], path: Path) ->
     refuse_unwritable(path)
     steps, seed, batch = given.steps or 100, given.seed or 0, given.batch or 4
     refuse_too_long(graph, steps, batch)
-    program = compile(graph, loss=losses(graph, given.loss), rule=given.rule or "eprop", dead="warn")
-    beside = [rule for text in given.beside for rule in split_rules(text)] if given.beside else ["rtrl", "eprop-deep"]
+    program = compile(graph, loss=losses(graph, given.loss), rule=given.rule or RULE, dead="warn")
+    beside = [rule for text in given.beside for rule in split_rules(text)] if given.beside else list(BESIDE)
     random = np.random.default_rng(seed)
     params = checking.random_params(program, random, seed)
     inputs, targets = checking.random_data(program, random, steps, batch)

@@ -12,30 +12,58 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import networkx as nx
 from tqdm import tqdm
 
-from forwardgrad import data, training
-from forwardgrad.cli.options import add_graph, add_json, add_loss, add_rule, losses, not_negative, positive, print_json
+from forwardgrad import training
+from forwardgrad.cli.data import add_data, fitted
+from forwardgrad.cli.data import task as learned
+from forwardgrad.cli.options import (
+    add_dtype,
+    add_graph,
+    add_json,
+    add_loss,
+    add_rule,
+    losses,
+    not_negative,
+    positive,
+    print_json,
+)
 from forwardgrad.compiling import compile
 from forwardgrad.graph.files import load
 from forwardgrad.learning.learner import Update
+from forwardgrad.training.settings import SCHEDULES
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     defaults = training.Settings()
     add_json(parser)
     add_graph(parser)
-    parser.add_argument("--data", default="laser", help="a series (laser), or a .npy, .csv or .txt file of one column")
-    add_rule(parser, "eprop-deep")
+    add_data(parser)
+    add_rule(parser)
     add_loss(parser)
     parser.add_argument("--out", metavar="FOLDER", help="where results go (default: runs/DATA)")
-    parser.add_argument("--train-samples", type=positive, default=8000, help="samples to learn from (default 8000)")
     parser.add_argument(
-        "--passes", type=positive, default=defaults.passes, help="passes over them (default %(default)s)"
+        "--passes", "--epochs", type=positive, default=defaults.passes, help="passes over them (default %(default)s)"
+    )
+    parser.add_argument(
+        "--batch", type=positive, default=defaults.batch, help="sequences side by side (default %(default)s)"
     )
     parser.add_argument("--block", type=positive, default=defaults.block, help="steps per update (default %(default)s)")
     parser.add_argument(
         "--learning-rate", type=float, default=defaults.learning_rate, help="of Adam (default %(default)s)"
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        default=defaults.schedule,
+        help="of the learning rate: down to zero, or constant (default %(default)s)",
+    )
+    parser.add_argument(
+        "--patience",
+        type=positive,
+        default=defaults.patience,
+        help="passes without a better validation score that end training (default %(default)s)",
     )
     parser.add_argument("--clip", type=float, default=defaults.clip, help="gradient norm limit (default %(default)s)")
     parser.add_argument(
@@ -56,19 +84,31 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--restart", action="store_true", help="start again, and give up the interrupted run that FOLDER holds"
     )
     parser.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(default %(default)s)")
+    add_dtype(parser)
 
 
 def run(given: argparse.Namespace) -> int:
-    graph = load(given.graph)
-    program = compile(graph, loss=losses(graph, given.loss), rule=given.rule, dtype=given.dtype)
-    training.ends(program)
-    settings = training.Settings(given.passes, given.block, given.learning_rate, given.clip, given.seed)
+    settings = training.Settings(
+        given.passes,
+        given.block,
+        given.learning_rate,
+        given.clip,
+        given.seed,
+        given.batch,
+        given.schedule,
+        given.patience,
+    )
+    own = None if given.loss is None else losses(nx.MultiDiGraph(), given.loss)
+    graph = load(given.graph)  # before the data: a slip in its name is told at once
+    task = learned(given)
+    graph, named = fitted(graph, given.graph, own, task)
+    program = compile(graph, loss=named or losses(graph, None), rule=given.rule, dtype=given.dtype)
+    training.ends(program, task)
     every = training.Every.read(given.checkpoint_every)
-    program.fits(1, settings.block, given.max_memory)
-    task = data.one_step(data.get(given.data), train=given.train_samples)
+    what = training.Task.of(task)
+    program.fits(min(settings.batch, len(what.train)), settings.block, given.max_memory)
     levels = training.baselines(task)
-    folder = Path(given.out or f"runs/{task.series.name}")
+    folder = Path(given.out or f"runs/{what.name}")
     keeper = training.Keeper(folder / training.CHECKPOINT, every)
     report: dict[str, Any] | None = None
     missing: list[str] = []
@@ -96,7 +136,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _learn(run: training.Run, keeper: training.Keeper) -> training.Trained:
     """Train with a bar on the terminal that begins where the run is."""
-    passes, length, seen = run.settings.passes, run.length, run.learner.seen
+    passes, seen = run.settings.passes, run.learner.seen
     if seen:
         keeper.saved = seen
     with tqdm(total=run.total, initial=seen, unit=" steps", desc="learning", disable=None) as bar:
@@ -104,7 +144,7 @@ def _learn(run: training.Run, keeper: training.Keeper) -> training.Trained:
         def progress(update: Update) -> None:
             bar.update(update.steps)
             if update.seen % 200 < update.steps:
-                bar.set_description(f"pass {1 + (update.seen - 1) // length} of {passes}", refresh=False)
+                bar.set_description(f"pass {min(1 + len(run.curve), passes)} of {passes}", refresh=False)
                 bar.set_postfix(loss=f"{update.loss:.4f}", refresh=False)
 
         return training.train(run.learner.program, run.task, run.settings, progress, run=run, keeper=keeper)
@@ -115,15 +155,22 @@ def _print(given: argparse.Namespace, folder: Path, report: Mapping[str, Any]) -
     if given.json:
         print_json({**report, "stopped": None, "written": written})
         return
-    series, settings = report["series"], report["settings"]
-    passes = "1 pass" if settings["passes"] == 1 else f"{settings['passes']} passes"
-    print(f"{report['graph']} learned {series['name']} under {report['rule']}: {passes} over", end=" ")
-    print(f"{series['train']:,} samples in {report['seconds']:.0f} s, blocks of {settings['block']}.")
-    for name, value in report["nmse"].items():
+    about, settings, metric = report["data"], report["settings"], report["metric"]
+    done = len(report["curve"])
+    passes = "1 pass" if done == 1 else f"{done} passes"
+    what = "sequences" if "sequences" in about else "samples"
+    print(f"{report['graph']} learned {about['name']} under {report['rule']}: {passes} over", end=" ")
+    print(f"{about['train']:,} {what} in {report['seconds']:.0f} s, blocks of {settings['block']}.")
+    scores = report[metric.lower()]
+    for name, value in scores.items():
         if name != "test":
-            print(f"{name + ' NMSE:':<40} {value:.4f}")
+            print(f"{f'{name} {metric}:':<40} {value:.4f}")
+    if report["validation"]:
+        best = (max if metric == "accuracy" else min)(report["validation"])
+        at = 1 + report["validation"].index(best)
+        print(f"{f'validation {metric}:':<40} {best:.4f}, best after pass {at}; its weights are kept")
     print(f"wrote {', '.join(written)}")
-    print(f"test NMSE: {report['nmse']['test']:.4f}")
+    print(f"test {metric}: {scores['test']:.4f}")
 
 
 def _stopped(given: argparse.Namespace, stopped: training.Stopped, keeper: training.Keeper) -> int:

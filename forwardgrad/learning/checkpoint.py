@@ -40,6 +40,12 @@ READ = (2, FORMAT)
 META = ("program", "optimizer", "clip", "on_nonfinite", "seen", "episodes", "notes")
 """What a checkpoint says beside its arrays."""
 
+GROUPS = ("params", "optimizer_state", "state")
+"""The groups of arrays of a learner."""
+
+KEPT = "kept."
+"""How the names of other groups begin."""
+
 TEXTS = {"graph": str, "losses": dict, "rules": dict, "dtype": str}
 """What is said of a program, and of which type each is. Two programs of which it is the same learn the same."""
 
@@ -58,6 +64,7 @@ class Checkpoint:
         params, optimizer_state: arrays by name.
         state: activations and influence, or `None` before the first block.
         notes: what the writer adds, as plain data. A learner is read without them.
+        kept: groups of arrays that the writer adds, by name. A learner is read without them.
     """
 
     program: Mapping[str, Any]
@@ -70,6 +77,7 @@ class Checkpoint:
     optimizer_state: Mapping[str, Array]
     state: Mapping[str, Array] | None
     notes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    kept: Mapping[str, Mapping[str, Array]] = field(default_factory=dict[str, Mapping[str, Array]])
 
 
 def describe(program: Program) -> dict[str, Any]:
@@ -225,8 +233,8 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     _check_path(path)
     arrays: dict[str, Any] = {}
     index: dict[str, dict[str, str] | None] = {}
-    for group in ("params", "optimizer_state", "state"):
-        members: Mapping[str, Array] | None = getattr(checkpoint, group)
+    groups: dict[str, Mapping[str, Array] | None] = {group: getattr(checkpoint, group) for group in GROUPS}
+    for group, members in {**groups, **{KEPT + name: each for name, each in checkpoint.kept.items()}}.items():
         keys = None if members is None else {name: f"a{len(arrays) + n}" for n, name in enumerate(members)}
         index[group] = keys
         for name, array in (members or {}).items():
@@ -319,8 +327,8 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
     if not isinstance(notes, dict):
         raise TypeError(f"'notes' is {notes!r}")
     groups = {
-        group: None if index[group] is None else {name: arrays[key] for name, key in index[group].items()}
-        for group in ("params", "optimizer_state", "state")
+        group: None if names is None else {name: arrays[key] for name, key in names.items()}
+        for group, names in index.items()
     }
     if groups["params"] is None or groups["optimizer_state"] is None:
         raise TypeError("it holds no parameters")
@@ -335,4 +343,5 @@ def _understand(content: Any, arrays: Mapping[str, Array]) -> Checkpoint:
         groups["optimizer_state"],
         groups["state"],
         cast("dict[str, Any]", notes),
+        {name.removeprefix(KEPT): each for name, each in groups.items() if name.startswith(KEPT) and each is not None},
     )

@@ -249,12 +249,18 @@ class Learner:
         if self.state is not None:
             self.state = None if where is None else self.program.reset(self.state, where)
 
-    def save(self, path: Any, notes: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self,
+        path: Any,
+        notes: Mapping[str, Any] | None = None,
+        kept: Mapping[str, Mapping[str, Array]] | None = None,
+    ) -> None:
         """Write parameters, optimiser, activations and influence to one file, whole or not at all.
 
         Args:
             path: where to.
             notes: what else the file shall hold, as plain data for JSON; `checkpoint.read(path).notes` gives it back.
+            kept: groups of arrays that it shall hold, too, by name; `checkpoint.read(path).kept` gives them back.
 
         Raises:
             FileError: if it cannot be written. A path rule or loss of the user's own is stored by its name only: `load`
@@ -273,6 +279,7 @@ class Learner:
                 optimizer_state=self.optimizer_state,
                 state=self.state,
                 notes=notes or {},
+                kept=kept or {},
             ),
         )
 

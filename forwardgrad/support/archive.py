@@ -117,6 +117,26 @@ def beside(side: Path) -> Path:
     return found
 
 
+def any_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an `.npz` of a user's, by name, which may be compressed.
+
+    Raises:
+        OSError, ValueError: as `opened`, or because they do not fit into memory.
+    """
+    with opened(path) as (file, size):
+        with zipfile.ZipFile(cast("Any", _Sparing(file))) as archive:
+            entries = _entries(archive, size, compressed=True)
+        if (needed := sum(entry.file_size for entry in entries)) > (most := _memory()):
+            raise OSError(errno.EFBIG, f"Unpacks to {needed:,} bytes, and at most {most:,} are read")
+        found: dict[str, NDArray[Any]] = {}
+        with zipfile.ZipFile(file) as archive:
+            for entry in entries:
+                with archive.open(entry) as packed:
+                    contents = packed.read(entry.file_size)  # no more than it says of itself
+                found[entry.filename.removesuffix(".npy")] = array(io.BytesIO(contents), len(contents))
+        return found
+
+
 def arrays(data: bytes) -> dict[str, NDArray[Any]]:
     """The arrays of an `.npz`, by name. What is damaged, forged or foreign makes its readers raise anything."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -127,14 +147,15 @@ def arrays(data: bytes) -> dict[str, NDArray[Any]]:
         }
 
 
-def _entries(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
-    """The entries of an archive of so many bytes: stored, side by side, and with little else."""
+def _entries(archive: zipfile.ZipFile, size: int, *, compressed: bool = False) -> list[zipfile.ZipInfo]:
+    """The entries of an archive of so many bytes: stored, unless they may be compressed, and with little else."""
     entries = archive.infolist()
     if len(entries) > MOST_ENTRIES:
         raise TypeError(f"it has {len(entries):,} entries, and at most {MOST_ENTRIES:,} are read")
-    if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries):
+    stored = all(e.compress_type == zipfile.ZIP_STORED and e.file_size == e.compress_size for e in entries)
+    if not stored and not compressed:
         raise TypeError("an entry is compressed")  # never by us; it could unpack to more than memory holds
-    rest = size - sum(entry.file_size for entry in entries)
+    rest = size - sum(entry.compress_size for entry in entries)
     if rest < 0:
         raise TypeError("its entries overlap")
     if rest > LARGEST_DIRECTORY + 1024 * len(entries):

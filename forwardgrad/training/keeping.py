@@ -15,6 +15,7 @@ from forwardgrad.program import Program
 from forwardgrad.training.run import Run, Trained
 from forwardgrad.training.settings import Settings
 from forwardgrad.training.stopping import Signals
+from forwardgrad.training.tasks import Task
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -100,7 +101,7 @@ class Keeper:
 
 def train(
     program: Program,
-    task: OneStep,
+    task: OneStep | Task,
     settings: Settings,
     progress: Callable[[Update], None],
     *,
@@ -110,7 +111,7 @@ def train(
     """Train online on the training part of a task, then test with frozen weights.
 
     Args:
-        program: with a one-dimensional input and output.
+        program: with one input and one output.
         task: what to predict.
         settings: how to train.
         progress: called after every update.

@@ -6,12 +6,12 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import forwardgrad
 from forwardgrad import render
 from forwardgrad.compiling import compile
 from forwardgrad.data import OneStep
@@ -21,13 +21,14 @@ from forwardgrad.support.archive import read_bytes
 from forwardgrad.support.atomic import write_bytes
 from forwardgrad.training.curve import curve_picture
 from forwardgrad.training.folder import REPORT, replacing
-from forwardgrad.training.run import Trained, digest
+from forwardgrad.training.run import Trained
 from forwardgrad.training.settings import Settings, ends
+from forwardgrad.training.tasks import Task
 
 
 def report(
     program: Program,
-    task: OneStep,
+    task: OneStep | Task,
     settings: Settings,
     trained: Trained,
     levels: Mapping[str, float],
@@ -40,19 +41,24 @@ def report(
         task: what on.
         settings: how.
         trained: what came of it.
-        levels: test NMSE of the baselines.
+        levels: test scores of the baselines.
         about: further facts, such as the names of graph and rule.
     """
+    task = Task.of(task)
+    recipe = task.recipe
     return {
         **about,
-        "series": {
-            "name": task.series.name,
-            "source": task.series.source,
-            "samples": len(task.series.values),
-            "train": task.train,
-            "sha256": digest(task),
-            "mean": task.mean,
-            "deviation": task.deviation,
+        "data": {
+            "name": task.name,
+            "source": task.source,
+            **task.facts,
+            "kind": recipe.kind,
+            "inputs": list(recipe.choice.inputs or ()),
+            "targets": list(recipe.choice.targets or ()),
+            "classes": list(recipe.classes),
+            "sha256": task.sha256,
+            "mean": recipe.inputs.mean.tolist(),
+            "deviation": recipe.inputs.deviation.tolist(),
         },
         "settings": asdict(settings),
         "loss": {name: loss.name for name, loss in program.losses.items()},
@@ -68,15 +74,17 @@ def report(
             }
             for name, derived in program.rules.items()
         },
-        "nmse": {
+        "metric": task.metric,
+        task.metric.lower(): {
             "train": trained.train,
             "test": trained.test,
             **levels,
         },
         "curve": list(trained.curve),
+        "validation": list(trained.validation),
         "seconds": trained.seconds,
         "versions": {
-            "forwardgrad": version("forwardgrad"),
+            "forwardgrad": forwardgrad.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
@@ -89,7 +97,7 @@ SHOWN = 200
 
 def write(
     folder: Path,
-    task: OneStep,
+    task: OneStep | Task,
     trained: Trained,
     found: dict[str, Any],
     command: str | None = None,
@@ -112,6 +120,7 @@ def write(
     Raises:
         FileError: if a file cannot be written.
     """
+    task = Task.of(task)
     files, missing = _pictures(folder, task, trained, found, check)
     if command is not None:
         try:
@@ -138,14 +147,14 @@ def read_report(folder: Path) -> dict[str, Any]:
     path = folder / REPORT
     try:
         found: Any = json.loads(read_bytes(path))
-        _ = [found[name] for name in ("graph", "rule", "series", "settings", "nmse", "seconds", "files")]
+        _ = [found[name] for name in ("graph", "rule", "data", "settings", found["metric"].lower(), "seconds", "files")]
         return found
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise FileError(f"cannot read {str(path)!r}: it is not the report of a training: {error}.") from error
 
 
 def _pictures(
-    folder: Path, task: OneStep, trained: Trained, found: dict[str, Any], check: Callable[[], None]
+    folder: Path, task: Task, trained: Trained, found: dict[str, Any], check: Callable[[], None]
 ) -> tuple[dict[str, bytes], list[str]]:
     files, missing = dict[str, bytes](), list[str]()
     check()
@@ -164,41 +173,47 @@ def _pictures(
     return files, missing
 
 
-def _page(task: OneStep, trained: Trained, found: dict[str, Any], command: str) -> render.Page:
+def _page(task: Task, trained: Trained, found: dict[str, Any], command: str) -> render.Page:
     program = trained.learner.program
-    source, output = ends(program)
+    source, output = ends(program, task)
     exact = compile(program.graph, dict(program.losses), "rtrl", dtype=program.dtype, dead="ignore")
     try:
         exact.fits(1, found["settings"]["block"])
     except MemoryBudgetError:
         exact = program
+    first = task.test.of(np.arange(1))
     return render.report(
         program,
         trained.learner.params,
-        {source: task.test_inputs[:SHOWN]},
-        {output: task.test_targets[:SHOWN]},
+        {source: first.inputs[:SHOWN]},
+        {output: first.targets[:SHOWN]},
         rules=[] if exact is program else ["rtrl"],
         audit=exact is not program,
         block=found["settings"]["block"],
-        title=f"{found.get('graph', 'graph')} after training on {task.series.name}",
+        title=f"{found.get('graph', 'graph')} after training on {task.name}",
         training=_training(task, trained, found, command),
     )
 
 
-def _training(task: OneStep, trained: Trained, found: Mapping[str, Any], command: str) -> render.Training:
+def _training(task: Task, trained: Trained, found: Mapping[str, Any], command: str) -> render.Training:
     """What the page says of the run."""
-    scores = {name if name in ("train", "test") else f"test, {name}": value for name, value in found["nmse"].items()}
+    metric = task.metric
+    given = found[metric.lower()]
+    scores = {name if name in ("train", "test") else f"test, {name}": value for name, value in given.items()}
+    count = task.facts.get("sequences")
+    tested = f"{len(task.test.inputs):,}" if count is None else f"{len(task.test):,}"
     facts = {
         "command": command,
-        "test NMSE": f"{scores.pop('test'):.4f}",
-        **{f"{name}: NMSE": f"{score:.4f}" for name, score in scores.items()},
-        "settings": ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in found["settings"].items()),
+        f"test {metric}": f"{scores.pop('test'):.4f}",
+        **{f"{name}: {metric}": f"{score:.4f}" for name, score in scores.items()},
+        "settings": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["settings"].items()),
         "rule, dtype": f"{found.get('rule', '')}, {found['dtype']}",
-        "data": f"{task.series.name}: {task.train:,} samples to learn from, {len(task.test_targets):,} to test",
+        "data": f"{task.name}: {task.learned:,} {'samples' if count is None else 'sequences'} to learn from, "
+        f"{tested} to test",
         "time": f"{trained.seconds:.1f} s",
     }
-    levels = {name: value for name, value in found["nmse"].items() if name != "train"}
-    return render.Training({name: text for name, text in facts.items() if text}, trained.curve, levels, "NMSE")
+    levels = {name: value for name, value in given.items() if name != "train"}
+    return render.Training({name: text for name, text in facts.items() if text}, trained.curve, levels, metric)
 
 
 def _one_line(error: Exception) -> str:

@@ -14,13 +14,21 @@ from forwardgrad.learning import checkpoint
 from forwardgrad.learning.checkpoint import Checkpoint
 from forwardgrad.learning.learner import Learner
 from forwardgrad.program import Program
+from forwardgrad.support.attributes import is_whole
 from forwardgrad.training.folder import CHECKPOINT, REPORT
-from forwardgrad.training.run import FORMAT, Run
+from forwardgrad.training.run import FORMAT, Best, Run
 from forwardgrad.training.settings import Settings
+from forwardgrad.training.tasks import Task
 
 
 def begin(
-    folder: Path, program: Program, task: OneStep, settings: Settings, *, resume: bool = False, restart: bool = False
+    folder: Path,
+    program: Program,
+    task: OneStep | Task,
+    settings: Settings,
+    *,
+    resume: bool = False,
+    restart: bool = False,
 ) -> Run | None:
     """The run to go on with in a folder, which is held: a new one, or the one that was interrupted there.
 
@@ -66,13 +74,18 @@ def _restore(run: Run, path: Path) -> None:
     """Bring a new run to where a checkpoint has it."""
     saved = checkpoint.read(path)
     _same(run, saved, f"cannot resume: {str(path)!r} is of a run")
-    curve, squares, seconds = (saved.notes.get(what) for what in ("curve", "squares", "seconds"))
+    curve, validation, squares, seconds, best = (
+        saved.notes.get(what) for what in ("curve", "validation", "squares", "seconds", "best")
+    )
+    place = run.place(saved.seen)
     if (
         not _numbers(curve)
+        or not _numbers(validation)
         or not _numbers([squares, seconds])
-        or len(curve) != saved.seen // run.length
-        or saved.seen > run.total
-        or saved.seen % run.length % run.settings.block
+        or place is None
+        or len(curve) != place.at
+        or len(validation) != (0 if run.task.validation is None else place.at)
+        or not _is_best(best, validation, saved)
     ):
         raise FileError(f"cannot resume: {str(path)!r} is damaged: it contradicts itself.")
     now = run.identity()["versions"]
@@ -80,7 +93,17 @@ def _restore(run: Run, path: Path) -> None:
     if others:
         warnings.warn(f"the run was begun with {', '.join(others)}: its end may differ in rounding.", stacklevel=4)
     run.learner = Learner.load(path, run.learner.program)
-    run.curve, run.squares, run.seconds = curve, cast(float, squares), cast(float, seconds)
+    run.curve, run.validation = curve, validation
+    run.squares, run.seconds = cast(float, squares), cast(float, seconds)
+    if best is not None:
+        run.best = Best(best, saved.kept["params"], dict(saved.kept["state"]))
+
+
+def _is_best(best: Any, validation: list[float], saved: Checkpoint) -> bool:
+    """Whether a file holds the learner of the best pass, if there is one."""
+    if not validation or best is None:
+        return best is None and not validation
+    return is_whole(best) and 0 <= best < len(validation) and set(saved.kept) == {"params", "state"}
 
 
 def _numbers(found: Any) -> TypeGuard[list[float]]:
@@ -94,7 +117,8 @@ def _same(run: Run, saved: Checkpoint, headline: str) -> None:
     ours, own = run.identity(), checkpoint.describe(run.learner.program)
     pairs: dict[str, tuple[Any, Any]] = {what: (saved.program[what], own[what]) for what in checkpoint.TEXTS}
     pairs |= {what: (saved.notes["settings"].get(what), value) for what, value in ours["settings"].items()}
-    pairs["data"] = (saved.notes["data"], ours["data"])
+    what = "data" if saved.notes["data"] != ours["data"] else "recipe"
+    pairs[what] = saved.notes[what], ours[what]
     differing = {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}
     if differing:
         raise FileError(
@@ -105,7 +129,7 @@ def _same(run: Run, saved: Checkpoint, headline: str) -> None:
 
 
 def _complete(notes: Mapping[str, Any]) -> bool:
-    kinds = {"format": int, "settings": dict, "data": str, "versions": dict}
+    kinds = {"format": int, "settings": dict, "data": str, "recipe": dict, "versions": dict}
     return all(isinstance(notes.get(what), kind) for what, kind in kinds.items()) and notes["format"] == FORMAT
 
 

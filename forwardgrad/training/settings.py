@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from forwardgrad import data
 from forwardgrad.data import OneStep
@@ -10,9 +13,13 @@ from forwardgrad.errors import DataError, GraphError
 from forwardgrad.learning.optimizers import Adam, clip_by_norm
 from forwardgrad.program import Program
 from forwardgrad.support.attributes import is_whole
+from forwardgrad.training.parts import Part, score
+from forwardgrad.training.tasks import Task
 
 LAGS = 16
 """Past samples that the linear autoregression sees, with which a network is compared."""
+
+SCHEDULES = ("cosine", "constant")
 
 
 @dataclass(frozen=True)
@@ -22,9 +29,12 @@ class Settings:
     Args:
         passes: over the training part; each begins with fresh activations and influence.
         block: steps per update.
-        learning_rate: of Adam at the beginning; it falls to zero along half a cosine.
+        learning_rate: of Adam at the beginning.
         clip: largest norm of a block's gradients.
-        seed: of the initial parameters.
+        seed: of the initial parameters, and of the order of sequences.
+        batch: sequences learned from side by side, where there are several.
+        schedule: of the learning rate: `cosine`, it falls to zero along half a cosine; or `constant`.
+        patience: how many passes without a better validation score end training, where there is a validation part.
 
     Raises:
         DataError: if one of them is out of range.
@@ -35,41 +45,102 @@ class Settings:
     learning_rate: float = 0.006
     clip: float = 1.0
     seed: int = 0
+    batch: int = 16
+    schedule: Literal["cosine", "constant"] = "cosine"
+    patience: int = 5
 
     def __post_init__(self) -> None:
-        for name, least in (("passes", 1), ("block", 1), ("seed", 0)):
+        for name, least in (("passes", 1), ("block", 1), ("seed", 0), ("batch", 1), ("patience", 1)):
             value = getattr(self, name)
             if not is_whole(value) or value < least:
                 raise DataError(f"{name} must be a whole number >= {least}, got {value!r}.")
+        if self.schedule not in SCHEDULES:
+            raise DataError(f"schedule must be {' or '.join(SCHEDULES)}, got {self.schedule!r}.")
         Adam(self.learning_rate)
         clip_by_norm({}, self.clip)
 
+    def rate(self, seen: int, total: int) -> float:
+        """The learning rate once so many steps are seen."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        return self.learning_rate * max(0.5 * (1 + np.cos(np.pi * seen / total)), 1e-3)
 
-def ends(program: Program) -> tuple[str, str]:
-    """The one-dimensional input and output of a program.
+
+def ends(program: Program, task: OneStep | Task | None = None) -> tuple[str, str]:
+    """The input and the output of a program.
+
+    Args:
+        program: with one of each.
+        task: what they must fit; by default one number in and one out.
 
     Raises:
-        GraphError: if it has not exactly one of each, or its loss is one on labels.
+        GraphError: if it has not exactly one of each, or they do not fit.
     """
     nodes, inputs, outputs = program.network.nodes, program.network.inputs, list(program.losses)
-    for what, names in (("input", inputs), ("output with a loss", outputs)):
-        if len(names) != 1 or nodes[names[0]].size != 1:
+    found = None if task is None else Task.of(task)
+    wanted = (1, 1) if found is None else (found.train.inputs.shape[2], found.recipe.size)
+    for what, names, size in (("input", inputs, wanted[0]), ("output with a loss", outputs, wanted[1])):
+        if len(names) != 1 or nodes[names[0]].size != size:
             sizes = ", ".join(f"{name!r} of size {nodes[name].size}" for name in names) or "none"
-            raise GraphError(f"training on a series needs exactly one {what}, of size 1; the graph has {sizes}.")
-    if program.losses[outputs[0]].labels:
-        raise GraphError(f"loss on {outputs[0]!r}: predicting a series needs a loss on numbers, such as mse.")
+            raise GraphError(
+                f"training on {'a series' if found is None else repr(found.name)} needs exactly one {what}, "
+                f"of size {size}; the graph has {sizes}.",
+                f"Set its size in the graph's file: size = {size}." if len(names) == 1 else "",
+            )
+    labels = found is not None and found.recipe.kind == "classification"
+    loss = program.losses[outputs[0]]
+    if loss.labels != labels:
+        raise GraphError(
+            f"loss on {outputs[0]!r}: {loss.name} is one on {'labels' if loss.labels else 'numbers'}, and "
+            + (
+                f"the targets are labels: --loss {outputs[0]}=cross_entropy."
+                if labels
+                else "predicting numbers needs a loss on numbers, such as mse."
+            )
+        )
     return inputs[0], outputs[0]
 
 
-def baselines(task: OneStep) -> dict[str, float]:
-    """Test NMSE of the baselines of a task, by name: computed before training, so that it need not fail after it.
+def baselines(task: OneStep | Task) -> dict[str, float]:
+    """Test scores of the baselines of a task, by name: computed before training, so that it need not fail after it.
+
+    A forecast is compared with persistence and, where it is of one series, with linear autoregression; a regression
+    with least squares on the present inputs; a classification with the commonest label.
 
     Raises:
         DataError: if the task is too small for them, or its test part is constant.
     """
-    if task.train <= 2 * LAGS:
-        raise DataError(
-            f"series {task.series.name!r}: {task.train} samples are too few to learn from.",
-            f"The linear autoregression of {LAGS} lags that stands beside the result needs {2 * LAGS + 1}.",
-        )
-    return data.baselines(task, LAGS)
+    if isinstance(task, OneStep):
+        if task.train <= 2 * LAGS:
+            raise DataError(
+                f"series {task.series.name!r}: {task.train} samples are too few to learn from.",
+                f"The linear autoregression of {LAGS} lags that stands beside the result needs {2 * LAGS + 1}.",
+            )
+        return data.baselines(task, LAGS)
+    if task.recipe.kind == "forecast":
+        levels = {"persistence": score(task.test.inputs, task.test)}
+        if task.series and task.recipe.size == 1 and task.learned > 2 * LAGS:
+            levels |= data.baselines(_one_step(task), LAGS)
+        return levels
+    if task.recipe.kind == "regression":
+        return {"least squares on the inputs": score(_least_squares(task.train, task.test), task.test)}
+    asked = task.train.targets if task.train.weight is None else task.train.targets[task.train.weight > 0]
+    often = np.bincount(asked.ravel(), minlength=task.recipe.size)
+    commonest = np.broadcast_to(often, (*task.test.targets.shape, task.recipe.size))
+    return {"the commonest label": score(commonest, task.test)}
+
+
+def _one_step(task: Task) -> OneStep:
+    """The forecast of one series; what is kept back for validation may be learned from, too."""
+    learned = task.train if task.validation is None else task.validation.after(task.train)
+    (mean,), (deviation,) = task.recipe.inputs.mean, task.recipe.inputs.deviation
+    series = data.Series(task.name, np.empty(0), task.source)
+    parts = learned.inputs, learned.targets, task.test.inputs, task.test.targets
+    return OneStep(series, task.learned, mean, deviation, *parts)
+
+
+def _least_squares(train: Part, test: Part) -> np.ndarray:
+    """Targets predicted by weights on the inputs of the same step, and a constant."""
+    known, new = (np.concatenate([x, np.ones((*x.shape[:2], 1))], axis=2) for x in (train.inputs, test.inputs))
+    asked = np.ones(train.targets.shape[:2], bool) if train.weight is None else train.weight > 0
+    return new @ np.linalg.lstsq(known[asked], train.targets[asked], rcond=None)[0]

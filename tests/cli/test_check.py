@@ -16,7 +16,7 @@ def test_check_passes(place, run):
     """If it failed, a sound engine would be called broken, or the text and the JSON would differ."""
     code, out, err = run("check", "small.toml", "--samples", 3, "--steps", 6)
     assert (code, err, out[-1]) == (0, [], "passed")
-    assert out[0] == "small.toml under eprop: 3 samples of 6 steps, blocks 1, 3, 6"
+    assert out[0] == "small.toml under rtrl: 3 samples of 6 steps, blocks 1, 3, 6"
     code, lines, err = run("check", "small.toml", "--samples", 3, "--steps", 6, "--json")
     found = answer(lines)
     assert (code, err) == (0, [])

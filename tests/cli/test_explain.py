@@ -32,10 +32,10 @@ def test_explain(name, run):
 
 def test_explain_decisions(run):
     """If it failed, nobody could ask why an edge was cut."""
-    code, out, _ = run("explain", "lif", "--decisions")
+    code, out, _ = run("explain", "lif", "--rule", "eprop", "--decisions")
     assert code == 0
     assert any(line.startswith("z->v#reset: cut by rule") for line in out)
-    code, lines, _ = run("explain", "lif", "--decisions", "--json")
+    code, lines, _ = run("explain", "lif", "--rule", "eprop", "--decisions", "--json")
     assert answer(lines)["decisions"] == out[-len(answer(lines)["decisions"]) :]
 
 

@@ -38,8 +38,8 @@ def test_render_refuses(place, run, output):
 def test_render_draws_credit(place, run):
     """If it failed, what a rule keeps could not be looked at from a terminal."""
     for options, words in (
-        (("--rule", "rtrl"), "under rtrl: exact"),
-        (("--unrolled", 3), "used at step t, under eprop"),
+        ((), "under rtrl: exact"),
+        (("--rule", "eprop", "--unrolled", 3), "used at step t, under eprop"),
     ):
         code, out, _ = run("render", "small.toml", "--param", "h->h", *options, "-o", "c.dot")
         assert (code, out) == (0, ["wrote c.dot"])
@@ -49,7 +49,8 @@ def test_render_draws_credit(place, run):
 @needs_engine
 def test_render_writes_a_page(place, run):
     """If it failed, a run could not be looked at from a terminal."""
-    options = ("--steps", 8, "--batch", 2, "--seed", 1, "--beside", "rtrl,hops(2)", "--param", "h*")
+    options = ("--steps", 8, "--batch", 2, "--seed", 1, "--rule", "eprop", "--param", "h*")
+    options = (*options, "--beside", "rtrl,hops(2)")
     code, out, _ = run("render", "small.toml", "--html", *options, "--json")
     assert (code, answer(out)) == (0, {"written": "small.html"})
     page = (place / "small.html").read_text()

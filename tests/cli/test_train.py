@@ -53,7 +53,7 @@ def test_train(name, rule, place, run):
     learner = Learner.load(place / "out" / "learner.npz")
     assert learner.seen == 79
     task = data.one_step(data.get("wave.csv"), train=80)
-    assert learner.program.dtype == "float32"
+    assert learner.program.dtype == "float64"
     predicted = learner.program.run(learner.params, {"x": task.test_inputs}, learner.state)["y"]
     assert data.nmse(predicted, task.test_targets) == report["nmse"]["test"]
 
@@ -77,12 +77,16 @@ def test_train_repeats_itself(place, run):
 
 def test_train_takes_its_settings(place, run):
     """If it failed, an option would be read and not used."""
-    options = ("--block", 5, "--learning-rate", 0.02, "--clip", 0.5, "--seed", 3, "--dtype", "float64")
+    options = ("--block", 5, "--learning-rate", 0.02, "--clip", 0.5, "--seed", 3, "--dtype", "float32", "--batch", 4)
+    options = (*options, "--schedule", "constant", "--patience", 2)
     code, out, _ = run("train", "small.toml", *JOB, "--passes", 2, *options, "--json")
     assert code == 0
     found = answer(out)
-    assert found["settings"] == {"passes": 2, "block": 5, "learning_rate": 0.02, "clip": 0.5, "seed": 3}
-    assert found["dtype"] == "float64"
+    assert found["settings"] == {
+        **{"passes": 2, "block": 5, "learning_rate": 0.02, "clip": 0.5, "seed": 3},
+        **{"batch": 4, "schedule": "constant", "patience": 2},
+    }
+    assert found["dtype"] == "float32"
     assert len(found["curve"]) == 2
 
 
@@ -129,7 +133,7 @@ def test_train_without_the_data(place, run, monkeypatch):
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 def test_divergence(place, run):
     """If it failed, a run that diverged would end in NaN or a traceback."""
-    code, out, err = run("train", "small.toml", *JOB, "--learning-rate", "1e30")
+    code, out, err = run("train", "small.toml", *JOB, "--learning-rate", "1e200")
     assert (code, out) == (2, [])
     assert "diverged" in "\n".join(err)
     assert files(place / "out") == []

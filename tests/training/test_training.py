@@ -261,8 +261,12 @@ def test_the_report_is_complete_and_plain():
     found = training.report(trained.learner.program, task, settings, trained, levels, {"graph": "net", "rule": "r"})
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["nmse"] == {"train": trained.train, "test": trained.test, **levels}
-    assert found["settings"] == {"passes": 3, "block": 7, "learning_rate": 0.01, "clip": 1.0, "seed": 0}
-    assert (found["series"]["samples"], found["series"]["train"]) == (90, TRAIN)
+    assert found["settings"] == {"passes": 3, "block": 7, "learning_rate": 0.01, "clip": 1.0, "seed": 0} | {
+        "batch": 16,
+        "schedule": "cosine",
+        "patience": 5,
+    }
+    assert (found["data"]["samples"], found["data"]["train"]) == (90, TRAIN)
     assert found["curve"] == list(trained.curve)
     assert (found["dtype"], found["loss"]) == ("float64", {"y": "mse"})
     assert found["parameters"].keys() == trained.learner.program.rules.keys()

@@ -1,0 +1,134 @@
+"""How a file becomes arrays: what a checkpoint says of the data that it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forwardgrad.errors import DataError, FileError
+from forwardgrad.training.parts import Part, Scale, padded
+from forwardgrad.training.sequences import Choice, Sequences
+
+Kind = Literal["forecast", "regression", "classification"]
+
+KINDS = ("forecast", "regression", "classification")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a file becomes arrays: what a checkpoint says of the data that it was trained on.
+
+    Args:
+        kind: what is learned.
+        choice: of columns or arrays.
+        inputs, targets: scales of what goes in, and of numbers that come out.
+        classes: the labels, in the order of the output's units.
+        whole: whether an answer is for a whole sequence; it is asked for in the last step.
+    """
+
+    kind: Kind
+    choice: Choice
+    inputs: Scale
+    targets: Scale | None
+    classes: tuple[str, ...] = ()
+    whole: bool = False
+
+    @property
+    def size(self) -> int:
+        """How many units come out."""
+        return len(self.classes) if self.targets is None else len(self.targets.mean)
+
+    def part(self, found: Sequences, which: Sequence[int] | None = None) -> Part:
+        """Sequences as arrays; without answers where none are there."""
+        chosen = range(len(found.inputs)) if which is None else which
+        inputs = [self.inputs.seen(found.inputs[each]) for each in chosen]
+        if self.kind == "forecast":
+            return padded([x[:-1] for x in inputs], [x[1:] for x in inputs], None)
+        if found.targets is None:
+            answers = [np.zeros((len(x), self.size)) for x in inputs]
+            return padded(inputs, answers, None)
+        answers = [self._answers(found, each) for each in chosen]
+        if not self.whole:
+            return padded(inputs, answers, None)
+        asked = [np.eye(1, len(x), len(x) - 1)[0] for x in inputs]
+        spread = [np.broadcast_to(y, (len(x), *y.shape)) for x, y in zip(inputs, answers, strict=True)]
+        return padded(inputs, spread, asked)
+
+    def _answers(self, found: Sequences, each: int) -> NDArray[Any]:
+        given = cast("list[NDArray[Any]]", found.targets)[each]
+        if given.ndim == 1 and not self.whole:
+            given = np.broadcast_to(given, (len(found.inputs[each]), *given.shape))
+        if given.ndim == 2 and self.whole:
+            given = given[-1]
+        if self.targets is not None:
+            return self.targets.seen(given.astype(np.float64))
+        words = labels(given[..., 0])
+        places = np.searchsorted(self._sorted, words)
+        known = self._sorted[np.minimum(places, len(self._sorted) - 1)] == words
+        if not known.all():
+            new = str(words[~known][0] if words.ndim else words)
+            raise DataError(
+                f"{str(found.source)!r}: label {new!r} is none that can be learned here.",
+                f"Known: {', '.join(self.classes[:20])}.",
+            )
+        return self._order[places]
+
+    @cached_property
+    def _order(self) -> NDArray[np.intp]:
+        return np.argsort(np.array(self.classes))
+
+    @cached_property
+    def _sorted(self) -> NDArray[Any]:
+        return np.array(self.classes)[self._order]
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data, for a checkpoint."""
+        return {
+            "kind": self.kind,
+            "choice": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in vars(self.choice).items()
+                if value is not None
+            },
+            "inputs": [self.inputs.mean.tolist(), self.inputs.deviation.tolist()],
+            "targets": None if self.targets is None else [self.targets.mean.tolist(), self.targets.deviation.tolist()],
+            "classes": list(self.classes),
+            "whole": self.whole,
+        }
+
+    @classmethod
+    def read(cls, plain: Any, path: Path) -> Recipe:
+        """That of a checkpoint, from what `plain` gave.
+
+        Raises:
+            FileError: if it holds none.
+        """
+        try:
+            chosen, classes = plain["choice"], tuple(map(str, plain["classes"]))
+            names = [tuple(map(str, chosen[name])) if name in chosen else None for name in ("inputs", "targets")]
+            words = [str(chosen[name]) if name in chosen else None for name in ("sequence", "time", "lengths")]
+            choice = Choice(names[0], names[1], words[0], words[1], words[2])
+            inputs, targets = Scale(*np.array(plain["inputs"], np.float64)), plain["targets"]
+            if plain["kind"] not in KINDS or (targets is None) == (not classes):
+                raise ValueError("it contradicts itself")
+            numbers = None if targets is None else Scale(*np.array(targets, np.float64))
+            return cls(plain["kind"], choice, inputs, numbers, classes, bool(plain["whole"]))
+        except Exception as error:
+            raise FileError(
+                f"checkpoint {str(path)!r} says nothing of the data that it was trained on.",
+                "What forwardgrad train has written does.",
+            ) from error
+
+
+def labels(values: NDArray[Any]) -> NDArray[Any]:
+    """Labels as words: 1.0 is 1."""
+    if values.dtype.kind == "U":
+        return values
+    whole = values.dtype.kind != "f" or bool((values == np.floor(values)).all())
+    return (values.astype(np.int64) if whole else values).astype(str)
