@@ -145,7 +145,8 @@ def _learn(run: training.Run, keeper: training.Keeper) -> training.Trained:
             bar.update(update.steps)
             if update.seen % 200 < update.steps:
                 bar.set_description(f"pass {min(1 + len(run.curve), passes)} of {passes}", refresh=False)
-                bar.set_postfix(loss=f"{update.loss:.4f}", refresh=False)
+                if update.answers:
+                    bar.set_postfix(loss=f"{update.loss:.4f}", refresh=False)
 
         return training.train(run.learner.program, run.task, run.settings, progress, run=run, keeper=keeper)
 

@@ -38,7 +38,7 @@ class EarlyStopping:
         least: by how much a loss must be smaller to count, >= 0.
 
     Attributes:
-        history: per validation, steps of the stream so far and the mean loss per step.
+        history: per validation, steps of the stream so far and the mean loss per answer.
         best: parameters at the smallest loss; `learner.params = stopping.best` takes them.
 
     Raises:
@@ -98,7 +98,8 @@ class ProgressBar:
     def __call__(self, update: Update) -> None:
         """Move on."""
         self._bar.update(update.steps)
-        self._bar.set_postfix(loss=f"{update.loss:.4g}", refresh=False)
+        if update.answers:
+            self._bar.set_postfix(loss=f"{update.loss:.4g}", refresh=False)
 
     def close(self) -> None:
         """Leave the bar as it is."""
@@ -112,7 +113,7 @@ class ProgressBar:
 
 
 class CSVLog:
-    """One row per update in a file: steps seen, mean loss per step, norms. Use it in `with`.
+    """One row per update in a file: steps seen, mean loss per answer, norms. Use it in `with`.
 
     Args:
         path: of the file; what was there is replaced.

@@ -43,25 +43,29 @@ class Update:
             the norm of what it gets.
         steps: length of the block.
         seen: steps of the stream so far, this block included.
+        answers: how many answers it asks for, on average over samples and outputs: a weight of 1 in the mask is one,
+            and without a mask every step is.
         skipped: why nothing was learned from the block, whose loss and norms are NaN then; or `None`.
     """
 
     step: Step
     steps: int
     seen: int
+    answers: float
     skipped: NonFiniteError | None = None
 
     @property
     def loss(self) -> float:
-        """Mean loss per step of the block."""
-        return self.step.loss / self.steps
+        """Mean loss per answer that the block asks for, which is one per step without a mask; NaN if it asks none."""
+        return self.step.loss / self.answers if self.answers else math.nan
 
 
 class Learner:
     """A program with parameters, optimiser and state, learning online.
 
     An update takes the gradient of the block's mean loss per step, so that a learning rate means the same at every
-    block length. Influence carried over an update mixes Jacobians of old and new weights, as in every forward rule.
+    block length; steps that a mask leaves out count, too. Influence carried over an update mixes Jacobians of old and
+    new weights, as in every forward rule.
 
     Args:
         program: the compiled program.
@@ -195,14 +199,22 @@ class Learner:
             episodes=self.episodes + (self.state is None),
             _longest=max(self._longest, piece.steps),
         )
-        return Update(step, piece.steps, self.seen)
+        return Update(step, piece.steps, self.seen, self._answers(piece.steps, piece.mask))
 
     def _skipped(self, piece: Block, error: NonFiniteError) -> Update:
         warnings.warn(NonFiniteWarning(f"nothing is learned from this block. {error}"), stacklevel=3)
         self.seen += piece.steps
         if self.on_nonfinite == "reset":
             self.state = None
-        return Update(Step(math.nan, {}, {}, math.nan, math.nan), piece.steps, self.seen, error)
+        answers = self._answers(piece.steps, piece.mask)
+        return Update(Step(math.nan, {}, {}, math.nan, math.nan), piece.steps, self.seen, answers, error)
+
+    def _answers(self, steps: int, masks: Mapping[str, Array]) -> float:
+        """How many answers masks ask for, on average over samples and outputs."""
+        asked = [
+            float(masks[name].sum()) / masks[name].shape[1] if name in masks else steps for name in self.program.losses
+        ]
+        return sum(asked) / len(asked)
 
     def predict(self, inputs: Mapping[str, Any], *, go_on: bool = False) -> dict[str, Array]:
         """The values of the outputs, weights frozen. The learner stays as it is.
@@ -223,7 +235,7 @@ class Learner:
     def evaluate(
         self, inputs: Mapping[str, Any], targets: Mapping[str, Any], mask: Any = None, *, go_on: bool = False
     ) -> float:
-        """The mean loss per step, weights frozen: that of an update, of a sequence. The learner stays as it is.
+        """The mean loss per answer, weights frozen: that of an update, of a sequence. The learner stays as it is.
 
         Args:
             inputs, go_on: as in `predict`.
@@ -239,7 +251,8 @@ class Learner:
             losses.evaluate(program.losses[name], outputs[name], goal.values, goal.weight)[0]
             for name, goal in goals.items()
         )
-        return loss / shape[0]
+        answers = self._answers(shape[0], {n: goal.weight for n, goal in goals.items() if goal.weight is not None})
+        return loss / answers if answers else math.nan
 
     def reset(self, where: Any = None) -> None:
         """Start samples afresh, activations and influence: those where `where` `(batch,)` is true, or all.

@@ -90,7 +90,7 @@ def _by_label(axes: Any, task: Task, trained: Trained) -> None:
     right = np.bincount(labels[named == labels], minlength=len(classes))
     axes.bar(np.arange(len(classes)), right / np.maximum(counts, 1), color="C3")
     if len(classes) <= 30:
-        words = [literal(f"{name[:12]}\n{count:,}") for name, count in zip(classes, counts, strict=True)]
+        words = [f"{literal(name[:12])}\n{count:,}" for name, count in zip(classes, counts, strict=True)]
         axes.set_xticks(np.arange(len(classes)), words)
     axes.set(ylim=(0, 1.02), ylabel="right answers", title="The test part, label by label, and how often it is asked")
 

@@ -107,7 +107,8 @@ def _of_table(table: Table, choice: Choice, answered: bool) -> Sequences:
         row = _first_word(table.columns[words[0]])
         raise DataError(
             f"{str(table.path)!r}: column {words[0]!r} holds words: {_word(table, words[0], row)}.",
-            "To learn to name it, give it as --targets; to leave it out, name the others: --inputs A,B.",
+            f"To learn it as labels: --targets {words[0]}. To pass over it: --time {words[0]}, or name the others: "
+            "--inputs A,B.",
         )
     if not inputs:
         raise DataError(f"{str(table.path)!r}: no column is left to learn from.", "Name them: --inputs A,B.")
@@ -325,7 +326,4 @@ def _named(usual: Sequence[str], names: Sequence[str]) -> str | None:
 
 def _known(name: str, names: Any, what: str, path: Path) -> None:
     if name not in names:
-        known = ", ".join(map(repr, list(names)[:12])) + (", ..." if len(names) > 12 else "")
-        raise DataError(
-            f"{str(path)!r} has no {what} {name!r}.", did_you_mean(name, list(names)), f"There are: {known}."
-        )
+        raise DataError(f"{str(path)!r} has no {what} {name!r}.", did_you_mean(name, list(names)))

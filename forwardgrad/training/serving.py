@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,10 @@ class Served:
         Raises:
             FileError, DataError: as `tables.read` and `sequences`; or if it has another number of channels.
         """
-        found = sequences(tables.read(path), self.recipe.choice, answered=answered)
+        read, choice = tables.read(path), self.recipe.choice
+        if isinstance(read, tables.Arrays) and choice.lengths not in read.arrays:
+            choice = replace(choice, lengths=None)  # these are all of one length
+        found = sequences(read, choice, answered=answered)
         channels, wanted = found.inputs[0].shape[1], len(self.recipe.inputs.mean)
         if channels != wanted:
             raise DataError(f"{str(path)!r} has {channels} channels, and the network was trained on {wanted}.")

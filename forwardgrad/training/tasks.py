@@ -94,7 +94,8 @@ def make(
     if chosen == "forecast":
         short = next((number for number, x in enumerate(found.inputs) if len(x) < 2), None)
         if short is not None:
-            raise DataError(f"data {name!r}: sequence {short} (from 0) has one step: there is nothing to forecast.")
+            where = f"sequence {short} (from 0)" if several else "it"
+            raise DataError(f"data {name!r}: {where} has one step: there is nothing to forecast.")
     count = len(found.inputs) if several else len(found.inputs[0])
     learned, kept = _split(name, count, split, validation, "sequences" if several else "samples")
     parts = _apart(found, learned, kept, seed) if several else _in_time(found, learned, kept, chosen == "forecast")
@@ -155,8 +156,11 @@ def _classes(name: str, found: Sequences) -> tuple[str, ...]:
     classes = np.unique(answers)  # numbers in their order, not in that of words
     if len(classes) < 2:
         raise DataError(f"data {name!r}: all labels are {str(labels(classes)[0])!r}: there is nothing to tell apart.")
-    if len(classes) > 10_000:
-        raise DataError(f"data {name!r}: the target has {len(classes):,} labels.", "Is it a number? --kind regression.")
+    numbers = classes.dtype.kind == "f" and bool((classes != np.floor(classes)).any())
+    if len(classes) > (20 if numbers else 10_000):
+        raise DataError(
+            f"data {name!r}: the target has {len(classes):,} labels.", "Numbers are learned by --kind regression."
+        )
     return tuple(map(str, labels(classes)))
 
 

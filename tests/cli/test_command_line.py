@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 from cli.running import JOB, SMALL, files, python
 
+import forwardgrad as fg
 from forwardgrad import Learner, Program, cli, training
 from forwardgrad.cli import terminal
 from forwardgrad.graph import library
@@ -156,3 +159,27 @@ def test_what_nobody_foresaw_is_one_error(place, capsys, monkeypatch):
     monkeypatch.setenv(terminal.TRACEBACK, "1")
     with pytest.raises(ValueError, match="two"):
         cli.main(["graphs"])
+
+
+def test_the_version_is_that_of_the_package(run):
+    """If this fails, a report of a bug names another version."""
+    assert run("--version")[:2] == (0, [f"forwardgrad {fg.__version__}"])
+    assert version("forwardgrad") == fg.__version__
+
+
+def test_names_without_an_arrow(place, run):
+    """If this fails, who forgets to quote an edge writes a file called `y`, and is not told."""
+    code, out, _ = run("explain", "small.toml", "--param", "h:y", "--json")
+    assert (code, list(json.loads("\n".join(out))["parameters"])) == (0, ["h->y"])
+    assert run("render", "small.toml", "--param", "h:h", "-o", "c.dot")[:2] == (0, ["wrote c.dot"])
+    code, _, err = run("explain", "small.toml", "--param", "h-")
+    assert code == 2
+    assert err[-1] == "  A shell takes > as its own: write 'h->...' in quotes, or h:... with a colon."
+
+
+def test_one_default_rule_everywhere(place, run):
+    """If this fails, two commands speak of two programs, and neither says so."""
+    rule = str(next(iter(fg.compile(fg.load("small.toml")).rules.values())).rule)
+    for command in ("train", "explain", "check", "render"):
+        help_text = " ".join(" ".join(run(command, "--help")[1]).split())
+        assert f"(default {rule}, exact)" in help_text or f"(default: {rule})" in help_text, command

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli.running import JOB, answer, files, forget, needs_engine, needs_matplotlib
 
@@ -146,3 +147,83 @@ def test_absurd_memory(size, place, run):
     assert (code, out) == (2, [])
     assert err[0].startswith("error: max_memory must be a number of bytes or a text such as '2GiB', got '")
     assert len(err[0]) < 200
+
+
+def write_labels(place: Path) -> None:
+    """Sequences of unequal length that rise or fall, as a table with semicolons and commas."""
+    random = np.random.default_rng(0)
+    rows = ["seq;when;x;kind"]
+    for number in range(30):
+        rising = number % 2
+        for step in range(int(random.integers(3, 9))):
+            x = (1 if rising else -1) * step + random.normal()
+            rows.append(f"{number};2020-01-0{1 + step};{x:.3f};{'rise' if rising else 'fall'}".replace(".", ","))
+    (place / "labels.csv").write_text("\n".join(rows))
+
+
+def test_train_on_labels_predict_and_evaluate(place, run):
+    """If this fails, somebody's table cannot be learned from, or what was learned cannot be used."""
+    write_labels(place)
+    job = ("train", "elman", "--data", "labels.csv", "--targets", "kind", "--time", "when", "--rule", "eprop")
+    code, out, err = run(*job, "--passes", 20, "--validation", 0.25, "--learning-rate", 0.02, "--out", "out")
+    assert (code, err) == (0, [])
+    assert "over 24 sequences" in out[0]
+    assert out[-1].startswith("test accuracy: ")
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert (report["metric"], report["data"]["classes"], report["data"]["inputs"]) == (
+        "accuracy",
+        ["fall", "rise"],
+        ["x"],
+    )
+    assert report["accuracy"]["test"] > report["accuracy"]["the commonest label"]
+    assert len(report["curve"]) == len(report["validation"]) <= 20
+    code, out, err = run("predict", "out", "--data", "labels.csv")
+    assert (code, err, out[0], len(out)) == (0, [], "sequence,kind,p(fall),p(rise)", 31)
+    assert run("predict", "out", "--data", "labels.csv", "-o", "p.csv")[:2] == (0, ["wrote p.csv: 30 rows"])
+    assert (place / "p.csv").read_text().splitlines() == out
+    right = np.mean([line.split(",")[1] == ("fall", "rise")[number % 2] for number, line in enumerate(out[1:])])
+    code, out, _ = run("evaluate", "out", "--data", "labels.csv", "--json")
+    found = answer(out)
+    assert (code, found["metric"], found["answers"]) == (0, "accuracy", 30)
+    assert found["accuracy"] == pytest.approx(right)
+    assert run("evaluate", "out/learner.npz", "--data", "labels.csv")[1][-1] == f"accuracy: {right:.4f}"
+
+
+def test_a_shipped_graph_gets_the_size_of_the_data(place, run):
+    """If this fails, nobody can try a shipped graph on data of several channels, or a graph of theirs is changed."""
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    np.savetxt("wide.csv", rows, delimiter=",", header="a,b,c", comments="")
+    assert run("train", "gru", "--data", "wide.csv", "--passes", 1, "--out", "out")[0] == 0
+    learner = Learner.load(place / "out" / "learner.npz")
+    assert [learner.program.network.nodes[name].size for name in ("x", "y")] == [3, 3]
+    code, _, err = run("train", "small.toml", "--data", "wide.csv")
+    assert (code, err[-1]) == (2, "  Set its size in the graph's file: size = 3.")
+    code, out, _ = run(
+        "train", "gru", "--data", "wide.csv", "--inputs", "a,b", "--targets", "c", "--json", "--out", "o2"
+    )
+    assert (code, answer(out)["data"]["kind"], answer(out)["data"]["targets"]) == (0, "regression", ["c"])
+
+
+def test_a_page_of_sequences_is_written(place, run):
+    """If this fails, who trains on labels has no page to look at."""
+    write_labels(place)
+    job = ("train", "elman", "--data", "labels.csv", "--targets", "kind", "--time", "when", "--rule", "eprop")
+    assert run(*job, "--passes", 1, "--report", "--out", "out")[0] == 0
+    page = (place / "out" / "report.html").read_text()
+    assert "<dt>test accuracy</dt>" in page
+    assert "24 sequences to learn from, 6 to test" in page
+
+
+def test_options_that_do_not_go_together(place, run):
+    """If this fails, an option is passed over without a word."""
+    for options, words in (
+        (("--data", "laser", "--inputs", "a"), "--inputs is for files of your own"),
+        (("--data", "laser", "--kind", "regression"), "it can be forecast"),
+        (("--data", "wave.csv", "--inputs", "a,,b"), "is no list of names"),
+        (("--data", "wave.csv", "--inputs", "a,a"), "names a column twice"),
+        (("--data", "wave.csv", "--split", "1.5"), "share between 0 and 1"),
+        (("--data", "wave.csv", "--validation", "2"), "share between 0 and 1"),
+    ):
+        code, out, err = run("train", "small.toml", *options)
+        assert (code, out) == (2, []), options
+        assert words in "\n".join(err)

@@ -385,3 +385,27 @@ def test_a_copy_of_a_learner_goes_on_apart_from_it(copied):
     assert_same(photograph(ours), before)
     ours.fit([data(12, seed=1)], block=4)
     assert_same(photograph(other), photograph(ours))
+
+
+# Answers.
+
+
+def test_loss_is_per_answer():
+    """If this fails, a loss looks small where a mask asks for few answers."""
+    inputs, targets = data(6)
+    mask = np.zeros((6, 2))
+    mask[2, 0] = mask[5] = 1
+    ours = learner()
+    [masked] = ours.fit([(inputs, targets, mask)])
+    assert masked.answers == 1.5
+    assert masked.loss == pytest.approx(masked.step.loss / 1.5)
+    by_hand = learner()
+    y = by_hand.predict(inputs)["y"]
+    errors = ((y - targets["y"]) ** 2).mean(axis=2)
+    assert masked.loss == pytest.approx(errors[mask > 0].sum() / 3)
+    assert by_hand.evaluate(inputs, targets, mask) == pytest.approx(masked.loss)
+    [silent] = learner().fit([(inputs, targets, np.zeros((6, 2)))])
+    assert silent.answers == 0
+    assert np.isnan(silent.loss)
+    [every] = learner().fit([(inputs, targets)])
+    assert (every.answers, every.loss) == (6, every.step.loss / 6)
