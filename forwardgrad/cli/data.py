@@ -13,6 +13,7 @@ from forwardgrad.cli.options import positive
 from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError
 from forwardgrad.graph import library
+from forwardgrad.graph.ends import ends
 from forwardgrad.training import tables
 from forwardgrad.training.recipe import KINDS
 from forwardgrad.training.sequences import Choice, sequences
@@ -104,13 +105,12 @@ def fitted(
 
     A graph of the user's own stays as it is: where it does not fit, training says what to change.
     """
-    ends: dict[str, str] = graph.graph.get("loss") or {}
-    sources = [node for node, attributes in graph.nodes(data=True) if attributes.get("op") == "input"]
-    if name not in library.names() or len(ends) != 1 or len(sources) != 1:
+    sources, outputs = ends(graph)
+    if name not in library.names() or len(outputs) != 1 or len(sources) != 1:
         return graph, losses
-    (output,), wanted = ends, Task.of(learned)
-    graph.nodes[sources[0]]["size"] = wanted.train.inputs.shape[2]
+    (source,), (output,), wanted = sources, outputs, Task.of(learned)
+    graph.nodes[source]["size"] = wanted.train.inputs.shape[2]
     graph.nodes[output]["size"] = wanted.recipe.size
     if losses is None:
-        losses = {output: "cross_entropy"} if wanted.recipe.kind == "classification" else dict(ends)
+        losses = {output: "cross_entropy"} if wanted.recipe.kind == "classification" else dict(graph.graph["loss"])
     return graph, losses

@@ -392,12 +392,12 @@ def test_dozens_of_places_stay_readable() -> None:
 def test_explain_prints_equations(capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, the command line shows other equations than the program, or those of other parameters."""
     derived = fg.compile(fg.load("lif"), rule="eprop").rules["z->v"]
-    assert cli.main(["explain", "lif", "--param", "z->*"]) == 0
+    assert cli.main(["explain", "lif", "--rule", "eprop", "--param", "z->*"]) == 0
     printed = capsys.readouterr().out
     assert all(f"  {line}\n" in printed for line in derived.equation.splitlines())
     assert "dE/dW_{x->v}" not in printed
-    assert cli.main(["explain", "lif", "--param", "z->v", "--json"]) == 0
+    assert cli.main(["explain", "lif", "--rule", "eprop", "--param", "z->v", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["parameters"].values()
     assert (found["equation"], found["latex"]) == (derived.equation, derived.latex())
-    assert cli.main(["explain", "lif", "--param", "q"]) == 2
+    assert cli.main(["explain", "lif", "--rule", "eprop", "--param", "q"]) == 2
     assert "fits no trained parameter" in capsys.readouterr().err
