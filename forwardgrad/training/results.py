@@ -182,11 +182,13 @@ def _page(task: Task, trained: Trained, found: dict[str, Any], command: str) -> 
     except MemoryBudgetError:
         exact = program
     first = task.test.of(np.arange(1))
+    shown = slice(0, 5 * SHOWN if task.recipe.whole else SHOWN)  # an answer for a whole sequence comes at its end
     return render.report(
         program,
         trained.learner.params,
-        {source: first.inputs[:SHOWN]},
-        {output: first.targets[:SHOWN]},
+        {source: first.inputs[shown]},
+        {output: first.targets[shown]},
+        mask=None if first.weight is None else first.weight[shown],
         rules=[] if exact is program else ["rtrl"],
         audit=exact is not program,
         block=found["settings"]["block"],
