@@ -63,7 +63,7 @@ def main(seeds=5, updates=300, units=64, rules=tuple(BLOCKS)):
     for rule in rules:
         began, reached = time.perf_counter(), []
         for seed in tqdm(range(seeds), desc=rule, unit="seed", leave=False):
-            program, learner = train(network(units), rule, BLOCKS[rule], seed, updates)
+            program, learner = train(network(units), rule, BLOCKS.get(rule, 10), seed, updates)
             reached.append(accuracy(program, learner.params, test))
         each = " ".join(f"{value:.3f}" for value in reached)
         seconds = (time.perf_counter() - began) / seeds
@@ -74,5 +74,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="runs per rule (default 5)")
     parser.add_argument("--updates", type=int, default=300, help="blocks of 64 sequences per run (default 300)")
+    parser.add_argument("--rules", nargs="+", default=list(BLOCKS), help="others as well, such as 'snap(1)'")
     arguments = parser.parse_args()
-    main(arguments.seeds, arguments.updates)
+    main(arguments.seeds, arguments.updates, rules=arguments.rules)
