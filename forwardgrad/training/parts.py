@@ -130,7 +130,10 @@ def scored(total: float, part: Part) -> float:
 def variance(part: Part) -> float:
     """The (population) variance of the numbers asked for, on average over channels."""
     rows = part.targets if part.weight is None else part.targets[part.weight > 0]
-    return float(np.mean([np.var(rows[..., channel], dtype=np.float64) for channel in range(rows.shape[-1])]))
+    found = float(np.mean([np.var(rows[..., channel], dtype=np.float64) for channel in range(rows.shape[-1])]))
+    if not 0 < found < np.inf:
+        raise DataError(f"NMSE: the variance must be positive, got {found:g}.", "A constant target has no NMSE.")
+    return found
 
 
 def score(outputs: NDArray[Any], part: Part) -> float:

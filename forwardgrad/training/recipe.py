@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from forwardgrad.errors import DataError, FileError
 from forwardgrad.training.parts import Part, Scale, padded
-from forwardgrad.training.sequences import Choice, Sequences
+from forwardgrad.training.sequences import Choice, Sequences, missing
 
 Kind = Literal["forecast", "regression", "classification"]
 
@@ -53,22 +53,25 @@ class Recipe:
         if found.targets is None:
             answers = [np.zeros((len(x), self.size)) for x in inputs]
             return padded(inputs, answers, None)
-        answers = [self._answers(found, each) for each in chosen]
+        answers, here = zip(*(self._answers(found, each) for each in chosen), strict=True)
         if not self.whole:
-            return padded(inputs, answers, None)
-        asked = [np.eye(1, len(x), len(x) - 1)[0] for x in inputs]
+            return padded(inputs, answers, None if all(each.all() for each in here) else here)
+        asked = [np.eye(1, len(x), len(x) - 1)[0] * one for x, one in zip(inputs, here, strict=True)]
         spread = [np.broadcast_to(y, (len(x), *y.shape)) for x, y in zip(inputs, answers, strict=True)]
         return padded(inputs, spread, asked)
 
-    def _answers(self, found: Sequences, each: int) -> NDArray[Any]:
+    def _answers(self, found: Sequences, each: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The answers of a sequence, and 1 where they are asked for."""
         given = cast("list[NDArray[Any]]", found.targets)[each]
         if given.ndim == 1 and not self.whole:
             given = np.broadcast_to(given, (len(found.inputs[each]), *given.shape))
         if given.ndim == 2 and self.whole:
             given = given[-1]
+        absent = missing(given)
+        asked = (~absent).astype(np.float64)
         if self.targets is not None:
-            return self.targets.seen(given.astype(np.float64))
-        words = labels(given[..., 0])
+            return np.where(absent[..., None], 0.0, self.targets.seen(given.astype(np.float64))), asked
+        words = np.where(absent, self._sorted[0], labels(given[..., 0]))
         places = np.searchsorted(self._sorted, words)
         known = self._sorted[np.minimum(places, len(self._sorted) - 1)] == words
         if not known.all():
@@ -77,7 +80,7 @@ class Recipe:
                 f"{str(found.source)!r}: label {new!r} is none that can be learned here.",
                 f"Known: {', '.join(self.classes[:20])}.",
             )
-        return self._order[places]
+        return self._order[places], asked
 
     @cached_property
     def _order(self) -> NDArray[np.intp]:
@@ -130,5 +133,6 @@ def labels(values: NDArray[Any]) -> NDArray[Any]:
     """Labels as words: 1.0 is 1."""
     if values.dtype.kind == "U":
         return values
-    whole = values.dtype.kind != "f" or bool((values == np.floor(values)).all())
-    return (values.astype(np.int64) if whole else values).astype(str)
+    asked = values[~np.isnan(values)] if values.dtype.kind == "f" else values
+    whole = bool((asked == np.floor(asked)).all())
+    return (np.nan_to_num(values).astype(np.int64) if whole else values).astype(str)

@@ -57,7 +57,7 @@ class Sequences:
         choice: what was taken of it, all names said.
         inputs: `(steps, channels)` of each sequence.
         targets: `(steps, size)` of each, numbers or words, or `(size,)` where one answer is for the whole sequence;
-            `None` where the inputs are to be forecast.
+            `None` where the inputs are to be forecast. NaN or an empty word says that no answer is asked for there.
         names: of the sequences, where a column says them.
     """
 
@@ -121,7 +121,7 @@ def _of_table(table: Table, choice: Choice, answered: bool) -> Sequences:
     if answers is None:
         return Sequences(table.path, choice, given, None, names)
     wanted = [answers[each] for each in rows]
-    if sequence is not None and all(len(each) == 1 or (each == each[:1]).all() for each in wanted):
+    if sequence is not None and all((each == each[:1]).all() and not missing(each).any() for each in wanted):
         wanted = [each[-1] for each in wanted]  # one answer for each sequence
     return Sequences(table.path, choice, given, wanted, names)
 
@@ -145,25 +145,42 @@ def _answers(table: Table, names: Sequence[str]) -> NDArray[Any]:
     """Columns of numbers, or one of words."""
     words = [name for name in names if table.columns[name].dtype.kind == "U"]
     if not words:
-        return _numbers(table, names)
+        found = np.stack([table.columns[name] for name in names], axis=1)
+        _not_infinite(table, names, found)
+        return _some_asked(table.path, names, found)
     if len(names) > 1:
         raise DataError(
             f"{str(table.path)!r}: column {words[0]!r} holds words, and is one of {len(names)} targets.",
             "One column of labels can be learned: --targets NAME.",
         )
-    found = table.columns[words[0]]
-    empty = np.flatnonzero(found == "")
-    if len(empty):
-        raise _missing(table, words[0], int(empty[0]))
-    return found[:, None]
+    return _some_asked(table.path, names, table.columns[words[0]][:, None])
+
+
+def missing(answers: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where no answer is asked for: `(steps,)`, or one truth value for a whole sequence. One part missing is all."""
+    words, floats = answers.dtype.kind == "U", answers.dtype.kind == "f"
+    each: Any = answers == "" if words else np.isnan(answers) if floats else np.zeros(answers.shape, bool)
+    return each.any(axis=-1)
+
+
+def _some_asked(path: Path, names: Sequence[str], found: NDArray[Any]) -> NDArray[Any]:
+    if len(found) and missing(found).all():
+        raise FileError(f"cannot use {str(path)!r}: {', '.join(map(repr, names))} has no value at all.")
+    return found
 
 
 def _all_finite(table: Table, names: Sequence[str], found: NDArray[np.float64]) -> None:
-    wrong = np.argwhere(~np.isfinite(found))
+    gaps = np.argwhere(np.isnan(found))
+    if len(gaps):
+        row, column = map(int, gaps[0])
+        raise _missing(table, names[column], row)
+    _not_infinite(table, names, found)
+
+
+def _not_infinite(table: Table, names: Sequence[str], found: NDArray[np.float64]) -> None:
+    wrong = np.argwhere(np.isinf(found))
     if len(wrong):
         row, column = map(int, wrong[0])
-        if np.isnan(found[row, column]):
-            raise _missing(table, names[column], row)
         raise FileError(
             f"cannot use {str(table.path)!r}: {table.place(row)}, column {names[column]!r} is {found[row, column]}."
         )
@@ -312,9 +329,10 @@ def _target_arrays(
             "(sequences, time) or (sequences, time, size).",
         )
     parts = [each[:length] if by_step else each for each, length in zip(answers, lengths, strict=True)]
-    if found.dtype.kind == "f" and not all(np.isfinite(each).all() for each in parts):
-        number = next(number for number, each in enumerate(parts) if not np.isfinite(each).all())
-        raise FileError(f"cannot use {str(path)!r}: {name!r} is not finite in sequence {number} (from 0).")
+    if found.dtype.kind == "f" and any(np.isinf(each).any() for each in parts):
+        number = next(number for number, each in enumerate(parts) if np.isinf(each).any())
+        raise FileError(f"cannot use {str(path)!r}: {name!r} is infinite in sequence {number} (from 0).")
+    _some_asked(path, (name,), np.concatenate([np.atleast_2d(each) for each in parts]))
     return parts
 
 

@@ -14,7 +14,7 @@ from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError
 from forwardgrad.training.parts import Part, Scale
 from forwardgrad.training.recipe import Kind, Recipe, labels
-from forwardgrad.training.sequences import Choice, Sequences
+from forwardgrad.training.sequences import Choice, Sequences, missing
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def make(
     whole = found.whole and several
     recipe = Recipe(chosen, found.choice, inputs, inputs if chosen == "forecast" else None, whole=whole)
     if chosen == "regression":
-        numbers = np.concatenate([np.atleast_2d(y) for y in cast("list[NDArray[Any]]", fit.targets)]).astype(np.float64)
+        numbers = _asked(fit).astype(np.float64)
         recipe = replace(recipe, targets=Scale.of(f"data {name!r}", _numbered(found, numbers.shape[1]), numbers))
     elif chosen == "classification":
         recipe = replace(recipe, classes=_classes(name, found))
@@ -121,6 +121,13 @@ def make(
         facts["sequences"] = len(found.inputs)
     validation_part = None if held is None else recipe.part(held)
     train, test = recipe.part(fit), recipe.part(tested)
+    for what, part in (
+        ("what is learned from", train),
+        ("the validation part", validation_part),
+        ("the test part", test),
+    ):
+        if part is not None and part.weight is not None and not part.weight.any():
+            raise DataError(f"data {name!r}: {what} asks for no answer.")
     return Task(name, str(found.source), recipe, train, validation_part, test, learned, digest(found), facts)
 
 
@@ -137,7 +144,7 @@ def _kind(found: Sequences, kind: str | None) -> Kind:
         raise DataError(f"{path!r}: for a {kind} say which column or array should come out: --targets NAME.")
     if kind == "forecast":
         raise DataError(f"{path!r}: a forecast is of the inputs themselves.", "Leave out --targets.")
-    answers = np.concatenate([np.atleast_1d(y).reshape(-1) for y in found.targets])
+    answers = _asked(found).reshape(-1)
     width = found.targets[0].shape[-1]
     words = answers.dtype.kind == "U"
     if kind == "regression" and words:
@@ -150,10 +157,15 @@ def _kind(found: Sequences, kind: str | None) -> Kind:
     return "classification" if width == 1 and few and (words or len(np.unique(answers)) <= 20) else "regression"
 
 
+def _asked(found: Sequences) -> NDArray[Any]:
+    """All answers that are asked for, `(answers, size)`."""
+    rows = np.concatenate([np.atleast_2d(y) for y in cast("list[NDArray[Any]]", found.targets)])
+    return rows[~missing(rows)]
+
+
 def _classes(name: str, found: Sequences) -> tuple[str, ...]:
     """The labels of all parts: one that is only in the test part can be asked for, too."""
-    answers = np.concatenate([np.atleast_1d(y[..., 0]).reshape(-1) for y in cast("list[NDArray[Any]]", found.targets)])
-    classes = np.unique(answers)  # numbers in their order, not in that of words
+    classes = np.unique(_asked(found)[:, 0])  # numbers in their order, not in that of words
     if len(classes) < 2:
         raise DataError(f"data {name!r}: all labels are {str(labels(classes)[0])!r}: there is nothing to tell apart.")
     numbers = classes.dtype.kind == "f" and bool((classes != np.floor(classes)).any())

@@ -150,7 +150,8 @@ REFUSED = {
     "nothing left": ("a\n1\n2\n", Choice(targets=("a",)), DataError, "no column is left"),
     "two columns of words": ("a,k,l\n1,x,y\n", Choice(targets=("k", "l")), DataError, "is one of 2 targets"),
     "lengths of a table": ("a\n1\n", Choice(lengths="n"), DataError, "--lengths is for the arrays"),
-    "a label that is missing": ("a,k\n1,x\n2,\n", Choice(targets=("k",)), FileError, "line 3, column 'k'"),
+    "no label at all": ("a,k\n1,\n2,\n", Choice(targets=("k",)), FileError, "'k' has no value at all"),
+    "an infinite target": ("a,k\n1,inf\n2,3\n", Choice(targets=("k",)), FileError, "line 2, column 'k' is inf"),
 }
 
 

@@ -100,6 +100,33 @@ def test_labels_of_sequences_are_asked_for_at_their_ends(tmp_path):
             assert given["lengths"][place] == length
 
 
+def test_answers_that_are_missing_are_not_asked_for(tmp_path):
+    """If this fails, a gap among the targets is learned as a number or as a label, or a table with gaps is refused."""
+    x, y = np.arange(30.0), np.where(np.arange(30) % 3 == 0, np.arange(30) * 1.5, np.nan)
+    found = task(tmp_path, x=x, y=y)
+    assert found.train.weight is not None
+    assert found.recipe.targets is not None
+    np.testing.assert_array_equal(found.train.weight[:, 0], np.arange(24) % 3 == 0)
+    np.testing.assert_allclose(found.recipe.targets.mean, np.nanmean(y[:24]))
+    assert np.isfinite(found.train.targets).all()
+    trained = training.train(program(1, 1), found, SETTINGS, lambda update: None)
+    scaled = (y[24:] - found.recipe.targets.mean) / found.recipe.targets.deviation
+    wanted = np.nanmean((trained.prediction[:, 0, 0] - scaled) ** 2) / np.nanvar(scaled)
+    assert trained.test == pytest.approx(wanted)
+    with pytest.raises(DataError, match="A constant target has no NMSE"):
+        training.baselines(task(tmp_path, x=x[:26], y=y[:26], options={"split": 24}))
+    words = np.where(np.arange(30) % 3 == 0, np.where(np.arange(30) % 2, "b", "a"), "")
+    named = task(tmp_path, x=x, y=words)
+    assert named.recipe.classes == ("a", "b")
+    assert named.train.weight is not None
+    assert named.train.weight.sum() == 8
+    for where in (slice(0, 24), slice(24, 30)):
+        gone = words.copy()
+        gone[where] = ""
+        with pytest.raises(DataError, match=r"asks for no answer|there is nothing to tell apart"):
+            task(tmp_path, x=x, y=gone)
+
+
 def test_numbers_that_are_labels(tmp_path):
     """If this fails, 10 comes before 2, or 1.0 is another label than 1."""
     x = np.zeros((30, 2)) + np.arange(30)[:, None]
