@@ -108,7 +108,7 @@ class OnlineNetwork:
         return nodes[self.source].size, nodes[self.output].size
 
     def fit_sizes(self, inputs: int, outputs: int) -> Learner:
-        """The learner, with so many inputs and outputs.
+        """The learner, with `inputs` inputs and `outputs` outputs.
 
         New ones get initial weights. What was learned stays, and so do activations and influence, as far as they have
         the same shape.

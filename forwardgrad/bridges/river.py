@@ -49,6 +49,7 @@ class _Recurrent(base.Estimator):
         self.seed = seed
         self.dtype = dtype
         self._features: dict[Hashable, int] = {}
+        self._classes: dict[Hashable, int] = {}
         self._online: OnlineNetwork | None = None
         self._inputs, self._targets = Moments(1), Moments(1)
 
@@ -58,7 +59,7 @@ class _Recurrent(base.Estimator):
         for name, value in x.items():
             if not isinstance(value, Real | np.bool_) or not isfinite(value):
                 raise DataError(
-                    f"feature {name!r} is {value!r}, and no finite number.",
+                    f"feature {name!r} is {value!r}, which is not a finite number.",
                     "Put a transformer before, such as river.preprocessing.OneHotEncoder or StatImputer.",
                 )
             if name in self._features:
@@ -127,10 +128,10 @@ class RecurrentRegressor(_Recurrent, base.Regressor):
             y: a finite number.
 
         Raises:
-            DataError: if one of them is no finite number; nothing is learned then.
+            DataError: if one of them is not a finite number; nothing is learned then.
         """
         if not isinstance(y, Real | np.bool_) or not isfinite(y):
-            raise DataError(f"the target is {y!r}, and no finite number.")
+            raise DataError(f"the target is {y!r}, which is not a finite number.")
         self._row(x)  # before anything changes
         online, target = self._learner(x, 1), np.array([[float(y)]])
         row = self._row(x)
@@ -166,20 +167,6 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
 
     _labels = True
 
-    def __init__(
-        self,
-        network: Any = None,
-        hidden: int = 32,
-        rule: Any = RULE,
-        learning_rate: float = 0.01,
-        clip: float | None = 1.0,
-        scale: bool = True,
-        seed: int = 0,
-        dtype: Any = DTYPE,
-    ) -> None:
-        super().__init__(network, hidden, rule, learning_rate, clip, scale, seed, dtype)
-        self._classes: dict[Hashable, int] = {}
-
     @property
     def _multiclass(self) -> bool:
         return True
@@ -192,7 +179,7 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
             y: a label of any kind that can be hashed.
 
         Raises:
-            DataError: if a feature is no finite number; nothing is learned then.
+            DataError: if a feature is not a finite number; nothing is learned then.
         """
         self._row(x)  # before anything changes
         label = self._classes.setdefault(y, len(self._classes))

@@ -11,7 +11,7 @@ import networkx as nx
 from forwardgrad import data
 from forwardgrad.cli.options import positive
 from forwardgrad.data import OneStep
-from forwardgrad.errors import DataError
+from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import library
 from forwardgrad.graph.ends import ends
 from forwardgrad.training import tables
@@ -70,12 +70,12 @@ def _share(text: str) -> float:
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
-    """The names of a list; one with a comma in it stands in double quotes."""
+    """The names of a list; a name with a comma in it is put in double quotes."""
     if text is None:
         return None
     found = tuple(name.strip() for name in next(csv.reader([text], skipinitialspace=True), []))
     if not all(found):
-        raise DataError(f"{text!r} is no list of names.", "Write them with commas between: A,B.")
+        raise DataError(f"{text!r} is not a list of names.", "Write them with commas between: A,B.")
     if len(set(found)) < len(found):
         raise DataError(f"{text!r} names a column twice.")
     return found
@@ -84,7 +84,10 @@ def names(text: str | None) -> tuple[str, ...] | None:
 def task(given: argparse.Namespace) -> OneStep | Task:
     """What the options say is to be learned."""
     path = Path(given.data)
-    if given.data in data.names() or path.suffix.lower() not in FILES:
+    if given.data not in data.names() and path.suffix.lower() not in FILES:
+        files = ", ".join(f"*{suffix}" for suffix in FILES)
+        raise DataError(f"unknown data {given.data!r}.", did_you_mean(given.data, data.names()), f"Or a file: {files}.")
+    if given.data in data.names():
         series = data.get(given.data)
         for option in ("inputs", "targets", "sequence", "time", "lengths", "validation"):
             if getattr(given, option) is not None:

@@ -104,14 +104,14 @@ class Run:
         return self.best is not None and len(self.validation) - 1 - self.best.at >= self.settings.patience
 
     def batches(self, at: int) -> list[tuple[NDArray[np.intp], int]]:
-        """The batches of a pass: which sequences, in an order drawn anew, and how many steps."""
+        """The batches of a pass: which sequences, in an order drawn for each pass, and how many steps."""
         part, size = self.task.train, self.settings.batch
         order = np.random.default_rng([self.settings.seed, at]).permutation(len(part))
         parts = [order[first : first + size] for first in range(0, len(order), size)]
         return [(which, int(part.lengths[which].max())) for which in parts]
 
     def place(self, seen: int) -> Place | None:
-        """Where a run is that has seen so many steps; `None` where it cannot be between two blocks."""
+        """Where a run is after this many steps; `None` where it cannot be between two blocks."""
         if seen >= self.total:
             return Place(len(self._ends), 0, 0) if seen == self.total else None
         at = int(np.searchsorted(self._ends, seen, side="right"))

@@ -60,7 +60,7 @@ class Settings:
         clip_by_norm({}, self.clip)
 
     def rate(self, seen: int, total: int) -> float:
-        """The learning rate once so many steps are seen."""
+        """The learning rate after `seen` of `total` steps."""
         if self.schedule == "constant":
             return self.learning_rate
         return self.learning_rate * max(0.5 * (1 + np.cos(np.pi * seen / total)), 1e-3)

@@ -85,7 +85,7 @@ def read(path: Path) -> Table | Arrays:
     except FileError:
         raise
     except UnicodeDecodeError as error:
-        raise FileError(f"cannot read {str(path)!r}: it is no text in UTF-8.", "Save it as UTF-8.") from error
+        raise FileError(f"cannot read {str(path)!r}: it is not text in UTF-8.", "Save it as UTF-8.") from error
     except Exception as error:  # damaged or foreign files make their readers raise anything
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise FileError(f"cannot read {str(path)!r}: {reason}.") from error
@@ -161,7 +161,7 @@ def _lines(path: Path, text: io.TextIOWrapper) -> Iterator[tuple[int, str]]:
         if len(line) == LONGEST_LINE:
             raise FileError(f"cannot read {str(path)!r}: line {place} has {LONGEST_LINE:,} letters or more.")
         if "\0" in line:
-            raise FileError(f"cannot read {str(path)!r}: line {place} is no text.")
+            raise FileError(f"cannot read {str(path)!r}: line {place} is not text.")
         if (line := line.strip("\r\n ")) and not line.startswith("#"):
             yield place, line
 

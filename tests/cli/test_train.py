@@ -219,7 +219,7 @@ def test_options_that_do_not_go_together(place, run):
     for options, words in (
         (("--data", "laser", "--inputs", "a"), "--inputs is for files of your own"),
         (("--data", "laser", "--kind", "regression"), "it can be forecast"),
-        (("--data", "wave.csv", "--inputs", "a,,b"), "is no list of names"),
+        (("--data", "wave.csv", "--inputs", "a,,b"), "is not a list of names"),
         (("--data", "wave.csv", "--inputs", "a,a"), "names a column twice"),
         (("--data", "wave.csv", "--split", "1.5"), "share between 0 and 1"),
         (("--data", "wave.csv", "--validation", "2"), "share between 0 and 1"),
