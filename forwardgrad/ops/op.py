@@ -67,6 +67,8 @@ class Op:
         options: the options with their defaults.
         smooth: `False` where the declared derivative is not that of `value` (a surrogate), so that finite
             differences say nothing about it.
+        positive: whether it is defined, or smooth, where its ports are greater than zero only (`log`): tests of it then
+            draw such numbers. A program that meets others raises `NonFiniteError`.
         shape: Graphviz shape it is drawn with.
     """
 
@@ -79,6 +81,7 @@ class Op:
     product: bool = False
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     smooth: bool = True
+    positive: bool = False
     shape: str = "ellipse"
 
     def port(self, name: str, names: Sequence[str]) -> Port:

@@ -25,6 +25,7 @@ def assert_op(
     options: Mapping[str, Any] | None = None,
     size: int = 3,
     rows: int = 20,
+    scale: float = 1.0,
     ports: int | None = None,
     seed: int = 0,
     allow: Collection[str] = (),
@@ -38,7 +39,8 @@ def assert_op(
         op: an op, or the name of a registered one.
         options: options that differ from their defaults.
         size: number of units; at least 2, or words cannot be told apart.
-        rows: number of samples, standard normal.
+        rows: number of samples, normal; for a `positive` op, their sizes, and 0.1 more.
+        scale: standard deviation of the samples, for an op that is flat or straight near zero.
         ports: number of ports, for an op of any number of them; by default one more than the least.
         seed: of the samples.
         allow: kinds of vacuity (`Vacuity`) not to refuse; `surrogate` lets ops pass whose derivative is not meant to be
@@ -65,7 +67,9 @@ def assert_op(
         names = [f"p{i}" for i in range(found.least_ports + 1 if ports is None else ports)]
     given = {name: option.default for name, option in found.options.items()} | dict(options or {})
     random = np.random.default_rng(seed)
-    sums = [random.standard_normal((rows, size)) for _ in names]
+    sums = [scale * random.standard_normal((rows, size)) for _ in names]
+    if found.positive:
+        sums = [np.abs(array) + 0.1 for array in sums]
     y = found.evaluate(sums, given) if sums else np.zeros((rows, size))
     if not found.smooth:
         refuse([_surrogate(found)], allow)

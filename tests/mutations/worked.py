@@ -209,7 +209,7 @@ def derivatives_are_those_of_values() -> None:
     """Every op that is smooth, by central differences."""
     for name in ops.names():
         if name not in ("input", "stop"):
-            testing.assert_op(name, allow=["surrogate"])
+            testing.assert_op(name, scale=2.0, allow=["surrogate"])
 
 
 def surrogates_are_the_declared_functions() -> None:
@@ -222,6 +222,8 @@ def surrogates_are_the_declared_functions() -> None:
         "gaussian": np.exp(-(u**2) / 2),
         "fast_sigmoid": 1 / (1 + u) ** 2,
         "boxcar": np.where(u < 0.5, 1.0, 0.0),
+        "arctan": 1 / (1 + (np.pi / 2 * u) ** 2),
+        "sigmoid": 4 / (1 + np.exp(-u)) / (1 + np.exp(u)),
     }
     op = ops.get("spike")
     for surrogate, formula in formulas.items():
