@@ -6,19 +6,49 @@ everything or, when something is wrong, nothing. The compiler sees nodes and edg
 
 from collections.abc import Callable, Mapping
 
-from forwardgrad.cells.gated import gru, lstm
-from forwardgrad.cells.integrate_and_fire import alif, lif, readout
-from forwardgrad.cells.rate import elman, leaky_tanh
-
-__all__ = ["TABLE", "alif", "elman", "gru", "leaky_tanh", "lif", "lstm", "readout"]
+from forwardgrad.cells.delays import delay_line
+from forwardgrad.cells.diagonal import indrnn, lru, rtu
+from forwardgrad.cells.gated import gru, lstm, mgu
+from forwardgrad.cells.integrate_and_fire import alif, cuba_lif, lif, readout
+from forwardgrad.cells.minimal import min_gru, min_lstm
+from forwardgrad.cells.rate import elman, leaky_tanh, reservoir
 
 TABLE: Mapping[str, Callable[..., str]] = {
     "elman": elman,
     "leaky_tanh": leaky_tanh,
+    "reservoir": reservoir,
+    "indrnn": indrnn,
     "lstm": lstm,
     "gru": gru,
+    "mgu": mgu,
+    "min_gru": min_gru,
+    "min_lstm": min_lstm,
+    "lru": lru,
+    "rtu": rtu,
     "lif": lif,
     "alif": alif,
+    "cuba_lif": cuba_lif,
+    "delay_line": delay_line,
     "readout": readout,
 }
 """The cells by name, as `[[cells]]` in a file names them."""
+
+__all__ = [
+    "TABLE",
+    "alif",
+    "cuba_lif",
+    "delay_line",
+    "elman",
+    "gru",
+    "indrnn",
+    "leaky_tanh",
+    "lif",
+    "lru",
+    "lstm",
+    "mgu",
+    "min_gru",
+    "min_lstm",
+    "readout",
+    "reservoir",
+    "rtu",
+]

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import networkx as nx
 
+from forwardgrad import ops
 from forwardgrad.errors import GraphError, did_you_mean
 from forwardgrad.graph.schema import check_edge, check_node
-from forwardgrad.support.attributes import is_whole, numbers
+from forwardgrad.support.attributes import is_whole, numbers, show
 
 
 class Cell:
@@ -49,6 +50,16 @@ class Cell:
             raise GraphError(f"{self.place}: {key!r} must be {wanted}, got {value!r}.")
         return float(array)
 
+    def per_unit(self, key: str, value: Any) -> Any:
+        """A finite number, or an array of them with one for each unit."""
+        array = None if isinstance(value, bool) else numbers(value)
+        if array is None or array.shape not in ((), (self.size,)):
+            raise GraphError(
+                f"{self.place}: {key!r} must be a finite number, or {self.size} of them, one for each unit, "
+                f"got {show(value)}."
+            )
+        return array if array.ndim else float(array)
+
     def leak(self, value: Any, key: str = "leak") -> float:
         """A part that stays."""
         return self.number(key, value, "a number from 0 to 1", lambda leak: 0 <= leak <= 1)
@@ -57,6 +68,25 @@ class Cell:
         """True or False."""
         if not isinstance(value, bool):
             raise GraphError(f"{self.place}: {key!r} must be True or False, got {value!r}.")
+        return value
+
+    def whole(self, key: str, value: Any, least: int) -> int:
+        """A whole number of at least so much."""
+        if not is_whole(value) or value < least:
+            raise GraphError(f"{self.place}: {key!r} must be a whole number >= {least}, got {value!r}.")
+        return int(value)
+
+    def word(self, key: str, value: Any, *choices: str) -> str:
+        """One of some words."""
+        if not isinstance(value, str) or value not in choices:
+            wanted = " or ".join(map(repr, choices))
+            raise GraphError(f"{self.place}: {key!r} must be {wanted}, got {value!r}.")
+        return value
+
+    def function(self, key: str, value: Any) -> str:
+        """An op that can take the place of a nonlinearity: of one port called `in`, or unknown, which `add` says."""
+        if isinstance(value, str) and value in ops.names() and [port.name for port in ops.get(value).ports] != ["in"]:
+            raise GraphError(f"{self.place}: {key!r} must be an op of one port, such as 'tanh', got {value!r}.")
         return value
 
     def node(self, suffix: str, op: str, **attributes: Any) -> str:
@@ -75,10 +105,18 @@ class Cell:
         """Note an edge."""
         self.edges.append((source, target, key, attributes))
 
+    def feed(self, unit: str, input: str, init: Any, **attributes: Any) -> None:
+        """Note the dense edge by which a node reads the input of the cell."""
+        self.edge(self.input(input), unit, weight="dense", init=init, **attributes)
+
     def read(self, unit: str, input: str, state: str, init: Any, recurrent_init: Any) -> None:
         """Note dense edges by which a node reads the input of the cell, and what a state was one step ago."""
-        self.edge(self.input(input), unit, weight="dense", init=init)
+        self.feed(unit, input, init)
         self.edge(state, unit, weight="dense", delay=1, init=recurrent_init)
+
+    def decay(self, state: str, leak: float) -> None:
+        """Note the edge by which every unit keeps a part of its own state."""
+        self.edge(state, state, value=leak, delay=1)
 
     def multiply(self, product: str, **factors: str | tuple[str, int]) -> None:
         """Note the edges into a product: by port a node, or a node and how many steps ago it is read."""

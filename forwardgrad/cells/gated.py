@@ -1,4 +1,4 @@
-"""Layers whose memory is kept and renewed by gates: LSTM and GRU."""
+"""Layers whose memory is kept and renewed by gates: LSTM, GRU and MGU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def lstm(
     input: str,
     size: int,
     *,
-    forget_bias: float = 1.0,
+    forget_bias: Any = 1.0,
+    input_bias: Any = 0.0,
+    peepholes: bool = False,
     init: Any = "glorot",
     recurrent_init: Any = "orthogonal",
 ) -> str:
@@ -26,8 +28,11 @@ def lstm(
         c(t) = f(t) * c(t-1) + i(t) * g(t)
         h(t) = o(t) * tanh(c(t))
 
+    With peepholes, gates see the cell state too, each unit its own: `p_i c(t-1)` is added inside i, `p_f c(t-1)` inside
+    f, and `p_o c(t)` inside o.
+
     Source: Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735; forget gates: Gers et al. 2000,
-    doi 10.1162/089976600300015015.
+    doi 10.1162/089976600300015015; peepholes: Gers et al. 2002, Journal of Machine Learning Research 3, 115-143.
 
     Args:
         graph: the graph it is added to.
@@ -35,7 +40,11 @@ def lstm(
             `.tanh_c` and `.h`.
         input: name of the node that feeds it.
         size: number of units.
-        forget_bias: where the bias of the forget gate starts.
+        forget_bias: where the bias of the forget gate starts: a number, or one for each unit, `(size,)`. For memories
+            of up to T steps Tallec & Ollivier 2018 (arXiv 1804.11188) draw log(uniform(1, T - 1)), and
+            `input_bias` is then minus that.
+        input_bias: where the bias of the input gate starts, in the same way.
+        peepholes: whether gates see the cell state; its weights, `(size,)`, start at 0.
         init: how the four W are drawn.
         recurrent_init: how the four U are drawn.
 
@@ -51,9 +60,8 @@ def lstm(
     'l1.h'
     """
     cell = Cell(graph, "lstm", name, size)
-    forget_bias = cell.number("forget_bias", forget_bias)
-    i = cell.node("i", "sigmoid", bias=True)
-    f = cell.node("f", "sigmoid", bias=forget_bias)
+    i = cell.node("i", "sigmoid", bias=cell.per_unit("input_bias", input_bias))
+    f = cell.node("f", "sigmoid", bias=cell.per_unit("forget_bias", forget_bias))
     o = cell.node("o", "sigmoid", bias=True)
     g = cell.node("g", "tanh", bias=True)
     kept, new = cell.node("kept", "mul"), cell.node("new", "mul")
@@ -66,6 +74,9 @@ def lstm(
     cell.edge(new, c)
     cell.edge(c, tanh_c)
     cell.multiply(h, gate=o, state=tanh_c)
+    if cell.truth("peepholes", peepholes):
+        for unit, delay in ((i, 1), (f, 1), (o, 0)):
+            cell.edge(c, unit, weight="diagonal", init=0.0, delay=delay)
     return cell.add(h)
 
 
@@ -75,24 +86,31 @@ def gru(
     input: str,
     size: int,
     *,
+    reset: str = "before",
     init: Any = "glorot",
     recurrent_init: Any = "orthogonal",
 ) -> str:
-    """Add a layer of gated recurrent units, with the reset gate before the matrix product.
+    """Add a layer of gated recurrent units, whose reset gate acts before the matrix product or after it.
 
         z(t) = sigmoid(W_z x(t) + U_z h(t-1) + b_z)
         r(t) = sigmoid(W_r x(t) + U_r h(t-1) + b_r)
         n(t) = tanh(W x(t) + U (r(t) * h(t-1)) + b)
         h(t) = z(t) * h(t-1) + (1 - z(t)) * n(t)
 
-    Source: Cho et al. 2014, arXiv 1406.1078, equations 5 to 8.
+    With the reset gate after the matrix product, as in PyTorch and cuDNN,
+
+        n(t) = tanh(W x(t) + b + r(t) * (U h(t-1) + c))
+
+    Source: Cho et al. 2014, arXiv 1406.1078, equations 5 to 8 of version 3; `"after"` is the form of its version 1.
 
     Args:
         graph: the graph it is added to.
         name: name of the cell; its nodes are `name.z`, `.r`, `.reset` (r * h), `.n`, `.kept` (z * h), `.open`
-            (1 - z), `.new` ((1 - z) * n) and `.h`.
+            (1 - z), `.new` ((1 - z) * n) and `.h`. With the reset after the product, `.recalled` is U h(t-1) + c and
+            `.reset` is r * recalled.
         input: name of the node that feeds it.
         size: number of units.
+        reset: `"before"` or `"after"` the matrix product.
         init: how the three W are drawn.
         recurrent_init: how the three U are drawn.
 
@@ -108,19 +126,79 @@ def gru(
     'l1.h'
     """
     cell = Cell(graph, "gru", name, size)
+    before = cell.word("reset", reset, "before", "after") == "before"
     z, r = cell.node("z", "sigmoid", bias=True), cell.node("r", "sigmoid", bias=True)
     n = cell.node("n", "tanh", bias=True)
     reset, kept, new = cell.node("reset", "mul"), cell.node("kept", "mul"), cell.node("new", "mul")
     opened, h = cell.node("open", "one_minus"), cell.node("h", "linear")
     for unit in (z, r, n):
-        cell.edge(cell.input(input), unit, weight="dense", init=init)
-    cell.edge(h, z, weight="dense", delay=1, init=recurrent_init)
-    cell.edge(h, r, weight="dense", delay=1, init=recurrent_init)
-    cell.multiply(reset, gate=r, state=(h, 1))
-    cell.edge(reset, n, weight="dense", init=recurrent_init)
+        cell.feed(unit, input, init)
+    for unit in (z, r):
+        cell.edge(h, unit, weight="dense", delay=1, init=recurrent_init)
+    if before:
+        cell.multiply(reset, gate=r, state=(h, 1))
+        cell.edge(reset, n, weight="dense", init=recurrent_init)
+    else:
+        recalled = cell.node("recalled", "linear", bias=True)
+        cell.edge(h, recalled, weight="dense", delay=1, init=recurrent_init)
+        cell.multiply(reset, gate=r, state=recalled)
+        cell.edge(reset, n)
     cell.multiply(kept, gate=z, state=(h, 1))
     cell.edge(z, opened)
     cell.multiply(new, gate=opened, candidate=n)
+    cell.edge(kept, h)
+    cell.edge(new, h)
+    return cell.add(h)
+
+
+def mgu(
+    graph: nx.MultiDiGraph[str],
+    name: str,
+    input: str,
+    size: int,
+    *,
+    init: Any = "glorot",
+    recurrent_init: Any = "orthogonal",
+) -> str:
+    """Add a layer of minimal gated units, in which one gate both forgets and resets.
+
+        f(t) = sigmoid(W_f x(t) + U_f h(t-1) + b_f)
+        n(t) = tanh(W x(t) + U (f(t) * h(t-1)) + b)
+        h(t) = (1 - f(t)) * h(t-1) + f(t) * n(t)
+
+    Source: Zhou et al. 2016, doi 10.1007/s11633-016-1006-2, arXiv 1603.09420, equations 7.
+
+    Args:
+        graph: the graph it is added to.
+        name: name of the cell; its nodes are `name.f`, `.reset` (f * h), `.n`, `.open` (1 - f), `.kept`
+            ((1 - f) * h), `.new` (f * n) and `.h`.
+        input: name of the node that feeds it.
+        size: number of units.
+        init: how the two W are drawn.
+        recurrent_init: how the two U are drawn.
+
+    Returns:
+        The name of the output node, `name.h`.
+
+    Raises:
+        GraphError: if a name is taken, the input is unknown, or an argument is illegal; nothing is added then.
+
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=3)
+    >>> mgu(g, "l1", input="x", size=8)
+    'l1.h'
+    """
+    cell = Cell(graph, "mgu", name, size)
+    f, n = cell.node("f", "sigmoid", bias=True), cell.node("n", "tanh", bias=True)
+    reset, kept, new = cell.node("reset", "mul"), cell.node("kept", "mul"), cell.node("new", "mul")
+    opened, h = cell.node("open", "one_minus"), cell.node("h", "linear")
+    cell.read(f, input, h, init, recurrent_init)
+    cell.feed(n, input, init)
+    cell.multiply(reset, gate=f, state=(h, 1))
+    cell.edge(reset, n, weight="dense", init=recurrent_init)
+    cell.edge(f, opened)
+    cell.multiply(kept, gate=opened, state=(h, 1))
+    cell.multiply(new, gate=f, candidate=n)
     cell.edge(kept, h)
     cell.edge(new, h)
     return cell.add(h)

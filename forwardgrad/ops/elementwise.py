@@ -52,6 +52,7 @@ add(Op("hard_sigmoid", value=_HARD, ports=(_slope("(np.abs(x) < 3.0).astype(x.dt
 add(Op("softplus", value=Formula("np.logaddexp(0, x)"), ports=(_slope("0.5 + 0.5 * np.tanh(0.5 * x)"),)))
 add(Op("exp", value=Formula("np.exp(x)"), ports=(_slope("y"),)))
 add(Op("sin", value=Formula("np.sin(x)"), ports=(_slope("np.cos(x)"),)))
+add(Op("cos", value=Formula("np.cos(x)"), ports=(_slope("-np.sin(x)"),)))
 add(Op("square", value=Formula("np.square(x)"), ports=(_slope("2 * x"),)))
 add(Op("abs", value=Formula("np.abs(x)"), ports=(_slope("np.sign(x)"),)))
 add(Op("log", value=Formula("np.log(x)"), ports=(_slope("1 / x"),), positive=True))

@@ -238,7 +238,7 @@ BAD: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "forget_bias": (
         "lstm",
         {"forget_bias": True},
-        ["cell lstm('l'): 'forget_bias' must be a finite number, got True."],
+        ["cell lstm('l'): 'forget_bias' must be a finite number, or 5 of them, one for each unit, got True."],
     ),
     "forget_bias nan": ("lstm", {"forget_bias": np.nan}, ["cell lstm('l'): 'forget_bias'"]),
     "trainable": ("leaky_tanh", {"trainable": "no"}, ["cell leaky_tanh('l'): 'trainable' must be True or False"]),

@@ -22,6 +22,7 @@ FUNCTIONS = {
     "silu": lambda x: x / (1 + math.exp(-x)),
     "hard_sigmoid": lambda x: 0 if x <= -3 else 1 if x >= 3 else (x + 3) / 6,
     "abs": math.fabs,
+    "cos": math.cos,
     "log": math.log,
     "sqrt": math.sqrt,
 }
