@@ -1,7 +1,8 @@
 """Makes gallery.md and its pictures: python docs/make_gallery.py
 
-For every shipped graph: the graph, what e-prop keeps of the credit of a recurrent weight, that weight's credit in time
-under several rules, and one step of a run on noise. Pictures are laid out by whichever Graphviz is at hand.
+For every shipped graph: the graph, what e-prop keeps of the credit of a weight (recurrent where there is one), that
+weight's credit in time under several rules, and one step of a run on noise. Pictures are laid out by whichever Graphviz
+is at hand.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def page(draw: bool = False) -> str:
 def _of(name: str, title: str, draw: bool) -> str:
     graph = fg.load(name)
     programs = {rule: fg.compile(graph, rule=rule, dead="ignore") for rule in RULES}
-    parameter = _recurrent(programs["rtrl"])
+    parameter = _shown(programs["rtrl"])
     text = f"\n\n## {name}: {title}\n"
 
     def picture(what: str, words: str, drawing: Callable[[], render.Picture]) -> str:
@@ -73,10 +74,13 @@ def _of(name: str, title: str, draw: bool) -> str:
     return text
 
 
-def _recurrent(program: fg.Program) -> str:
-    """The first parameter on an edge that mixes units inside a cycle."""
-    edges = program.plan.labels.edges
-    return next(edge.param for edge in program.network.edges.values() if edge.param and edges[edge.name].explicit)
+def _shown(program: fg.Program) -> str:
+    """The first parameter that mixes units inside a cycle, or else one on a cycle, or else one that is remembered."""
+    labels = program.plan.labels.edges
+    weights = {edge.param: labels[edge.name] for edge in program.network.edges.values() if edge.param}
+    explicit = [name for name, label in weights.items() if label.explicit]
+    recurrent = [name for name, label in weights.items() if label.recurrent]
+    return [*explicit, *recurrent, *(name for name in weights if program.rules[name].layouts)][0]
 
 
 def _flow(program: fg.Program, parameter: str) -> render.Picture:

@@ -8,6 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+import forwardgrad as fg
 from forwardgrad import cells
 from forwardgrad.compiler import Plan, make_plan
 from forwardgrad.graph import validate
@@ -96,4 +97,18 @@ def gru(size: int = 3) -> nx.MultiDiGraph[str]:
     graph = declare({"x": {"op": "input", "size": 2}})
     cells.gru(graph, "l", input="x", size=size)
     cells.readout(graph, "y", input="l.h", size=2)
+    return graph
+
+
+def small(name: str, size: int) -> nx.MultiDiGraph[str]:
+    """A shipped graph with a few units instead of dozens; of arrays with a number for each unit, some are taken."""
+    graph = fg.load(name)
+    elements = [attributes for _, attributes in graph.nodes(data=True)]
+    elements += [attributes for *_, attributes in graph.edges(data=True)]
+    for attributes in elements:
+        if attributes.get("size", 1) > 1:
+            attributes["size"] = size
+        for key, value in attributes.items():
+            if np.ndim(value) == 1:
+                attributes[key] = np.asarray(value)[np.linspace(0, len(value) - 1, size).astype(int)]
     return graph

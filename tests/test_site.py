@@ -90,7 +90,7 @@ def test_examples_of_docstrings_are_code(site: Path) -> None:
     """If this fails, examples are shown as quotations, which nobody can copy."""
     found = {name: html for name, html in pages(site).items() if name.startswith("reference/")}
     assert not [name for name, html in found.items() if "<blockquote>" in html]
-    assert found["reference/cells.html"].count('<span class="gp">&gt;&gt;&gt; </span>') >= 7 * 3
+    assert found["reference/cells.html"].count('<span class="gp">&gt;&gt;&gt; </span>') >= 16 * 3
 
 
 def test_docstrings_are_rewritten_as_documented() -> None:

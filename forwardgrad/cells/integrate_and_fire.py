@@ -161,13 +161,13 @@ def cuba_lif(
     """Add a layer of recurrent leaky integrate-and-fire units that are driven by synaptic currents.
 
         i(t) = synaptic_leak i(t-1) + W x(t) + U z(t-1)
-        v(t) = leak v(t-1) + i(t-1) - threshold z(t-1)
+        v(t) = leak v(t-1) + i(t) - threshold z(t-1)
         z(t) = 1 where v(t) > threshold, else 0
 
     The last term of v, the reset, is an edge of role `reset`.
 
-    Source: Neftci et al. 2019, doi 10.1109/MSP.2019.2931595, equations 3 to 5, where the threshold is 1, the leaks are
-    beta and alpha, and x(t) is called S(t-1).
+    Source: Eshraghian et al. 2023, doi 10.1109/JPROC.2023.3308088, the second-order neuron of snnTorch, where the leaks
+    are beta and alpha. In Neftci et al. 2019, doi 10.1109/MSP.2019.2931595, v(t) reads i(t-1).
 
     Args:
         graph: the graph it is added to.
@@ -203,7 +203,7 @@ def cuba_lif(
     cell.decay(i, synaptic_leak)
     cell.read(i, input, z, init, recurrent_init)
     cell.decay(v, leak)
-    cell.edge(i, v, delay=1)
+    cell.edge(i, v)
     _fire(cell, v, s, z, threshold)
     return cell.add(z)
 

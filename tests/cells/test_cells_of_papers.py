@@ -166,8 +166,8 @@ def lif(refractory: int, adaptation: float) -> Callable[[Named, Array], list[Arr
 def cuba_lif(p: Named, x: Array) -> list[Array]:
     i, v, z, rest, found = *np.zeros((4, BATCH, UNITS)), []
     for now in x:
-        v = 0.85 * v + i - 0.5 * z
         i = 0.7 * i + p.x("i", now) + p.w("z", "i", z)
+        v = 0.85 * v + i - 0.5 * z
         z = np.where((v > 0.5) & (rest == 0), 1.0, 0.0)
         rest = resting(rest, z, 1)
         found.append(z)

@@ -13,7 +13,8 @@ from forwardgrad.graph import Network, draw, library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.oracle import forward
 
-NAMES = ["alif", "elman", "gru", "leaky_stack", "lif", "lstm"]
+NAMES = ["alif", "cuba_lif", "dilated", "elman", "gru", "indrnn", "leaky_stack", "lif", "lru", "lstm"]
+NAMES += ["min_gru", "multi_timescale"]
 
 
 def run(name: str, steps: int = 40, batch: int = 3) -> tuple[Network, dict[str, np.ndarray]]:
@@ -59,15 +60,15 @@ def test_shipped_graph_is_alive(name: str) -> None:
     for node, array in values.items():
         assert np.isfinite(array).all()
         assert np.abs(array).max() < 50, node
-        assert array[10:].std() > 1e-3, node
+        assert array[10:].std() > 1e-3, node  # over units too: the lambda of an LRU stays
 
 
-@pytest.mark.parametrize("name", ["alif", "lif"])
-def test_nearly_every_spiking_unit_spikes(name: str) -> None:
+@pytest.mark.parametrize(("name", "spikes"), [("alif", "z"), ("lif", "z"), ("cuba_lif", "l1.z")])
+def test_nearly_every_spiking_unit_spikes(name: str, spikes: str) -> None:
     """If this fails, gradients of a spiking graph are zero or meaningless, and tests on it say nothing."""
     _, values = run(name, steps=500)
-    rates = values["z"].mean(axis=(0, 1))
-    assert set(np.unique(values["z"])) == {0.0, 1.0}
+    rates = values[spikes].mean(axis=(0, 1))
+    assert set(np.unique(values[spikes])) == {0.0, 1.0}
     assert 0.05 < rates.mean() < 0.5
     assert (rates > 0).mean() > 0.8
 

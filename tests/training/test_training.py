@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nets import declare, vanilla
+from nets import declare, small, vanilla
 
 import forwardgrad as fg
 from forwardgrad import Learner, Program, data, training
@@ -157,18 +157,10 @@ def test_progress_counts_every_step():
 @pytest.mark.parametrize("name", library.names())
 def test_every_shipped_graph_learns_under_every_rule(name, rule):
     """If it failed, the command would not serve a graph or a rule that it offers."""
-    compiled = fg.compile(small(name), rule=rule, dtype="float32")
+    compiled = fg.compile(small(name, 8), rule=rule, dtype="float32")
     task = data.one_step(series(200), train=150)
     trained = training.train(compiled, task, Settings(passes=3, block=8, learning_rate=0.01), lambda update: None)
     assert trained.curve[-1] < trained.curve[0]
-
-
-def small(name: str) -> Any:
-    graph = fg.load(name)
-    for _, attributes in graph.nodes(data=True):
-        if attributes.get("size", 1) > 1:
-            attributes["size"] = 8
-    return graph
 
 
 # What can go wrong.
