@@ -1,6 +1,6 @@
 """Ops: what a node computes, and the derivative that credit uses."""
 
-from forwardgrad.ops import elementwise, products, spiking
+from forwardgrad.ops import elementwise, normalization, products, spiking
 from forwardgrad.ops.formula import Formula
 from forwardgrad.ops.op import Array, Op, Option, Port
 from forwardgrad.ops.registry import add, get, names, registered
@@ -19,6 +19,7 @@ __all__ = [
     "elementwise",
     "get",
     "names",
+    "normalization",
     "products",
     "registered",
     "spiking",

@@ -1,0 +1,80 @@
+"""Do layers that are normalised have the values and the full Jacobians of their papers?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from checks import assert_like_oracle
+from nets import declare, problem
+
+import forwardgrad as fg
+from forwardgrad import ops, oracle, testing
+from forwardgrad.structure import Structure
+
+
+def test_layer_norm_has_mean_0_and_deviation_1() -> None:
+    """If this fails, units are scaled by something else than Ba et al. 2016, equation 4."""
+    x = np.random.default_rng(0).normal(3.0, 5.0, (4, 7))
+    y = ops.get("layer_norm").evaluate([x], {"epsilon": 1e-5})
+    wanted = [[(unit - np.mean(row)) / np.sqrt(np.var(row) + 1e-5) for unit in row] for row in x]
+    np.testing.assert_allclose(y, wanted, rtol=1e-12)
+    np.testing.assert_allclose(y.mean(axis=1), 0, atol=1e-12)
+    np.testing.assert_allclose(y.std(axis=1), 1, atol=1e-5)
+
+
+def test_rms_norm_has_a_mean_square_of_1() -> None:
+    """If this fails, units are scaled by something else than Zhang & Sennrich 2019, equation 4."""
+    x = np.random.default_rng(0).normal(3.0, 5.0, (4, 7))
+    y = ops.get("rms_norm").evaluate([x], {"epsilon": 0.5})
+    wanted = [[unit / np.sqrt(sum(row * row) / 7 + 0.5) for unit in row] for row in x]
+    np.testing.assert_allclose(y, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 0.7, np.array([0.1, 0.5, 2.0])])
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_jacobians(name: str, epsilon: Any) -> None:
+    """If this fails, the small number under the root is forgotten in the derivative, or one for each unit is."""
+    testing.assert_op(name, options={"epsilon": epsilon})
+
+
+@pytest.mark.parametrize("rule", ["rtrl", "eprop", "snap(1)"])
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_gradients(name: str, rule: str) -> None:
+    """If this fails, credit between the units of a normalised layer is lost, or is not what the rule says."""
+    nodes = {
+        "x": {"op": "input", "size": 2},
+        "a": {"op": "linear", "size": 4, "bias": True},
+        "n": {"op": name, "epsilon": 0.1},
+        "h": {"op": "tanh", "bias": True},
+        "y": {"op": "linear", "size": 2},
+    }
+    edges = [("x", "a", {"weight": "dense"}), ("h", "a", {"weight": "dense", "delay": 1}), ("a", "n")]
+    edges += [("n", "h", {"weight": "diagonal"}), ("h", "y", {"weight": "dense"})]
+    given = problem(declare(nodes, *edges), "y", steps=6)
+    if rule == "snap(1)":
+        wanted = fg.compile(given.graph, loss=given.loss, rule=rule, backend="interpreter")
+        found = fg.compile(given.graph, loss=given.loss, rule=rule)
+        arguments = (given.params, given.inputs, given.targets)
+        for parameter, gradient in wanted.gradient(*arguments, block=2).grads.items():
+            np.testing.assert_allclose(found.gradient(*arguments, block=2).grads[parameter], gradient, atol=1e-12)
+        return
+    program = assert_like_oracle(given, rule, blocks=(1, 4))
+    if rule == "rtrl":
+        assert set(program.rules["h->a"].layouts.values()) == {Structure.FULL}
+        alone: dict[str, Any] = {}
+        exec(program.source(), alone)
+        _, printed = alone["gradient"](given.params, given.inputs, given.targets, 4)
+        for parameter, gradient in program.gradient(given.params, given.inputs, given.targets, block=4).grads.items():
+            np.testing.assert_allclose(printed[parameter], gradient, rtol=1e-12, atol=1e-14)
+        differences = oracle.finite_difference(**given.arguments).grads
+        for parameter, gradient in oracle.reverse(**given.arguments).grads.items():
+            np.testing.assert_allclose(gradient, differences[parameter], atol=1e-6)
+
+
+def test_a_small_number_that_is_none_is_refused() -> None:
+    """If this fails, a layer of equal units ends in NaN."""
+    graph = declare({"x": {"op": "input", "size": 2}, "n": {"op": "rms_norm", "epsilon": 0.0}}, ("x", "n"))
+    with pytest.raises(fg.GraphError, match="node 'n': attribute 'epsilon' must be"):
+        fg.compile(graph, loss={"n": "mse"})
