@@ -6,11 +6,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import networkx as nx
+import numpy as np
 
 from forwardgrad import ops
 from forwardgrad.errors import GraphError, did_you_mean
 from forwardgrad.graph.schema import check_edge, check_node
-from forwardgrad.support.attributes import is_whole, numbers, show
+from forwardgrad.support.attributes import MOST, is_whole, numbers, show
+
+LARGEST = 2**28
+"""Most numbers that a cell draws, 2 GiB: a file must not take all memory."""
 
 
 class Cell:
@@ -70,11 +74,20 @@ class Cell:
             raise GraphError(f"{self.place}: {key!r} must be True or False, got {value!r}.")
         return value
 
-    def whole(self, key: str, value: Any, least: int) -> int:
-        """A whole number of at least so much."""
-        if not is_whole(value) or value < least:
-            raise GraphError(f"{self.place}: {key!r} must be a whole number >= {least}, got {value!r}.")
+    def whole(self, key: str, value: Any, least: int, most: int = MOST) -> int:
+        """A whole number in its range."""
+        if not is_whole(value) or not least <= value <= most:
+            wanted = f">= {least}" if most == MOST else f"from {least} to {most}"
+            raise GraphError(f"{self.place}: {key!r} must be a whole number {wanted}, got {value!r}.")
         return int(value)
+
+    def draw(self, seed: Any, count: int) -> np.random.Generator:
+        """Where a cell draws so many numbers from."""
+        if count > LARGEST:
+            raise GraphError(
+                f"{self.place}: draws {count:,} numbers; at most {LARGEST:,} can be drawn.", "Lower 'size'."
+            )
+        return np.random.default_rng(self.whole("seed", seed, 0))
 
     def word(self, key: str, value: Any, *choices: str) -> str:
         """One of some words."""

@@ -33,7 +33,7 @@ def delay_line(
         name: name of the cell; its node is `name.h`.
         input: name of the node that feeds it.
         size: number of units.
-        taps: how many steps of the input it reads, at least 1.
+        taps: how many steps of the input it reads, from 1 to 1000.
         dilation: how many steps apart they are, at least 1.
         nonlinearity: op of the units.
         init: how each W_k is drawn.
@@ -50,7 +50,7 @@ def delay_line(
     'l1.h'
     """
     cell = Cell(graph, "delay_line", name, size)
-    taps, dilation = cell.whole("taps", taps, 1), cell.whole("dilation", dilation, 1)
+    taps, dilation = cell.whole("taps", taps, 1, 1000), cell.whole("dilation", dilation, 1)
     h = cell.node("h", cell.function("nonlinearity", nonlinearity), bias=True)
     for tap in range(taps):
         cell.feed(h, input, init, key=tap, delay=tap * dilation)

@@ -188,7 +188,7 @@ def _ring(cell: Cell, r_min: Any, r_max: Any, max_phase: Any, seed: Any) -> tupl
     phase = cell.number("max_phase", max_phase, "a number greater than 0", lambda angle: angle > 0)
     if low >= high:
         raise GraphError(f"{cell.place}: 'r_min' must be less than 'r_max', got {low:g} and {high:g}.")
-    random = np.random.default_rng(cell.whole("seed", seed, 0))
+    random = cell.draw(seed, cell.size)
     least, most = np.nextafter([0.0, 1.0], [1.0, 0.0])  # logarithms of neither radius are infinite
     squared = np.clip(random.uniform(low**2, high**2, cell.size), least, most)
     return np.log(-0.5 * np.log(squared)), np.log(phase * np.clip(random.uniform(size=cell.size), least, 1)), squared

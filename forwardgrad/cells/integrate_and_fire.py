@@ -43,7 +43,7 @@ def lif(
         size: number of units.
         leak: the part of the potential that stays, from 0 to 1.
         threshold: the potential above which a unit spikes, greater than 0.
-        refractory: for how many steps after a spike a unit does not spike.
+        refractory: for how many steps after a spike a unit does not spike, up to 1000.
         surrogate: shape of the surrogate derivative.
         dampening: its height; `0.3 / threshold` as in the paper unless given.
         width: its width; `threshold` as in the paper unless given.
@@ -110,7 +110,7 @@ def alif(
         threshold: the potential above which a rested unit spikes, greater than 0.
         adaptation: how much one spike lifts the threshold, at least 0.
         adaptation_leak: the part of the adaptation that stays, from 0 to 1.
-        refractory: for how many steps after a spike a unit does not spike.
+        refractory: for how many steps after a spike a unit does not spike, up to 1000.
         surrogate: shape of the surrogate derivative.
         dampening: its height; `0.3 / threshold` as in the paper unless given.
         width: its width; `threshold` as in the paper unless given.
@@ -178,7 +178,7 @@ def cuba_lif(
         leak: the part of the potential that stays, from 0 to 1.
         synaptic_leak: the part of the current that stays, from 0 to 1.
         threshold: the potential above which a unit spikes, greater than 0.
-        refractory: for how many steps after a spike a unit does not spike.
+        refractory: for how many steps after a spike a unit does not spike, up to 1000.
         surrogate: shape of the surrogate derivative.
         dampening: its height; `0.3 / threshold` as in `lif` unless given.
         width: its width; `threshold` as in `lif` unless given.
@@ -262,7 +262,7 @@ def _spike(
         threshold.
     """
     threshold = cell.number("threshold", threshold, "a number greater than 0", lambda value: value > 0)
-    refractory = cell.whole("refractory", refractory, 0)
+    refractory = cell.whole("refractory", refractory, 0, 1000)
     dampening = 0.3 / threshold if dampening is None else dampening
     width = threshold if width is None else width
     options = {"threshold": threshold, "surrogate": surrogate, "dampening": dampening, "width": width}

@@ -157,7 +157,7 @@ def reservoir(
         cell.number("density", density, "a number from 0 to 1", lambda part: 0 <= part <= 1),
     )
     radius = cell.number("spectral_radius", spectral_radius, "a number >= 0", lambda value: value >= 0)
-    random = np.random.default_rng(cell.whole("seed", seed, 0))
+    random = cell.draw(seed, cell.size**2)
     a, h = cell.node("a", "tanh"), cell.node("h", "linear")
     drawn = random.normal(size=(cell.size, cell.size)) * (random.uniform(size=(cell.size, cell.size)) < density)
     largest = np.abs(np.linalg.eigvals(drawn)).max()

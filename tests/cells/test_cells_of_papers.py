@@ -348,9 +348,20 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "linear": ("rtu", {"linear": "yes"}, "'linear' must be True or False, got 'yes'."),
     "nonlinearity": ("indrnn", {"nonlinearity": "rleu"}, "cell indrnn('l'): node 'l.h': unknown op 'rleu'"),
     "nonlinearity with two ports": ("rtu", {"nonlinearity": "maximum"}, "'nonlinearity' must be an op of one port"),
-    "refractory": ("lif", {"refractory": 1.5}, "cell lif('l'): 'refractory' must be a whole number >= 0, got 1.5."),
+    "refractory": (
+        "lif",
+        {"refractory": 1.5},
+        "cell lif('l'): 'refractory' must be a whole number from 0 to 1000, got 1.5.",
+    ),
+    "refractory for ever": ("alif", {"refractory": 10**9}, "'refractory' must be a whole number from 0 to 1000"),
     "synaptic_leak": ("cuba_lif", {"synaptic_leak": 2}, "'synaptic_leak' must be a number from 0 to 1, got 2."),
-    "taps": ("delay_line", {"taps": 0}, "cell delay_line('l'): 'taps' must be a whole number >= 1, got 0."),
+    "taps": ("delay_line", {"taps": 0}, "cell delay_line('l'): 'taps' must be a whole number from 1 to 1000, got 0."),
+    "size of a matrix": (
+        "reservoir",
+        {"size": 10**5},
+        "draws 10,000,000,000 numbers; at most 268,435,456 can be drawn.",
+    ),
+    "size of a ring": ("lru", {"size": 10**12}, "cell lru('l'): draws 1,000,000,000,000 numbers; at most"),
     "dilation": ("delay_line", {"dilation": 0}, "'dilation' must be a whole number >= 1, got 0."),
     "spectral_radius": ("reservoir", {"spectral_radius": -1}, "'spectral_radius' must be a number >= 0, got -1."),
     "density": ("reservoir", {"density": 1.5}, "'density' must be a number from 0 to 1, got 1.5."),
@@ -364,6 +375,6 @@ def test_bad_argument_adds_nothing(name: str) -> None:
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     graph.add_node("x", op="input", size=INPUTS)
     with pytest.raises(GraphError) as error:
-        cells.TABLE[kind](graph, "l", "x", UNITS, **options)
+        cells.TABLE[kind](graph, **{"name": "l", "input": "x", "size": UNITS, **options})
     assert words in str(error.value)
     assert list(graph) == ["x"]
