@@ -82,7 +82,7 @@ class Cell:
         return int(value)
 
     def draw(self, seed: Any, count: int) -> np.random.Generator:
-        """Where a cell draws so many numbers from."""
+        """A random generator for a cell that draws `count` numbers."""
         if count > LARGEST:
             raise GraphError(
                 f"{self.place}: draws {count:,} numbers; at most {LARGEST:,} can be drawn.", "Lower 'size'."
