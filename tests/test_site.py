@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("bridges.river", "bridges.sklearn", "cells", "learning.tasks", "oracle", "render", "testing")
+PARTS = ("bridges.river", "bridges.sklearn", "bridges.torch", "cells", "learning.tasks", "oracle", "render", "testing")
 MODULES = ("forwardgrad", *(f"forwardgrad.{name}" for name in PARTS))
 ELSEWHERE = {"forwardgrad.oracle", "forwardgrad.render", "forwardgrad.testing"}
 """Public names of `forwardgrad` that are modules, with a page each."""
