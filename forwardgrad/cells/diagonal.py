@@ -215,15 +215,18 @@ def _turned(cell: Cell, input: str, init: Any, re: str, im: str, gamma: str, op:
         cell.feed(b, input, init)
         cell.multiply(fed, gain=gamma, drive=b)
         cell.edge(fed, own)
-    for part, factor, number, state, target, sign in (
-        ("re", re, "1", h1, h1, 1.0),
-        ("im", im, "2", h2, h1, -1.0),
-        ("im", im, "1", h1, h2, 1.0),
-        ("re", re, "2", h2, h2, 1.0),
+    for product, factor, state, target in (
+        ("re_h1", re, h1, h1),
+        ("im_h2", im, h2, h1),
+        ("im_h1", im, h1, h2),
+        ("re_h2", re, h2, h2),
     ):
-        product = cell.node(f"{part}_h{number}", "mul")
-        cell.multiply(product, factor=factor, state=(state, 1))
-        cell.edge(product, target, value=None if sign > 0 else sign)
+        node = cell.node(product, "mul")
+        cell.multiply(node, factor=factor, state=(state, 1))
+        if product == "im_h2":
+            cell.edge(node, target, value=-1.0)
+        else:
+            cell.edge(node, target)
     return h1, h2
 
 

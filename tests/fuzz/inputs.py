@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import networkx as nx
+import numpy as np
 import tomli_w
 from hypothesis import strategies as st
 
@@ -129,7 +130,9 @@ def _toml(graph: nx.MultiDiGraph[str]) -> Any:
     edges = [{"from": u, "to": v, "key": key, **data} for u, v, key, data in graph.edges(keys=True, data=True)]
     cells = [
         {"cell": "lstm", "name": "c", "input": "x", "size": 2},
-        {"cell": "lif", "name": "d", "input": "x", "size": 2},
+        {"cell": "lif", "name": "d", "input": "x", "size": 2, "refractory": 2},
+        {"cell": "delay_line", "name": "e", "input": "x", "size": 2, "taps": 2},
+        {"cell": "rtu", "name": "f", "input": "x", "size": 2, "r_min": 0.5, "seed": 1},
     ]
     return {"graph": {"format": 1, **about}, "nodes": dict(graph.nodes(data=True)), "edges": edges, "cells": cells}
 
@@ -148,7 +151,8 @@ def _json_text(value: Any) -> str:
 def graph_texts(suffix: str) -> st.SearchStrategy[str]:
     """Texts of graph files of this suffix."""
     plain, text = {".json": (_json, _json_text), ".toml": (_toml, _toml_text)}[suffix]
-    documents: list[Any] = [plain(fg.load(name)) for name in library.names()]
+    loaded = [json.dumps(plain(fg.load(name)), default=np.ndarray.tolist) for name in library.names()]
+    documents: list[Any] = [json.loads(document) for document in loaded]  # arrays as lists
     whole = st.sampled_from(documents)
     valid: Callable[[Any], str] = text
     return st.one_of(
