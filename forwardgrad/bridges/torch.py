@@ -27,15 +27,17 @@ class Layer:
         gates: the nodes of the cell to which the blocks of `weight_ih` go, in their order.
         recurrent: those to which the blocks of `weight_hh` go.
         add: adds the cell.
+        ops: those that its units may have.
     """
 
     gates: tuple[str, ...]
     recurrent: tuple[str, ...]
     add: Callable[..., str]
+    ops: tuple[str, ...] = ("tanh",)
 
 
 LAYERS: Mapping[str, Layer] = {
-    "rnn": Layer(("h",), ("h",), cells.elman),
+    "rnn": Layer(("h",), ("h",), cells.elman, ("tanh", "relu")),
     "lstm": Layer(("i", "f", "g", "o"), ("i", "f", "g", "o"), cells.lstm),
     "gru": Layer(
         ("r", "z", "n"),
@@ -80,7 +82,7 @@ def from_state_dict(
     (['l1.h->l1.r', 'l1.h->l1.recalled', 'l1.h->l1.z'], (4, 3))
     """
     layer = _layer(kind)
-    if nonlinearity not in ("tanh", "relu") or (nonlinearity == "relu" and kind != "rnn"):
+    if nonlinearity not in layer.ops:
         raise DataError(f"from_state_dict: nonlinearity is 'tanh', or 'relu' for an RNN, got {nonlinearity!r}.")
     found = _weights(kind, state_dict, prefix)
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
@@ -101,9 +103,8 @@ def from_state_dict(
         name = f"l{number + 1}"
         before = set(graph)
         output = layer.add(graph, name, input=source, size=units)
-        for node in set(graph) - before:
-            if nonlinearity == "relu" and graph.nodes[node]["op"] == "tanh":
-                graph.nodes[node]["op"] = "relu"
+        if len(layer.ops) > 1:
+            graph.nodes[output]["op"] = nonlinearity
         biases = [found.get(("bias", word, number)) for word in ("ih", "hh")]
         params |= _split(layer, name, source, output, inputs, recurrent, biases)
         if biases[0] is None:
