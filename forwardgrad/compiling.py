@@ -32,7 +32,7 @@ from forwardgrad.program.fingerprints import changed, fingerprints
 from forwardgrad.rules.paths import PathRule
 from forwardgrad.rules.table import Rule
 from forwardgrad.rules.table import rule as read_rule
-from forwardgrad.support.defaults import DTYPE, RULE
+from forwardgrad.support.defaults import BACKEND, DTYPE, RULE
 
 
 def compile(
@@ -41,7 +41,7 @@ def compile(
     rule: str | Rule | PathRule | Mapping[str, Any] = RULE,
     *,
     dtype: Any = DTYPE,
-    backend: str = "numpy",
+    backend: str = BACKEND,
     dead: Literal["error", "warn", "ignore"] = "error",
     verify: bool = False,
 ) -> Program:

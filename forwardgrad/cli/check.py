@@ -11,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from forwardgrad.cli.options import (
+    add_backend,
     add_graph,
     add_json,
     add_loss,
@@ -39,6 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     add_graph(parser)
     add_rule(parser)
     add_loss(parser)
+    add_backend(parser)
     parser.add_argument(
         "--samples", type=positive, default=DEFAULTS["samples"], help="random seeds (default %(default)s)"
     )
@@ -76,11 +78,11 @@ def run(given: argparse.Namespace) -> int:
                 f"check: --structure replays the compiler's decisions and takes no {', '.join(changed)}.",
                 "Leave it out; --seed draws other numbers.",
             )
-        return _structure(given, compile(graph, loss=loss, rule=given.rule, dead="ignore"))
+        return _structure(given, compile(graph, loss=loss, rule=given.rule, backend=given.backend, dead="ignore"))
     refuse_too_long(graph, given.steps, given.batch)
     origin = Origin(given.seed, given.steps, given.batch, given.mask, given.numbers)
-    samples = examine(graph, loss, given.rule, samples=given.samples, origin=origin)
-    answer = {"graph": given.graph, "rule": given.rule, "steps": given.steps}
+    samples = examine(graph, loss, given.rule, samples=given.samples, origin=origin, backend=given.backend)
+    answer = {"graph": given.graph, "rule": given.rule, "backend": given.backend, "steps": given.steps}
     answer |= summary(list(tqdm(samples, total=given.samples, unit=" samples", desc="checking", disable=None)))
     answer["passed"] &= not (given.strict and (answer["vacuous"] or answer["silent"]))
     named = f"forwardgrad check {shlex.quote(given.graph)} --rule {shlex.quote(given.rule)} --samples 1"

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 import networkx as nx
 
+from forwardgrad.backends import BACKENDS
 from forwardgrad.errors import FileError, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import validate
 from forwardgrad.program import budget
 from forwardgrad.support.attributes import MOST
-from forwardgrad.support.defaults import DTYPE, RULE
+from forwardgrad.support.defaults import BACKEND, DTYPE, RULE
 
 Value = TypeVar("Value")
 
@@ -54,6 +55,12 @@ def add_rule(parser: argparse.ArgumentParser) -> None:
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), default=DTYPE, help="(default %(default)s)")
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend", choices=tuple(BACKENDS), default=BACKEND, help="what runs the program (default %(default)s)"
+    )
 
 
 def _whole(least: int) -> Callable[[str], int]:

@@ -19,6 +19,7 @@ from forwardgrad import training
 from forwardgrad.cli.data import add_data, fitted
 from forwardgrad.cli.data import task as learned
 from forwardgrad.cli.options import (
+    add_backend,
     add_dtype,
     add_graph,
     add_json,
@@ -85,6 +86,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     add_dtype(parser)
+    add_backend(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -102,7 +104,8 @@ def run(given: argparse.Namespace) -> int:
     graph = load(given.graph)  # before the data: a slip in its name is told at once
     task = learned(given)
     graph, named = fitted(graph, given.graph, own, task)
-    program = compile(graph, loss=named or losses(graph, None), rule=given.rule, dtype=given.dtype)
+    loss = named or losses(graph, None)
+    program = compile(graph, loss=loss, rule=given.rule, dtype=given.dtype, backend=given.backend)
     training.ends(program, task)
     every = training.Every.read(given.checkpoint_every)
     what = training.Task.of(task)

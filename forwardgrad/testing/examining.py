@@ -13,6 +13,7 @@ import numpy as np
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, VacuousError
 from forwardgrad.program import Program
+from forwardgrad.support.defaults import BACKEND
 from forwardgrad.testing import checking
 from forwardgrad.testing.comparing import Comparison, fitted, largest_entry
 from forwardgrad.testing.gradients import assert_block_invariant
@@ -86,7 +87,13 @@ class Finding:
 
 
 def examine(
-    graph: nx.MultiDiGraph[str], loss: Mapping[str, str], rule: Any, *, samples: int, origin: Origin
+    graph: nx.MultiDiGraph[str],
+    loss: Mapping[str, str],
+    rule: Any,
+    *,
+    samples: int,
+    origin: Origin,
+    backend: str = BACKEND,
 ) -> Iterator[Finding]:
     """Run the kit on random parameters and data, seed by seed.
 
@@ -96,6 +103,7 @@ def examine(
         rule: a rule, as for `compile`.
         samples: how many seeds.
         origin: from what the numbers of the first seed are drawn; the others count on from it.
+        backend: what runs the program.
 
     Raises:
         GraphError, RuleError: if the graph or the rule is malformed, or the rule's layout is lossy.
@@ -106,7 +114,8 @@ def examine(
     (True, 'passed', 'passed', {})
     """
     # Property tests compare the zero gradient of dead parameters, too: what they drew must run here.
-    program = compile(graph, loss=loss, rule=rule, dead="warn" if origin.numbers == "tame" else "error")
+    dead = "warn" if origin.numbers == "tame" else "error"
+    program = compile(graph, loss=loss, rule=rule, backend=backend, dead=dead)
     exact = compile(graph, loss=loss, rule="rtrl", dead="ignore") if checking.smooth(program) else None
     for seed in range(origin.seed, origin.seed + samples):
         problem = Problem.of(program, replace(origin, seed=seed))

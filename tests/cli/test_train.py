@@ -227,3 +227,19 @@ def test_options_that_do_not_go_together(place, run):
         code, out, err = run("train", "small.toml", *options)
         assert (code, out) == (2, []), options
         assert words in "\n".join(err)
+
+
+@pytest.mark.parametrize("backend", ["interpreter", "jax"])
+def test_any_backend_trains_alike(backend, place, run):
+    """If this fails, a backend learns something else, or a command runs another one than it was told."""
+    if backend == "jax":
+        pytest.importorskip("jax")
+    found = {}
+    for name in ("numpy", backend):
+        assert run("train", "small.toml", *JOB[:-1], name, "--backend", name)[0] == 0
+        found[name] = Learner.load(place / name / "learner.npz")
+    assert found[backend].program.backend == backend
+    for name, array in found["numpy"].params.items():
+        np.testing.assert_allclose(found[backend].params[name], array, rtol=1e-9)
+    code, out, _ = run("check", "small.toml", "--samples", 1, "--steps", 4, "--backend", backend, "--json")
+    assert (code, answer(out)["backend"], answer(out)["passed"]) == (0, backend, True)
