@@ -7,10 +7,8 @@ network sees: fitted on the training part, they predict the test part from true 
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import warnings
-from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwardgrad.errors import DataError, FileError, MissingExtraError, did_you_mean
-from forwardgrad.support import archive
+from forwardgrad.support import tables
 
 Floats = NDArray[np.float64]
 
@@ -217,7 +215,7 @@ def get(name: str | os.PathLike[str]) -> Series:
     """A series by name, or read from a file of one column.
 
     Args:
-        name: a known name, or a path that ends in `.npy`, `.csv` or `.txt`.
+        name: a known name, or the path of a file that `read` takes.
 
     Raises:
         DataError: if there is no series of that name.
@@ -227,96 +225,36 @@ def get(name: str | os.PathLike[str]) -> Series:
     if isinstance(name, str) and name in _table:
         return _table[name]()
     path = Path(name)
-    if path.suffix.lower() in _readers:
+    if path.suffix.lower() in tables.SUFFIXES:
         return read(path)
     raise DataError(
         f"unknown data {str(name)!r}.",
         did_you_mean(name, _table),
-        f"Or give a file of one column: {', '.join(f'*{suffix}' for suffix in _readers)}.",
+        f"Or give a file: {', '.join(f'*{suffix}' for suffix in tables.SUFFIXES)}.",
     )
 
 
 def read(path: str | os.PathLike[str]) -> Series:
-    """Read a series from a `.npy`, `.csv` or `.txt` file; nothing in it is executed.
+    """Read a series from a text or a `.npy` file; nothing in it is executed.
 
-    A text file holds one number a line. Blank lines and lines that begin with `#` are skipped, and so is a first line
-    that begins with a letter or a quotation mark, as a heading.
+    A text file holds one number a line, as `support.tables` reads it: with or without a heading, and comments.
 
     Raises:
         FileError: naming the file, and the line where there is one.
     """
-    path = Path(path)
-    reader = _readers.get(path.suffix.lower())
-    if reader is None:
-        raise FileError(f"cannot read {str(path)!r}: unknown kind of file.", f"Known: {', '.join(_readers)}.")
-    try:
-        found = reader(path)
-    except FileError:
-        raise
-    except (OSError, ValueError, TypeError, EOFError, MemoryError) as error:
-        raise FileError(f"cannot read {str(path)!r}: {_reason(error)}.") from error
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
-    if found.ndim != 1 or not found.size or found.dtype.kind not in "biuf":
+    found = tables.read(Path(path))
+    columns = list(found.columns.items()) if isinstance(found, tables.Table) else []
+    if not isinstance(found, tables.Table) or len(columns) != 1 or not len(columns[0][1]):
+        holds = f"{len(columns)} columns" if len(columns) != 1 else "no numbers"
+        holds = holds if isinstance(found, tables.Table) else "several arrays"
+        raise FileError(f"cannot read {str(path)!r}: it holds {holds}.", "A series is one column of numbers.")
+    (name, values) = columns[0]
+    if values.dtype.kind == "U":
+        raise FileError(f"cannot read {str(path)!r}: a series is one column of numbers; {found.word(name)}.")
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
         raise FileError(
-            f"cannot read {str(path)!r}: it holds an array of shape {found.shape} and type {found.dtype}.",
-            "A series is one column of numbers, (T,) or (T, 1).",
-        )
-    values = found.astype(np.float64)
-    if not np.isfinite(values).all():
-        bad = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise FileError(
-            f"cannot use {str(path)!r}: sample {bad} (counted from 0) is {values[bad]}.",
+            f"cannot use {str(path)!r}: sample {wrong[0]} (counted from 0) is {values[wrong[0]]}.",
             "Fill gaps before reading; a series is made of finite numbers.",
         )
-    return Series(path.stem, values, str(path))
-
-
-LONGEST_LINE = 2**16
-"""Letters of a line that is read: a number has fewer, and a heading should."""
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-
-
-def _read_npy(path: Path) -> NDArray[Any]:
-    with archive.opened(path) as (file, size):
-        return archive.array(file, size)
-
-
-def _read_text(path: Path) -> NDArray[Any]:
-    with archive.opened(path) as (file, _), io.TextIOWrapper(file, encoding="utf-8-sig") as lines:
-        return _parse(path, lines)
-
-
-def _parse(path: Path, lines: io.TextIOWrapper) -> NDArray[np.float64]:
-    """The numbers of a text, one a line, read line by line: a file without lines is refused at its first letters."""
-    numbers = array("d")
-    heading = True
-    for place, line in enumerate(iter(lambda: lines.readline(LONGEST_LINE), ""), start=1):
-        if len(line) == LONGEST_LINE:
-            raise FileError(
-                f"cannot read {str(path)!r}: line {place} has {LONGEST_LINE:,} letters or more.",
-                "A series is one column: one number a line.",
-            )
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        try:
-            numbers.append(float(text))
-        except ValueError:
-            if not heading or not (text[0].isalpha() or text[0] in "\"'_"):
-                raise FileError(
-                    f"cannot read {str(path)!r}: line {place} is not a number: {_short(text)!r}.",
-                    "A series is one column: one number a line.",
-                ) from None
-        heading = False
-    return np.frombuffer(numbers, dtype=np.float64) if numbers else np.empty(0)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:39] + "…"
-
-
-_readers: Mapping[str, Callable[[Path], NDArray[Any]]] = {".npy": _read_npy, ".csv": _read_text, ".txt": _read_text}
+    return Series(found.path.stem, values, str(path))

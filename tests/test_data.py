@@ -122,7 +122,7 @@ def test_unknown_name():
     with pytest.raises(DataError, match=r"unknown data 'lazer'") as caught:
         data.get("lazer")
     assert "Did you mean 'laser'?" in str(caught.value)
-    assert "*.npy, *.csv, *.txt" in str(caught.value)
+    assert "*.csv, *.tsv, *.txt, *.npy" in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 1)])
@@ -194,12 +194,12 @@ def test_truncated_npy(tmp_path):
 def test_messages_name_the_place(tmp_path):
     path = tmp_path / "mine.txt"
     path.write_text("# ok\n1\n2\nthree\n")
-    with pytest.raises(FileError, match="line 4 is not a number: 'three'"):
+    with pytest.raises(FileError, match="line 4 has 'three'"):
         data.read(path)
     path.write_text("1\n2\nnan\n")
     with pytest.raises(FileError, match=r"sample 2 .* is nan"):
         data.read(path)
-    with pytest.raises(FileError, match=r"Known: \.npy, \.csv, \.txt"):
+    with pytest.raises(FileError, match=r"Known: \.csv, \.tsv, \.txt, \.npy"):
         data.read(tmp_path / "mine.wav")
 
 

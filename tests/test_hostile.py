@@ -231,7 +231,12 @@ CLAIMS = {
 def test_files_that_claim_much_are_not_read(what: str, tmp_path: Path) -> None:
     """If this fails, a crafted file of a few bytes and a hole takes all memory, or minutes, of its reader."""
     begin, hole, end = CLAIMS[what]
-    for name, read in (("saved.npz", Learner.load), ("wave.npy", data.read), ("wave.csv", data.read)):
+    for name, read in (
+        ("saved.npz", Learner.load),
+        ("wave.npy", data.read),
+        ("wave.csv", data.read),
+        ("wave.npz", data.read),
+    ):
         with (tmp_path / name).open("wb") as file:
             file.write(begin)
             file.seek(len(begin) + hole)

@@ -10,16 +10,13 @@ import networkx as nx
 
 from forwardgrad import data
 from forwardgrad.cli.options import positive
-from forwardgrad.data import OneStep
-from forwardgrad.errors import DataError, did_you_mean
+from forwardgrad.errors import DataError
 from forwardgrad.graph import library
 from forwardgrad.graph.ends import ends
-from forwardgrad.training import tables
+from forwardgrad.support import tables
 from forwardgrad.training.recipe import KINDS
 from forwardgrad.training.sequences import Choice, sequences
 from forwardgrad.training.tasks import Task, make
-
-FILES = (".csv", ".tsv", ".txt", ".npy", ".npz")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +78,10 @@ def names(text: str | None) -> tuple[str, ...] | None:
     return found
 
 
-def task(given: argparse.Namespace) -> OneStep | Task:
+def task(given: argparse.Namespace) -> Task:
     """What the options say is to be learned."""
     path = Path(given.data)
-    if given.data not in data.names() and path.suffix.lower() not in FILES:
-        files = ", ".join(f"*{suffix}" for suffix in FILES)
-        raise DataError(f"unknown data {given.data!r}.", did_you_mean(given.data, data.names()), f"Or a file: {files}.")
-    if given.data in data.names():
+    if given.data in data.names() or path.suffix.lower() not in tables.SUFFIXES:
         series = data.get(given.data)
         for option in ("inputs", "targets", "sequence", "time", "lengths", "validation"):
             if getattr(given, option) is not None:
@@ -95,14 +89,15 @@ def task(given: argparse.Namespace) -> OneStep | Task:
         if given.kind not in (None, "forecast"):
             raise DataError(f"data {given.data!r} is one series: it can be forecast.")
         wanted = 8000 if given.split is None else given.split
-        return data.one_step(series, train=round(wanted * len(series.values)) if wanted < 1 else int(wanted))
+        train = round(wanted * len(series.values)) if wanted < 1 else int(wanted)
+        return Task.of(data.one_step(series, train=train))
     choice = Choice(names(given.inputs), names(given.targets), given.sequence, given.time, given.lengths)
     found = sequences(tables.read(path), choice)
     return make(found, kind=given.kind, split=given.split, validation=given.validation, seed=given.seed)
 
 
 def fitted(
-    graph: nx.MultiDiGraph[str], name: str, losses: dict[str, str] | None, learned: OneStep | Task
+    graph: nx.MultiDiGraph[str], name: str, losses: dict[str, str] | None, learned: Task
 ) -> tuple[nx.MultiDiGraph[str], dict[str, str] | None]:
     """A shipped graph with as many inputs and outputs as the data have, and a loss that suits them.
 
@@ -111,9 +106,9 @@ def fitted(
     sources, outputs = ends(graph)
     if name not in library.names() or len(outputs) != 1 or len(sources) != 1:
         return graph, losses
-    (source,), (output,), wanted = sources, outputs, Task.of(learned)
-    graph.nodes[source]["size"] = wanted.train.inputs.shape[2]
-    graph.nodes[output]["size"] = wanted.recipe.size
+    (source,), (output,) = sources, outputs
+    graph.nodes[source]["size"] = learned.train.inputs.shape[2]
+    graph.nodes[output]["size"] = learned.recipe.size
     if losses is None:
-        losses = {output: "cross_entropy"} if wanted.recipe.kind == "classification" else dict(graph.graph["loss"])
+        losses = {output: "cross_entropy"} if learned.recipe.kind == "classification" else dict(graph.graph["loss"])
     return graph, losses

@@ -108,10 +108,9 @@ def run(given: argparse.Namespace) -> int:
     program = compile(graph, loss=loss, rule=given.rule, dtype=given.dtype, backend=given.backend)
     training.ends(program, task)
     every = training.Every.read(given.checkpoint_every)
-    what = training.Task.of(task)
-    program.fits(min(settings.batch, len(what.train)), settings.block, given.max_memory)
+    program.fits(min(settings.batch, len(task.train)), settings.block, given.max_memory)
     levels = training.baselines(task)
-    folder = Path(given.out or f"runs/{what.name}")
+    folder = Path(given.out or f"runs/{task.name}")
     keeper = training.Keeper(folder / training.CHECKPOINT, every)
     report: dict[str, Any] | None = None
     missing: list[str] = []
@@ -162,7 +161,7 @@ def _print(given: argparse.Namespace, folder: Path, report: Mapping[str, Any]) -
     about, settings, metric = report["data"], report["settings"], report["metric"]
     done = len(report["curve"])
     passes = "1 pass" if done == 1 else f"{done} passes"
-    what = "sequences" if "sequences" in about else "samples"
+    what = "samples" if about["sequences"] is None else "sequences"
     print(f"{report['graph']} learned {about['name']} under {report['rule']}: {passes} over", end=" ")
     print(f"{about['train']:,} {what} in {report['seconds']:.0f} s, blocks of {settings['block']}.")
     scores = report[metric.lower()]

@@ -1,4 +1,7 @@
-"""Reads arrays from a file that anybody may have made. Nothing in it is executed, unpacked or believed."""
+"""Reads arrays from a file that anybody may have made. Nothing in it is executed or believed.
+
+Compressed entries are unpacked for `any_arrays` alone, up to the size of this machine's memory.
+"""
 
 from __future__ import annotations
 

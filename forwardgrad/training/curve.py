@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.data import OneStep
 from forwardgrad.support.plotting import literal, matplotlib
 from forwardgrad.training.run import Trained
 from forwardgrad.training.tasks import Task
@@ -16,13 +15,12 @@ SHOWN = 200
 """Samples of the test part that are drawn."""
 
 
-def curve_picture(task: OneStep | Task, trained: Trained, found: dict[str, Any]) -> bytes:
+def curve_picture(task: Task, trained: Trained, found: dict[str, Any]) -> bytes:
     """The learning curve beside the baselines, and predictions of the test part, as PNG.
 
     Raises:
         MissingExtraError: without the extra `plot`.
     """
-    task = Task.of(task)
     figure_class, print_png = matplotlib("the learning curve")
     figure: Any = figure_class(figsize=(9, 6.5), layout="constrained")
     curve, below = figure.subplots(2, 1)
@@ -69,15 +67,15 @@ def _stretch(axes: Any, task: Task, trained: Trained) -> None:
     assert scale is not None
     length = int(test.lengths[0])
     window = slice(0, min(SHOWN, length))
-    first = task.learned if task.series else 0
+    first = task.learned if task.sequences is None else 0
     steps = first + np.arange(length)[window]
-    what = "the test part" if task.series else "a sequence of the test part"
+    what = "the test part" if task.sequences is None else "a sequence of the test part"
     title = what.capitalize() if length <= SHOWN else f"The first {SHOWN} samples of {what}"
     for values, style, name in ((test.targets, "0.3", "measured"), (trained.prediction, "C3", "predicted")):
         measured = scale.measured(values[:length, 0])[window, 0]
         axes.plot(steps, measured, color=style, linewidth=1, label=name)
     names = task.recipe.choice.targets or task.recipe.choice.inputs or (task.name,)
-    axes.set(xlabel="sample" if task.series else "step", ylabel=literal(names[0]), title=title)
+    axes.set(xlabel="sample" if task.sequences is None else "step", ylabel=literal(names[0]), title=title)
     axes.legend()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError, FileError
 from forwardgrad.learning.learner import Update
 from forwardgrad.program import Program
@@ -101,7 +100,7 @@ class Keeper:
 
 def train(
     program: Program,
-    task: OneStep | Task,
+    task: Task,
     settings: Settings,
     progress: Callable[[Update], None],
     *,

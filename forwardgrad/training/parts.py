@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardgrad.data import nmse
 from forwardgrad.errors import DataError
 
 
@@ -114,30 +113,31 @@ def errors(outputs: NDArray[Any], part: Part) -> float:
     if part.targets.ndim == 2:
         right = outputs.argmax(axis=2) == part.targets
         return float(right.sum() if part.weight is None else (right * part.weight).sum())
-    squares = (outputs - part.targets) ** 2
+    squares = np.square(np.asarray(outputs - part.targets, np.float64))
     return float(np.sum(squares) if part.weight is None else (squares * part.weight[..., None]).sum())
 
 
 def scored(total: float, part: Part) -> float:
-    """NMSE or accuracy, given the sum of errors or of right labels over a part."""
+    """NMSE or accuracy, given the sum of errors or of right labels over a part.
+
+    Raises:
+        DataError: if its targets are constant.
+    """
     answers = part.targets.shape[0] * part.targets.shape[1] if part.weight is None else float(part.weight.sum())
     if part.targets.ndim == 2:
         return total / answers
-    size = part.targets.shape[2]
-    return total / (answers * size) / variance(part)
+    spread = variance(part)
+    if not 0 < spread < np.inf:
+        raise DataError(f"NMSE: the variance must be positive, got {spread:g}.", "A constant target has no NMSE.")
+    return total / (answers * part.targets.shape[2]) / spread
 
 
 def variance(part: Part) -> float:
     """The (population) variance of the numbers asked for, on average over channels."""
     rows = part.targets if part.weight is None else part.targets[part.weight > 0]
-    found = float(np.mean([np.var(rows[..., channel], dtype=np.float64) for channel in range(rows.shape[-1])]))
-    if not 0 < found < np.inf:
-        raise DataError(f"NMSE: the variance must be positive, got {found:g}.", "A constant target has no NMSE.")
-    return found
+    return float(np.mean([np.var(rows[..., channel], dtype=np.float64) for channel in range(rows.shape[-1])]))
 
 
 def score(outputs: NDArray[Any], part: Part) -> float:
     """NMSE or accuracy of the predictions of a part, `(time, sequences, size)`."""
-    if part.targets.ndim == 3 and part.weight is None and part.targets.shape[2] == 1:
-        return nmse(outputs, part.targets)
     return scored(errors(outputs, part), part)

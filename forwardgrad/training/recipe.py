@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,16 +43,12 @@ class Recipe:
         """How many units come out."""
         return len(self.classes) if self.targets is None else len(self.targets.mean)
 
-    def part(self, found: Sequences, which: Sequence[int] | None = None) -> Part:
-        """Sequences as arrays; without answers where none are there."""
-        chosen = range(len(found.inputs)) if which is None else which
-        inputs = [self.inputs.seen(found.inputs[each]) for each in chosen]
+    def part(self, found: Sequences) -> Part:
+        """Sequences as arrays."""
+        inputs = [self.inputs.seen(x) for x in found.inputs]
         if self.kind == "forecast":
             return padded([x[:-1] for x in inputs], [x[1:] for x in inputs], None)
-        if found.targets is None:
-            answers = [np.zeros((len(x), self.size)) for x in inputs]
-            return padded(inputs, answers, None)
-        answers, here = zip(*(self._answers(found, each) for each in chosen), strict=True)
+        answers, here = zip(*(self._answers(found, each) for each in range(len(inputs))), strict=True)
         if not self.whole:
             return padded(inputs, answers, None if all(each.all() for each in here) else here)
         asked = [np.eye(1, len(x), len(x) - 1)[0] * one for x, one in zip(inputs, here, strict=True)]

@@ -14,7 +14,6 @@ import numpy as np
 import forwardgrad
 from forwardgrad import render
 from forwardgrad.compiling import compile
-from forwardgrad.data import OneStep
 from forwardgrad.errors import FileError, ForwardgradError, MemoryBudgetError, MissingExtraError, RenderError
 from forwardgrad.program import Program
 from forwardgrad.support.archive import read_bytes
@@ -28,7 +27,7 @@ from forwardgrad.training.tasks import Task
 
 def report(
     program: Program,
-    task: OneStep | Task,
+    task: Task,
     settings: Settings,
     trained: Trained,
     levels: Mapping[str, float],
@@ -44,14 +43,15 @@ def report(
         levels: test scores of the baselines.
         about: further facts, such as the names of graph and rule.
     """
-    task = Task.of(task)
     recipe = task.recipe
     return {
         **about,
         "data": {
             "name": task.name,
             "source": task.source,
-            **task.facts,
+            "samples": task.samples,
+            "sequences": task.sequences,
+            "train": task.learned,
             "kind": recipe.kind,
             "inputs": list(recipe.choice.inputs or ()),
             "targets": list(recipe.choice.targets or ()),
@@ -97,7 +97,7 @@ SHOWN = 200
 
 def write(
     folder: Path,
-    task: OneStep | Task,
+    task: Task,
     trained: Trained,
     found: dict[str, Any],
     command: str | None = None,
@@ -120,7 +120,6 @@ def write(
     Raises:
         FileError: if a file cannot be written.
     """
-    task = Task.of(task)
     files, missing = _pictures(folder, task, trained, found, check)
     if command is not None:
         try:
@@ -202,16 +201,14 @@ def _training(task: Task, trained: Trained, found: Mapping[str, Any], command: s
     metric = task.metric
     given = found[metric.lower()]
     scores = {name if name in ("train", "test") else f"test, {name}": value for name, value in given.items()}
-    count = task.facts.get("sequences")
-    tested = f"{len(task.test.inputs):,}" if count is None else f"{len(task.test):,}"
+    what, tested = ("samples", len(task.test.inputs)) if task.sequences is None else ("sequences", len(task.test))
     facts = {
         "command": command,
         f"test {metric}": f"{scores.pop('test'):.4f}",
         **{f"{name}: {metric}": f"{score:.4f}" for name, score in scores.items()},
         "settings": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["settings"].items()),
         "rule, dtype": f"{found.get('rule', '')}, {found['dtype']}",
-        "data": f"{task.name}: {task.learned:,} {'samples' if count is None else 'sequences'} to learn from, "
-        f"{tested} to test",
+        "data": f"{task.name}: {task.learned:,} {what} to learn from, {tested:,} to test",
         "time": f"{trained.seconds:.1f} s",
     }
     levels = {name: value for name, value in given.items() if name != "train"}

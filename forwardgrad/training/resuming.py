@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard, cast
 
-from forwardgrad.data import OneStep
 from forwardgrad.errors import FileError
 from forwardgrad.learning import checkpoint
 from forwardgrad.learning.checkpoint import Checkpoint
@@ -24,7 +23,7 @@ from forwardgrad.training.tasks import Task
 def begin(
     folder: Path,
     program: Program,
-    task: OneStep | Task,
+    task: Task,
     settings: Settings,
     *,
     resume: bool = False,

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import forwardgrad
-from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError
 from forwardgrad.learning.learner import Learner, Update
 from forwardgrad.learning.optimizers import Adam
@@ -80,8 +79,8 @@ class Run:
         GraphError: if the program has other inputs or outputs.
     """
 
-    def __init__(self, program: Program, task: OneStep | Task, settings: Settings) -> None:
-        self.task, self.settings = Task.of(task), settings
+    def __init__(self, program: Program, task: Task, settings: Settings) -> None:
+        self.task, self.settings = task, settings
         self.source, self.output = ends(program, self.task)
         self.learner = Learner(program, program.init(settings.seed), Adam(settings.learning_rate), clip=settings.clip)
         self.curve: list[float] = []
@@ -176,7 +175,7 @@ class Run:
             part: of the task.
             go_on: whether the part of a series goes on where the learner is.
         """
-        if self.task.series:
+        if self.task.sequences is None:
             return self.learner.predict({self.source: part.inputs}, go_on=go_on)[self.output]
         found = np.zeros((*part.targets.shape[:2], self.task.recipe.size))
         for first in range(0, len(part), self.settings.batch):
@@ -216,7 +215,7 @@ class Run:
         if self.best is not None:
             learner.params, learner.state = dict(self.best.params), dict(self.best.state)
         seen = self.outputs(task.train)
-        if task.series and task.validation is not None:  # what lies between is seen again, and not learned from
+        if task.sequences is None and task.validation is not None:  # seen again, and not learned from
             prediction = self.outputs(task.test.after(task.validation), go_on=True)[len(task.validation.inputs) :]
         else:
             prediction = self.outputs(task.test, go_on=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwardgrad.errors import DataError, FileError, did_you_mean
-from forwardgrad.training.tables import Arrays, Table
+from forwardgrad.support.tables import Arrays, Table
 
 TIME = ("time", "t", "date", "datetime", "timestamp", "index", "step", "")
 """Names of columns that say when a row was measured, in lower case: they are not learned from unless asked for."""
@@ -104,9 +104,8 @@ def _of_table(table: Table, choice: Choice, answered: bool) -> Sequences:
     inputs = choice.inputs if choice.inputs is not None else _left_over(table, choice, sequence)
     words = [name for name in inputs if table.columns[name].dtype.kind == "U"]
     if words:
-        row = _first_word(table.columns[words[0]])
         raise DataError(
-            f"{str(table.path)!r}: column {words[0]!r} holds words: {_word(table, words[0], row)}.",
+            f"{str(table.path)!r}: column {words[0]!r} holds words: {table.word(words[0])}.",
             f"To learn it as labels: --targets {words[0]}. To pass over it: --time {words[0]}, or name the others: "
             "--inputs A,B.",
         )
@@ -165,7 +164,7 @@ def missing(answers: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _some_asked(path: Path, names: Sequence[str], found: NDArray[Any]) -> NDArray[Any]:
     if len(found) and missing(found).all():
-        raise FileError(f"cannot use {str(path)!r}: {', '.join(map(repr, names))} has no value at all.")
+        raise FileError(f"cannot use {str(path)!r}: {', '.join(map(repr, names))} has no values at all.")
     return found
 
 
@@ -188,7 +187,7 @@ def _not_infinite(table: Table, names: Sequence[str], found: NDArray[np.float64]
 
 def _missing(table: Table, name: str, row: int) -> FileError:
     return FileError(
-        f"cannot use {str(table.path)!r}: {table.place(row)}, column {name!r}: there is no value.",
+        f"cannot use {str(table.path)!r}: {table.place(row)}, column {name!r}: a value is missing.",
         "Fill gaps before, or leave the column out: --inputs A,B names those to take.",
     )
 
@@ -212,16 +211,6 @@ def _rows(table: Table, sequence: str | None) -> tuple[list[str] | None, list[ND
     ]
 
 
-def _first_word(column: NDArray[Any]) -> int:
-    from forwardgrad.training.tables import number
-
-    return next((row for row, cell in enumerate(column) if number(str(cell)) is None), 0)
-
-
-def _word(table: Table, name: str, row: int) -> str:
-    return f"{table.place(row)} has {str(table.columns[name][row])[:40]!r}"
-
-
 # Arrays.
 
 
@@ -235,11 +224,9 @@ def _of_arrays(found: Arrays, choice: Choice, answered: bool) -> Sequences:
     lengths = choice.lengths if choice.lengths is not None else _named(LENGTHS, rest)
     if lengths is not None:
         _known(lengths, arrays, "array", path)
-    targets = None
-    if choice.targets is not None or (len(rest) > (lengths is not None)):
-        if choice.targets is None or answered or choice.targets[0] in arrays:
-            rest = [name for name in rest if name != lengths]
-            targets = _array(_some(found, rest), choice.targets, TARGETS, "--targets")
+    rest, targets = [name for name in rest if name != lengths], None
+    if (choice.targets is None and rest) or (choice.targets is not None and (answered or choice.targets[0] in arrays)):
+        targets = _array(_some(found, rest), choice.targets, TARGETS, "--targets")
     x = _input_array(path, inputs, arrays[inputs])
     count, steps = x.shape[:2]
     long = _lengths(path, lengths, arrays, count, steps)
@@ -300,10 +287,10 @@ def _lengths(path: Path, name: str | None, arrays: Mapping[str, NDArray[Any]], c
             f"cannot use {str(path)!r}: {name!r} has shape {found.shape}, and there are {count} sequences.",
             "It should hold the steps of each.",
         )
-    if not ((found >= 1) & (found <= steps) & (found == np.floor(found))).all():
-        wrong = int(np.flatnonzero(~((found >= 1) & (found <= steps)))[0]) if count else 0
+    wrong = np.flatnonzero(~((found >= 1) & (found <= steps) & (found == np.floor(found))))
+    if len(wrong):
         raise FileError(
-            f"cannot use {str(path)!r}: {name!r} says that sequence {wrong} has {found[wrong]} steps, of {steps}."
+            f"cannot use {str(path)!r}: {name!r} says that sequence {wrong[0]} has {found[wrong[0]]} steps, of {steps}."
         )
     return [int(each) for each in found]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from forwardgrad.errors import DataError
 from forwardgrad.learning import checkpoint
 from forwardgrad.learning.learner import Learner
-from forwardgrad.training import tables
+from forwardgrad.support import tables
 from forwardgrad.training.parts import Part, padded, score
 from forwardgrad.training.recipe import Recipe
 from forwardgrad.training.sequences import Sequences, sequences

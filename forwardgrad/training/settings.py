@@ -66,62 +66,48 @@ class Settings:
         return self.learning_rate * max(0.5 * (1 + np.cos(np.pi * seen / total)), 1e-3)
 
 
-def ends(program: Program, task: OneStep | Task | None = None) -> tuple[str, str]:
+def ends(program: Program, task: Task) -> tuple[str, str]:
     """The input and the output of a program.
 
     Args:
         program: with one of each.
-        task: what they must fit; by default one number in and one out.
+        task: what they must fit.
 
     Raises:
         GraphError: if it has not exactly one of each, or they do not fit.
     """
     nodes, inputs, outputs = program.network.nodes, program.network.inputs, list(program.losses)
-    found = None if task is None else Task.of(task)
-    wanted = (1, 1) if found is None else (found.train.inputs.shape[2], found.recipe.size)
+    wanted = (task.train.inputs.shape[2], task.recipe.size)
     for what, names, size in (("input", inputs, wanted[0]), ("output with a loss", outputs, wanted[1])):
         if len(names) != 1 or nodes[names[0]].size != size:
             sizes = ", ".join(f"{name!r} of size {nodes[name].size}" for name in names) or "none"
             raise GraphError(
-                f"training on {'a series' if found is None else repr(found.name)} needs exactly one {what}, "
-                f"of size {size}; the graph has {sizes}.",
+                f"training on {task.name!r} needs exactly one {what}, of size {size}; the graph has {sizes}.",
                 f"Set its size in the graph's file: size = {size}." if len(names) == 1 else "",
             )
-    labels = found is not None and found.recipe.kind == "classification"
-    loss = program.losses[outputs[0]]
+    labels, (output,) = task.recipe.kind == "classification", outputs
+    loss = program.losses[output]
     if loss.labels != labels:
         raise GraphError(
-            f"loss on {outputs[0]!r}: {loss.name} is one on {'labels' if loss.labels else 'numbers'}, and "
-            + (
-                f"the targets are labels: --loss {outputs[0]}=cross_entropy."
-                if labels
-                else "predicting numbers needs a loss on numbers, such as mse."
-            )
+            f"loss on {output!r}: {loss.name} is one on {'labels' if loss.labels else 'numbers'}, and the targets are "
+            f"{'labels' if labels else 'numbers'}: --loss {output}={'cross_entropy' if labels else 'mse'}."
         )
-    return inputs[0], outputs[0]
+    return inputs[0], output
 
 
-def baselines(task: OneStep | Task) -> dict[str, float]:
+def baselines(task: Task) -> dict[str, float]:
     """Test scores of the baselines of a task, by name: computed before training, so that it need not fail after it.
 
-    A forecast is compared with persistence and, where it is of one series, with linear autoregression; a regression
-    with least squares on the present inputs; a classification with the commonest label.
+    A forecast is compared with persistence and, where it is of one series that is long enough, with linear
+    autoregression; a regression with least squares on the present inputs; a classification with the commonest label.
 
     Raises:
-        DataError: if the task is too small for them, or its test part is constant.
+        DataError: if the test part is constant.
     """
-    if isinstance(task, OneStep):
-        if task.train <= 2 * LAGS:
-            raise DataError(
-                f"series {task.series.name!r}: {task.train} samples are too few to learn from.",
-                f"The linear autoregression of {LAGS} lags that stands beside the result needs {2 * LAGS + 1}.",
-            )
-        return data.baselines(task, LAGS)
     if task.recipe.kind == "forecast":
-        levels = {"persistence": score(task.test.inputs, task.test)}
-        if task.series and task.recipe.size == 1 and task.learned > 2 * LAGS:
-            levels |= data.baselines(_one_step(task), LAGS)
-        return levels
+        if task.sequences is None and task.recipe.size == 1 and task.learned > 2 * LAGS:
+            return data.baselines(_one_step(task), LAGS)
+        return {"persistence": score(task.test.inputs, task.test)}
     if task.recipe.kind == "regression":
         return {"least squares on the inputs": score(_least_squares(task.train, task.test), task.test)}
     asked = task.train.targets if task.train.weight is None else task.train.targets[task.train.weight > 0]
@@ -131,7 +117,7 @@ def baselines(task: OneStep | Task) -> dict[str, float]:
 
 
 def _one_step(task: Task) -> OneStep:
-    """The forecast of one series; what is kept back for validation may be learned from, too."""
+    """The forecast of one series; the validation part may be learned from, too."""
     learned = task.train if task.validation is None else task.validation.after(task.train)
     (mean,), (deviation,) = task.recipe.inputs.mean, task.recipe.inputs.deviation
     series = data.Series(task.name, np.empty(0), task.source)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError
-from forwardgrad.training.parts import Part, Scale
+from forwardgrad.training.parts import Part, Scale, variance
 from forwardgrad.training.recipe import Kind, Recipe, labels
 from forwardgrad.training.sequences import Choice, Sequences, missing
 
@@ -25,7 +24,9 @@ class Task:
         name, source: of the data.
         recipe: how they became arrays.
         train, validation, test: the parts. Of a single series they follow one another without a gap.
-        learned: how many samples, or sequences where there are several, `train` was made of.
+        learned: how many samples, or sequences where there are several, may be learned from, validation included.
+        samples: how many there are in all.
+        sequences: how many there are; `None` for a single series, whose test part goes on where training ended.
         sha256: digest of all values.
     """
 
@@ -36,13 +37,9 @@ class Task:
     validation: Part | None
     test: Part
     learned: int
+    samples: int
+    sequences: int | None
     sha256: str
-    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-    @property
-    def series(self) -> bool:
-        """Whether there is one sequence, whose test part goes on where training ended."""
-        return len(self.train) == 1 and len(self.test) == 1 and "sequences" not in self.facts
 
     @property
     def metric(self) -> str:
@@ -50,20 +47,17 @@ class Task:
         return "accuracy" if self.recipe.kind == "classification" else "NMSE"
 
     @classmethod
-    def of(cls, given: OneStep | Task) -> Task:
-        """A task, or the one-step prediction of a series as one."""
-        if isinstance(given, Task):
-            return given
+    def of(cls, given: OneStep) -> Task:
+        """The one-step prediction of a series."""
         scale = Scale(np.array([given.mean]), np.array([given.deviation]))
         recipe = Recipe("forecast", Choice((given.series.name,)), scale, scale)
-        parts = [
+        train, test = (
             Part(x, y, None, np.array([len(x)]))
             for x, y in ((given.train_inputs, given.train_targets), (given.test_inputs, given.test_targets))
-        ]
-        facts = {"samples": len(given.series.values), "train": given.train}
-        sha256 = hashlib.sha256(np.ascontiguousarray(given.series.values, dtype="<f8").tobytes()).hexdigest()
-        name, source = given.series.name, given.series.source
-        return cls(name, source, recipe, parts[0], None, parts[1], given.train, sha256, facts)
+        )
+        values = np.ascontiguousarray(given.series.values, dtype="<f8")
+        about = given.train, len(values), None, hashlib.sha256(values.tobytes()).hexdigest()
+        return cls(given.series.name, given.series.source, recipe, train, None, test, *about)
 
 
 def make(
@@ -116,19 +110,16 @@ def make(
         recipe = replace(recipe, targets=Scale.of(f"data {name!r}", _numbered(found, numbers.shape[1]), numbers))
     elif chosen == "classification":
         recipe = replace(recipe, classes=_classes(name, found))
-    facts: dict[str, Any] = {"samples": sum(map(len, found.inputs)), "train": learned}
-    if several:
-        facts["sequences"] = len(found.inputs)
-    validation_part = None if held is None else recipe.part(held)
     train, test = recipe.part(fit), recipe.part(tested)
-    for what, part in (
-        ("what is learned from", train),
-        ("the validation part", validation_part),
-        ("the test part", test),
-    ):
+    kept_back = None if held is None else recipe.part(held)
+    for what, part in (("what is learned from", train), ("the validation part", kept_back), ("the test part", test)):
         if part is not None and part.weight is not None and not part.weight.any():
             raise DataError(f"data {name!r}: {what} asks for no answer.")
-    return Task(name, str(found.source), recipe, train, validation_part, test, learned, digest(found), facts)
+        if part is not None and recipe.targets is not None and not variance(part):
+            raise DataError(f"data {name!r}: the targets of {what} are constant.", "A constant target has no NMSE.")
+    samples, sequences = sum(map(len, found.inputs)), len(found.inputs) if several else None
+    about = learned, samples, sequences, digest(found)
+    return Task(name, str(found.source), recipe, train, kept_back, test, *about)
 
 
 def _numbered(found: Sequences, count: int) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from forwardgrad import data, training
 from forwardgrad.errors import DataError, FileError
 from forwardgrad.learning import checkpoint
 from forwardgrad.support import atomic
-from forwardgrad.training import Every, Hold, Keeper, Run, Settings, Signals, Stopped, Trained, folder
+from forwardgrad.training import Every, Hold, Keeper, Run, Settings, Signals, Stopped, Task, Trained, folder
 from forwardgrad.training import run as run_module
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +34,8 @@ SETTINGS = Settings(passes=3, block=7, learning_rate=0.01)
 WATCHED = (signal.SIGINT, signal.SIGTERM)
 
 
-def task(**changes: Any) -> data.OneStep:
-    return data.one_step(series(**changes), train=TRAIN)
+def task(train: int = TRAIN, **changes: Any) -> Task:
+    return Task.of(data.one_step(series(**changes), train=train))
 
 
 def stop_after(updates: int, *signals: int) -> Any:
@@ -387,8 +387,8 @@ def interrupted(place: Path, settings: Settings = SETTINGS, **changes: Any) -> P
         ({"settings": Settings(passes=3, block=8, learning_rate=0.01)}, "block: 7 there, 8 given"),
         ({"settings": Settings(passes=3, block=7, learning_rate=0.01, clip=2.0)}, "clip: 1.0 there, 2.0 given"),
         ({"settings": Settings(passes=3, block=7, learning_rate=0.01, seed=1)}, "seed: 0 there, 1 given"),
-        ({"task": data.one_step(series(), train=TRAIN + 1)}, f"train_samples: {TRAIN} there, {TRAIN + 1} given"),
-        ({"task": data.one_step(series(91), train=TRAIN)}, "data: sha256 "),
+        ({"task": task(TRAIN + 1)}, f"train_samples: {TRAIN} there, {TRAIN + 1} given"),
+        ({"task": task(length=91)}, "data: sha256 "),
         ({"program": program(rule="rtrl")}, "rules, 'x->a': eprop-deep there, all given"),
         ({"program": program(dtype="float32")}, "dtype: float64 there, float32 given"),
         ({"program": fg.compile(net(init="zeros"), loss={"y": "mse"}, rule="eprop-deep")}, "graph: sha256 "),

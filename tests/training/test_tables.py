@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from forwardgrad.errors import DataError, FileError
-from forwardgrad.training import tables
+from forwardgrad.support import tables
 from forwardgrad.training.sequences import Choice, Sequences, sequences
 
 
@@ -141,7 +141,7 @@ def test_arrays(name, tmp_path):
 
 
 REFUSED = {
-    "a gap": ("a,b\n1,2\n,3\n", Choice(), FileError, "line 3, column 'a': there is no value"),
+    "a gap": ("a,b\n1,2\n,3\n", Choice(), FileError, "line 3, column 'a': a value is missing"),
     "infinity": ("a\n1\ninf\n", Choice(), FileError, "line 3, column 'a' is inf"),
     "words": ("a,kind\n1,x\n2,y\n", Choice(), DataError, "column 'kind' holds words: line 2 has 'x'"),
     "no such column": ("a,b\n1,2\n", Choice(inputs=("c",)), DataError, "no column 'c'"),
@@ -150,7 +150,7 @@ REFUSED = {
     "nothing left": ("a\n1\n2\n", Choice(targets=("a",)), DataError, "no column is left"),
     "two columns of words": ("a,k,l\n1,x,y\n", Choice(targets=("k", "l")), DataError, "is one of 2 targets"),
     "lengths of a table": ("a\n1\n", Choice(lengths="n"), DataError, "--lengths is for the arrays"),
-    "no label at all": ("a,k\n1,\n2,\n", Choice(targets=("k",)), FileError, "'k' has no value at all"),
+    "no label at all": ("a,k\n1,\n2,\n", Choice(targets=("k",)), FileError, "'k' has no values at all"),
     "an infinite target": ("a,k\n1,inf\n2,3\n", Choice(targets=("k",)), FileError, "line 2, column 'k' is inf"),
 }
 
@@ -172,6 +172,7 @@ X = np.zeros((3, 5, 2))
         ({"x": X, "y": np.zeros((3, 4, 2))[:2]}, Choice(), "'y' has shape"),
         ({"x": X, "lengths": np.array([1, 2])}, Choice(), "there are 3 sequences"),
         ({"x": X, "lengths": np.array([1, 2, 6])}, Choice(), "says that sequence 2 has 6 steps, of 5"),
+        ({"x": X, "lengths": np.array([1, 2.5, 3])}, Choice(), r"says that sequence 1 has 2\.5 steps"),
         ({"x": np.where(X == 0, np.nan, X)}, Choice(), "is not finite in sequence 0, step 0"),
         ({"a": X, "b": X}, Choice(), "Say which it is: --inputs NAME"),
         ({"x": X, "b": X, "c": X}, Choice(), "Say which it is: --targets NAME"),

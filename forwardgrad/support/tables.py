@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from forwardgrad.errors import FileError
 from forwardgrad.support import archive
 
+SUFFIXES = (".csv", ".tsv", ".txt", ".npy", ".npz")
+"""How the names of files end that are read."""
+
 LONGEST_LINE = 2**20
 """Letters of a line that is read."""
 
@@ -27,7 +30,7 @@ DELIMITERS = ",;\t|"
 """What may stand between two columns; else any white space does."""
 
 MISSING = {"", "nan", "na", "n/a", "null", "none", "?", "-"}
-"""How people write that there is no number, in lower case."""
+"""How people write that a number is missing, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,12 @@ class Table:
     def place(self, row: int) -> str:
         """Where a row is, for a message."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
+
+    def word(self, name: str) -> str:
+        """The first cell of a column of words that is none of its numbers, and where it is, for a message."""
+        column = self.columns[name]
+        row = next((row for row, cell in enumerate(column) if number(str(cell)) is None), 0)
+        return f"{self.place(row)} has {str(column[row])[:40]!r}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def read(path: Path) -> Table | Arrays:
         if kind == ".npy":
             with archive.opened(path) as (file, size):
                 return _of_array(path, _plain(path, path.stem, archive.array(file, size)))
-        if kind in (".csv", ".tsv", ".txt"):
+        if kind in SUFFIXES:
             with archive.opened(path) as (file, _), io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
                 return _of_text(path, text)
     except FileError:
@@ -89,9 +98,7 @@ def read(path: Path) -> Table | Arrays:
     except Exception as error:  # damaged or foreign files make their readers raise anything
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         raise FileError(f"cannot read {str(path)!r}: {reason}.") from error
-    raise FileError(
-        f"cannot read {str(path)!r}: unknown kind of file.", "Known: .csv, .tsv, .txt (text), .npy, .npz (NumPy)."
-    )
+    raise FileError(f"cannot read {str(path)!r}: unknown kind of file.", f"Known: {', '.join(SUFFIXES)}.")
 
 
 def _plain(path: Path, name: str, found: NDArray[Any]) -> NDArray[Any]:
@@ -184,7 +191,7 @@ def _is_heading(head: Sequence[str], below: Sequence[str], delimiter: str | None
 
 
 def number(cell: str, comma: bool = False) -> float | None:
-    """The number that a cell holds, NaN where it says that there is none; `None` for a word."""
+    """The number that a cell holds, NaN where it says that one is missing; `None` for a word."""
     if cell.lower() in MISSING:
         return np.nan
     if comma and re.fullmatch(r"[-+]?\d*,\d+(e[-+]?\d+)?", cell, re.IGNORECASE):
