@@ -36,7 +36,7 @@ class Moments:
     """
 
     def __init__(self, size: int) -> None:
-        self.count, self.mean, self.squares = 0, np.zeros(size), np.zeros(size)
+        self.count, self.mean, self.squares = np.zeros((3, size))
 
     def add(self, rows: Floats) -> None:
         """Take note of rows `(rows, columns)`."""
@@ -49,7 +49,7 @@ class Moments:
     @property
     def deviation(self) -> Floats:
         """The standard deviation; 1 where there is none yet."""
-        found = np.sqrt(self.squares / max(1, self.count))
+        found = np.sqrt(self.squares / np.maximum(1, self.count))
         return np.where(found > 1e-12 * np.abs(self.mean), found, 1.0)
 
     def scaled(self, rows: Floats) -> Floats:
@@ -63,7 +63,7 @@ class Moments:
     def grow(self, size: int) -> None:
         """Add columns, of which nothing is known."""
         more = np.zeros(size - len(self.mean))
-        self.mean, self.squares = np.concatenate([self.mean, more]), np.concatenate([self.squares, more])
+        self.count, self.mean, self.squares = (np.append(old, more) for old in (self.count, self.mean, self.squares))
 
 
 class OnlineNetwork:

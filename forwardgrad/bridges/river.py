@@ -135,8 +135,8 @@ class RecurrentRegressor(_Recurrent, base.Regressor):
         self._row(x)  # before anything changes
         online, target = self._learner(x, 1), np.array([[float(y)]])
         row = self._row(x)
+        self._inputs.add(row)  # unscaled features have a mean, too, where they are missing
         if self.scale:
-            self._inputs.add(row)
             self._targets.add(target)
             target = self._targets.scaled(target)
         online.learn(self._seen(row), target)
@@ -185,8 +185,7 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
         label = self._classes.setdefault(y, len(self._classes))
         online = self._learner(x, max(2, len(self._classes)))
         row = self._row(x)
-        if self.scale:
-            self._inputs.add(row)
+        self._inputs.add(row)
         online.learn(self._seen(row), np.array([label]))
 
     def predict_proba_one(self, x: Features, **_: Any) -> dict[Any, float]:

@@ -59,8 +59,12 @@ class Served:
             FileError, DataError: as `tables.read` and `sequences`; or if it has another number of channels.
         """
         read, choice = tables.read(path), self.recipe.choice
-        if isinstance(read, tables.Arrays) and choice.lengths not in read.arrays:
-            choice = replace(choice, lengths=None)  # these are all of one length
+        if isinstance(read, tables.Arrays):
+            named: list[str | None] = [*(choice.inputs or ()), *(choice.targets or ()), choice.lengths]
+            if named[0] in read.arrays:  # others that the file holds were not learned from
+                read = replace(read, arrays={name: read.arrays[name] for name in named if name in read.arrays})
+            if choice.lengths not in read.arrays:
+                choice = replace(choice, lengths=None)  # these are all of one length
         found = sequences(read, choice, answered=answered)
         channels, wanted = found.inputs[0].shape[1], len(self.recipe.inputs.mean)
         if channels != wanted:

@@ -85,6 +85,20 @@ def test_features_and_labels_come_and_go():
     assert np.isfinite(empty.predict_one({}))
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_what_is_known_of_a_feature_begins_with_it(scale):
+    """If this fails, a feature that comes late is scaled, or filled in, as if it had been 0 before."""
+    model: Any = RecurrentRegressor(hidden=4, rule="eprop", scale=scale)
+    late = 10.0 + np.random.default_rng(3).normal(size=60)
+    for number, (x, y) in enumerate(stream(60)):
+        model.learn_one({**x, "late": late[number]} if number >= 20 else x, y)
+    assert model._inputs.mean[1] == pytest.approx(late[20:].mean())
+    assert model._inputs.deviation[1] == pytest.approx(late[20:].std())
+    missing, mean = ({"now": 0.1}, {"now": 0.1, "late": late[20:].mean()})
+    assert model.predict_one(missing) == pytest.approx(model.predict_one(mean), rel=1e-9)
+    assert model.predict_one(missing) != pytest.approx(model.predict_one({"now": 0.1, "late": 0.0}), rel=1e-3)
+
+
 @pytest.mark.parametrize("value", ["red", None, float("nan"), float("inf"), [1.0]])
 def test_what_is_no_number_is_refused(value):
     """If this fails, a word is learned as a number, or an error leaves a model half changed."""

@@ -307,6 +307,16 @@ def test_a_forecast_is_in_the_units_of_the_data(tmp_path):
     assert next(iter(list(ours.predictions(read, go_on=True))[1:]))[1] != rows[0][1]
 
 
+def test_arrays_that_were_not_learned_from_are_passed_over(tmp_path):
+    """If this fails, a file with more in it than the network was trained on cannot be predicted."""
+    x = np.sin(0.3 * np.arange(40))
+    ours = served(tmp_path, task(tmp_path, x=x), program(1, 1))
+    plain = list(ours.predictions(ours.read(tmp_path / "data.npz", answered=True)))
+    np.savez(tmp_path / "more.npz", x=x, y=x[::-1], inputs=np.zeros(3), lengths=np.array([5]))
+    for answered in (False, True):
+        assert list(ours.predictions(ours.read(tmp_path / "more.npz", answered=answered))) == plain
+
+
 def test_what_cannot_be_served_is_refused(tmp_path):
     """If this fails, a network is fed with what it was never trained on, or an error is a traceback."""
     ours = served(tmp_path, task(tmp_path, **labelled()), program(2, 2, "cross_entropy"))
