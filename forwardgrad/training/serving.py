@@ -60,7 +60,7 @@ class Served:
         """
         read, choice = tables.read(path), self.recipe.choice
         if isinstance(read, tables.Arrays):
-            named: list[str | None] = [*(choice.inputs or ()), *(choice.targets or ()), choice.lengths]
+            named = [*(choice.inputs or ()), *(choice.targets or ()), choice.lengths or ""]
             if named[0] in read.arrays:  # others that the file holds were not learned from
                 read = replace(read, arrays={name: read.arrays[name] for name in named if name in read.arrays})
             if choice.lengths not in read.arrays:
