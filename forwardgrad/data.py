@@ -243,12 +243,12 @@ def read(path: str | os.PathLike[str]) -> Series:
         FileError: naming the file, and the line where there is one.
     """
     found = tables.read(Path(path))
-    columns = list(found.columns.items()) if isinstance(found, tables.Table) else []
-    if not isinstance(found, tables.Table) or len(columns) != 1 or not len(columns[0][1]):
-        holds = f"{len(columns)} columns" if len(columns) != 1 else "no numbers"
-        holds = holds if isinstance(found, tables.Table) else "several arrays"
-        raise FileError(f"cannot read {str(path)!r}: it holds {holds}.", "A series is one column of numbers.")
-    (name, values) = columns[0]
+    several = f"{len(found.columns)} columns" if isinstance(found, tables.Table) else "arrays by name"
+    if not isinstance(found, tables.Table) or len(found.columns) != 1:
+        raise FileError(f"cannot read {str(path)!r}: it holds {several}.", "A series is one column of numbers.")
+    ((name, values),) = found.columns.items()
+    if not len(values):
+        raise FileError(f"cannot read {str(path)!r}: it holds no numbers.", "A series is one column of numbers.")
     if values.dtype.kind == "U":
         raise FileError(f"cannot read {str(path)!r}: a series is one column of numbers; {found.word(name)}.")
     wrong = np.flatnonzero(~np.isfinite(values))

@@ -69,8 +69,8 @@ class _Recurrent(base.Estimator):
     def _seen(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
         return self._inputs.scaled(row) if self.scale else row
 
-    def _learner(self, x: Features, outputs: int) -> OnlineNetwork:
-        """The network, with an input for each feature that ever came."""
+    def _noted(self, x: Features, outputs: int) -> tuple[OnlineNetwork, NDArray[np.float64]]:
+        """The network, with an input for each feature that ever came, and the observation as it sees it."""
         for name in sorted(x, key=repr):  # the order of a dictionary says nothing
             self._features.setdefault(name, len(self._features))
         if self._online is None:
@@ -80,7 +80,9 @@ class _Recurrent(base.Estimator):
         if count > len(self._inputs.mean):
             self._inputs.grow(count)
         self._online.fit_sizes(count, max(outputs, self._online.sizes[1]))
-        return self._online
+        row = self._row(x)
+        self._inputs.add(row)  # also where nothing is scaled: a feature that is missing has its mean
+        return self._online, self._seen(row)
 
     def _predicted(self, x: Features) -> NDArray[np.float64] | None:
         row = self._row(x)
@@ -133,13 +135,11 @@ class RecurrentRegressor(_Recurrent, base.Regressor):
         if not isinstance(y, Real | np.bool_) or not isfinite(y):
             raise DataError(f"the target is {y!r}, which is not a finite number.")
         self._row(x)  # before anything changes
-        online, target = self._learner(x, 1), np.array([[float(y)]])
-        row = self._row(x)
-        self._inputs.add(row)  # unscaled features have a mean, too, where they are missing
+        (online, seen), target = self._noted(x, 1), np.array([[float(y)]])
         if self.scale:
             self._targets.add(target)
             target = self._targets.scaled(target)
-        online.learn(self._seen(row), target)
+        online.learn(seen, target)
 
     def predict_one(self, x: Features) -> float:
         """The number predicted for an observation; 0 before anything was learned."""
@@ -183,10 +183,8 @@ class RecurrentClassifier(_Recurrent, base.Classifier):
         """
         self._row(x)  # before anything changes
         label = self._classes.setdefault(y, len(self._classes))
-        online = self._learner(x, max(2, len(self._classes)))
-        row = self._row(x)
-        self._inputs.add(row)
-        online.learn(self._seen(row), np.array([label]))
+        online, seen = self._noted(x, max(2, len(self._classes)))
+        online.learn(seen, np.array([label]))
 
     def predict_proba_one(self, x: Features, **_: Any) -> dict[Any, float]:
         """The probability of each label seen so far."""

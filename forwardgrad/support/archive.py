@@ -1,4 +1,4 @@
-"""Reads arrays from a file that anybody may have made. Nothing in it is executed or believed.
+"""Reads arrays from a file that anyone may have made. Nothing in it is executed or believed.
 
 Compressed entries are unpacked for `any_arrays` alone, up to the size of this machine's memory.
 """

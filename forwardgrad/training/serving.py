@@ -49,7 +49,7 @@ class Served:
         return cls(Learner.load(place), recipe)
 
     def read(self, path: Path, *, answered: bool) -> Sequences:
-        """The sequences of a file.
+        """The sequences of a file. What it holds beside that from which was learned is passed over.
 
         Args:
             path: of the file.
