@@ -62,7 +62,7 @@ class Weights:
         if edge.pattern is None or array is None:
             return array
         matrix = np.zeros(edge.pattern.shape, dtype=self.dtype)
-        matrix[edge.pattern.rows, edge.pattern.columns] = array
+        matrix[edge.pattern.rows, edge.pattern.columns] = edge.pattern.expand(array)
         return matrix
 
 

@@ -21,8 +21,8 @@ class Labels:
         nodes: what rules see of each node, by name.
         edges: what rules see of each edge, by name.
         components: the component of each node: its number.
-        populations: the population of each node: its number. Nodes linked by non-mixing edges inside one component
-            are one population: different quantities of the same units.
+        populations: the population of each node: its number. Nodes linked unit by unit inside one component are one
+            population: different quantities of the same units.
     """
 
     nodes: Mapping[str, NodeView]
@@ -35,6 +35,7 @@ class Labels:
         view = self.edges[edge.name]
         return (
             weight_structure(edge) is Structure.FULL
+            and not edge.moves
             and port_structure(network, edge.target, edge.port) is not Structure.FULL
             and view.recurrent
             and self.populations[edge.source] == self.populations[edge.target]
@@ -58,8 +59,10 @@ def edge_structure(network: Network, edge: Edge) -> Structure:
 
 
 def edge_mixes(network: Network, edge: Edge) -> bool:
-    """Whether an edge's Jacobian moves credit between units."""
-    return Structure.FULL in (weight_structure(edge), port_structure(network, edge.target, edge.port))
+    """Whether an edge's Jacobian mixes the credit of units; a weight that only moves them does not."""
+    if port_structure(network, edge.target, edge.port) is Structure.FULL:
+        return True
+    return weight_structure(edge) is Structure.FULL and not edge.moves
 
 
 def label(network: Network, outputs: Collection[str]) -> Labels:
@@ -72,7 +75,8 @@ def label(network: Network, outputs: Collection[str]) -> Labels:
     components = _components(network)
     edges = _edge_views(network, components)
     nodes = _node_views(network, components, edges.values(), outputs)
-    links = [(edge.source, edge.target) for edge in edges.values() if edge.recurrent and not edge.mixing]
+    same = [edge for edge in network.edges.values() if edge_structure(network, edge) < Structure.FULL]
+    links = [(edge.source, edge.target) for edge in same if edges[edge.name].recurrent]
     return Labels(nodes, edges, components, _populations(network, links))
 
 
@@ -126,7 +130,7 @@ def _output_layers(network: Network, components: Mapping[str, int], outputs: Col
     graph.add_edges_from(
         (components[edge.source], components[edge.target])
         for edge in network.edges.values()
-        if Structure.ZERO < edge_structure(network, edge) < Structure.FULL
+        if Structure.ZERO < edge_structure(network, edge) and not edge_mixes(network, edge)
     )
     return nx.ancestors(graph, loss)
 

@@ -53,7 +53,9 @@ def entries(product: Product, depth: Sequence[int], carried: Collection[str]) ->
     return {name: tuple(read[number] for number in numbers) for name, numbers in reached.items() if name in held}
 
 
-def stored_shape(network: Network, parameter: Parameter, word: Structure, target: int) -> tuple[int, ...]:
+def stored_shape(
+    network: Network, parameter: Parameter, word: Structure, target: int, by_synapse: bool
+) -> tuple[int, ...]:
     """Shape of one sample's influence of a parameter on a place, at one lag, in the layout of that word.
 
     Args:
@@ -61,13 +63,14 @@ def stored_shape(network: Network, parameter: Parameter, word: Structure, target
         parameter: whose influence.
         word: structure word of the Jacobian that leads from where the parameter enters to the place.
         target: number of units of the place's node.
+        by_synapse: whether synapses that share an entry of the parameter are kept apart in full influence.
     """
     if parameter.kind == "scalar":
         return (target,)
     if word is Structure.FULL:
-        return (target, *parameter.shape)
+        return (target, *(parameter.synapses if by_synapse else parameter.shape))
     if word is Structure.DIAGONAL:
-        return parameter.shape
+        return parameter.synapses
     return (network.nodes[network.edges[parameter.edges[0]].source].size,) if parameter.edges else ()
 
 

@@ -111,8 +111,12 @@ class Plan:
 
     def stored_shape(self, name: str, place: int) -> tuple[int, ...]:
         """Shape of a parameter's influence on a stored place, for one sample and lag."""
-        word = self.layouts[name, place]
-        return stored_shape(self.network, self.network.parameters[name], word, self.size(place))
+        return self.shape(name, self.layouts[name, place], place)
+
+    def shape(self, name: str, word: Structure, place: int) -> tuple[int, ...]:
+        """Shape of a parameter's influence on a place in the layout of a word, for one sample and lag."""
+        parameter, by_synapse = self.network.parameters[name], self.rules[name].by_synapse
+        return stored_shape(self.network, parameter, word, self.size(place), by_synapse)
 
     def reached(self, name: str, within: int) -> Mapping[int, Pattern]:
         """Per stored place, which of its units each row of a parameter reaches within n: `(size, rows)`."""
@@ -142,7 +146,7 @@ def make_plan(network: Network, outputs: Sequence[str], rules: Mapping[str, Rule
     labels = label(network, outputs)
     explored = multiply(network, labels, rules)
     trained = {name: rule for name, rule in rules.items() if name not in explored.untrained}
-    carried = [name for name, rule in trained.items() if rule.carry]
+    carried = {name: rule.by_synapse for name, rule in trained.items() if rule.carry}
     product, filtered = filter_sources(
         network, merge(prune(explored)), lambda product: _influences(network, product, carried).price
     )
@@ -179,14 +183,16 @@ class _Influences:
     price: tuple[int, int]
 
 
-def _influences(network: Network, product: Product, carried: Collection[str]) -> _Influences:
+def _influences(network: Network, product: Product, carried: Mapping[str, bool]) -> _Influences:
+    """What a product stores of the parameters that are carried, each with whether it is by synapse."""
     depth = depths(product)
     stored = entries(product, depth, carried)
     words = {place: words_to(network, product, place) for place in sorted({p for ps in stored.values() for p in ps})}
     found = layouts(network, product, stored, words)
     numbers = sum(
-        depth[place] * prod(stored_shape(network, network.parameters[name], word, _size(network, product, place)))
+        depth[place] * prod(stored_shape(network, network.parameters[name], word, size, carried[name]))
         for (name, place), word in found.items()
+        for size in [_size(network, product, place)]
     )
     full = sum(word is Structure.FULL for word in found.values())
     return _Influences(depth, stored, words, found, (numbers, full))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwardgrad.compiler.factors import arc_structure
-from forwardgrad.compiler.labels import port_structure
+from forwardgrad.compiler.labels import edge_mixes, port_structure
 from forwardgrad.compiler.product import Arc, Injection, Product
 from forwardgrad.errors import RuleError
 from forwardgrad.graph import Network, Parameter
@@ -101,7 +101,7 @@ def _held(network: Network, product: Product, fresh: Mapping[int, Pattern]) -> d
         arc, pattern = queue.popleft()
         if _mixes(network, arc):
             continue
-        before = found.get(arc.target)
+        pattern, before = _through(network, arc, pattern), found.get(arc.target)
         after = pattern if before is None else before | pattern
         if before is None or not np.array_equal(before, after):
             found[arc.target] = after
@@ -134,7 +134,7 @@ def _joined(parts: Sequence[Mapping[int, Pattern]]) -> dict[int, Pattern]:
 def _through(network: Network, arc: Arc, pattern: Pattern) -> Pattern:
     """What one arc reaches from a pattern."""
     edge = network.edges[arc.edge]
-    if not _mixes(network, arc):
+    if arc_structure(network, edge, arc.factor) is not Structure.FULL:
         return pattern
     size, rest = network.nodes[edge.target].size, arc.factor.kind == "rest"
     port_mixes = port_structure(network, edge.target, edge.port) is Structure.FULL
@@ -150,4 +150,7 @@ def _through(network: Network, arc: Arc, pattern: Pattern) -> Pattern:
 
 
 def _mixes(network: Network, arc: Arc) -> bool:
-    return arc_structure(network, network.edges[arc.edge], arc.factor) is Structure.FULL
+    edge = network.edges[arc.edge]
+    if arc_structure(network, edge, arc.factor) is not Structure.FULL:
+        return False
+    return edge_mixes(network, edge) or arc.factor.kind in ("random", "adaptive")

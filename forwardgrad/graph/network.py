@@ -19,6 +19,7 @@ class Node:
         name: its name in the graph.
         op: the registered op.
         size: number of units.
+        shape: axes of these units, whose product is `size`; `(size,)` where the graph gives none.
         ports: the fed ports, in the order in which the op takes them.
         options: the op's options, complete.
         initial: `(size,)`, what delayed edges read before t = 0.
@@ -33,6 +34,7 @@ class Node:
     ports: tuple[str, ...]
     options: Mapping[str, Any]
     initial: Array
+    shape: tuple[int, ...]
     bias: str | None = None
     bias_port: str = "in"
     layer: str | None = None
@@ -52,6 +54,7 @@ class Edge:
         param: name of its parameter, or `None` for an identity or a fixed value.
         value: the fixed weight, shaped as its kind says (`()`, `(size,)`, `(target, source)`, `(nnz,)`), or `None`.
         pattern: the synapse table of a weight that has one.
+        moves: whether units only come to other places by the weight: it does not mix them.
         role: a word that rules may look at.
         credit: `cut`, `keep` or `None`: the rule decides.
     """
@@ -67,6 +70,7 @@ class Edge:
     param: str | None = None
     value: Array | None = None
     pattern: Pattern | None = None
+    moves: bool = False
     role: str | None = None
     credit: str | None = None
 
@@ -78,7 +82,7 @@ class Parameter:
     Args:
         name: its name in `params` and `grads`.
         kind: the form of a weight kind, or `bias`.
-        shape: shape of the array: `()`, `(size,)`, `(target, source)` or `(nnz,)`.
+        shape: shape of the array: `()`, `(size,)`, `(target, source)`, `(nnz,)`, or that of a kernel.
         trainable: whether it is in `grads`.
         init: how it is drawn: a word, a word with an argument, a number or an array.
         fan: `(inputs, outputs)` per unit, which scale random initial weights.
@@ -96,6 +100,11 @@ class Parameter:
     edges: tuple[str, ...] = ()
     node: str | None = None
     pattern: Pattern | None = None
+
+    @property
+    def synapses(self) -> tuple[int, ...]:
+        """The shape of an array that has a number for each synapse: other than `shape` where these share entries."""
+        return self.shape if self.pattern is None else (len(self.pattern.rows),)
 
 
 @dataclass(frozen=True)

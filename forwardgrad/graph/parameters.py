@@ -48,7 +48,7 @@ def _shared(
             if one != other:
                 raise GraphError(
                     f"{where(*places[0])} and {where(*place)} share parameter {name!r} and differ in {what}"
-                    + (": they have different masks." if what == "pattern" else f": {one} and {other}."),
+                    + (": they have other synapses." if what == "pattern" else f": {one} and {other}."),
                     "Give one of them another 'param'.",
                 )
         if attributes.get("init") is not None:

@@ -12,11 +12,17 @@ import numpy as np
 
 from forwardgrad import ops
 from forwardgrad.errors import GraphError, OpError, did_you_mean
-from forwardgrad.support.attributes import finite, numbers, show, truth, whole, word
+from forwardgrad.support.attributes import finite, numbers, show, sizes, truth, whole, word
 from forwardgrad.weights import ATTRIBUTES, KINDS
 
 DRAWING = frozenset({"label", "color", "fillcolor", "fontcolor", "shape", "style", "tooltip"})
 """Attributes left to drawing programs: allowed everywhere, without effect."""
+
+
+def is_drawing(key: Any, value: Any) -> bool:
+    """Whether an attribute is for drawing programs: a `shape` that is a word is, one that is made of numbers is not."""
+    return key in DRAWING and (key != "shape" or value is None or isinstance(value, str))
+
 
 CREDIT = ("cut", "keep")
 INITS = ("glorot", "he", "lecun", "normal", "orthogonal", "uniform", "zeros", "ones", "identity")
@@ -47,6 +53,7 @@ def _init(value: Any) -> str:
 NODE: Mapping[str, Callable[[Any], str]] = {
     "op": word(),
     "size": whole(1),
+    "shape": sizes(1),
     "bias": _bias,
     "bias_port": word(),
     "bias_trainable": truth,
@@ -70,7 +77,7 @@ EDGE: Mapping[str, Callable[[Any], str]] = {
 
 def _check(place: str, attributes: Mapping[Any, Any], known: Mapping[str, Callable[[Any], str]]) -> None:
     for key, value in attributes.items():
-        if key in DRAWING:
+        if is_drawing(key, value):
             continue
         if key not in known:
             raise GraphError(f"{place}: unknown attribute {key!r}.", did_you_mean(key, known))
@@ -96,14 +103,14 @@ def check_edge(source: str, target: str, key: int | str, attributes: Mapping[Any
                 f"{place}: 'value' fixes the weight, and 'trainable' asks to train it.",
                 "Use 'init' in place of 'value' for a trainable weight that starts there.",
             )
-        if attributes.get("weight") is not None and not kind.form.weighted:
+        if attributes.get("weight") is not None and not kind.weighted:
             raise GraphError(f"{place}: weight {kind.name!r} has no value.", "Leave out 'weight' or 'value'.")
-    elif not kind.form.weighted:
+    elif not kind.weighted:
         for other in ("init", "param", "trainable"):
             if other in given and not (other == "trainable" and not attributes["trainable"]):
                 raise GraphError(
                     f"{place}: weight {kind.name!r} has no parameter, so {other!r} has no meaning.",
-                    f"Give 'weight': {listed([name for name in KINDS if KINDS[name].form.weighted])}.",
+                    f"Give 'weight': {listed([name for name in KINDS if KINDS[name].weighted])}.",
                 )
     for name in sorted(given & ATTRIBUTES.keys() - kind.attributes.keys()):
         owners = [repr(other) for other in KINDS if name in KINDS[other].attributes]

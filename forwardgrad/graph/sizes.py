@@ -1,19 +1,23 @@
 """How large is each node, where the graph does not say so?
 
 Sizes travel along edges whose weight keeps the size (identity, scalar, diagonal), from the shapes of fixed values,
-masks, biases and initial values, and between edges that share one parameter.
+masks, biases and initial values, and between edges that share one parameter. A `shape` travels as they do, and over
+convolutions to what it becomes behind them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 import networkx as nx
+import numpy as np
 
 from forwardgrad.errors import GraphError
-from forwardgrad.graph.schema import listed, where
+from forwardgrad.graph.parts import Parts
+from forwardgrad.graph.schema import is_drawing, listed, where
 from forwardgrad.ops import Op
 from forwardgrad.support.attributes import numbers
 from forwardgrad.weights import KINDS, Kind, read_off
@@ -67,19 +71,26 @@ def kind_of(attributes: Mapping[str, Any]) -> Kind:
     return KINDS["identity"] if value is None else read_off(value.ndim)
 
 
-def infer(graph: nx.MultiDiGraph[str], ops_of: Mapping[str, Op], ties: Iterable[list[Any]]) -> dict[str, int]:
-    """The size of every node.
+def infer(
+    graph: nx.MultiDiGraph[str], ops_of: Mapping[str, Op], ties: Iterable[list[Any]], together: Parts
+) -> dict[str, tuple[int, ...]]:
+    """The shape of every node: its size, where nothing says more.
 
     Args:
         graph: the declared graph, its attributes checked one by one.
         ops_of: the op of each node.
         ties: groups of edges `(source, target, key)` that share a parameter.
+        together: the parts of nodes.
 
     Raises:
         GraphError: if two facts contradict each other, or a size cannot be inferred.
     """
-    sizes = _Sizes()
+    sizes, shapes = _Sizes(), dict[str, tuple[int, ...]]()
     for name, attributes in graph.nodes(data=True):
+        given = attributes.get("shape")
+        if given is not None and not is_drawing("shape", given):
+            shapes[name] = tuple(int(axis) for axis in np.atleast_1d(given))
+            sizes.set(name, prod(shapes[name]), f"node {name!r} with 'shape' {list(shapes[name])}")
         if attributes.get("size") is not None:
             sizes.set(name, int(attributes["size"]), f"node {name!r} with 'size'")
         for key in ("bias", "initial", *ops_of[name].options):
@@ -88,14 +99,19 @@ def infer(graph: nx.MultiDiGraph[str], ops_of: Mapping[str, Op], ties: Iterable[
                 sizes.set(name, len(array), f"node {name!r} with {key!r} of shape {array.shape}")
     for u, v, key, attributes in graph.edges(keys=True, data=True):
         _from_arrays(sizes, u, v, where(u, v, key), attributes)
-    _spread(graph, sizes, [group for group in ties if len(group) > 1])
+    tied = [group for group in ties if len(group) > 1]
+    _spread(graph, sizes, tied)
+    _reshape(graph, sizes, shapes, tied, together)
     for name in graph.nodes:
         if name not in sizes.found:
             raise GraphError(
                 f"node {name!r}: its size cannot be inferred.",
                 "Give it 'size', or connect it by an identity, scalar or diagonal edge to a node that has one.",
+                "Or give the convolution that enters it 'channels'."
+                if any(kind_of(given).reshaped for _, _, given in graph.in_edges(name, data=True))
+                else "",
             )
-    return {name: size for name, (size, _) in sizes.found.items()}
+    return {name: shapes.get(name, (size,)) for name, (size, _) in sizes.found.items()}
 
 
 def _from_arrays(sizes: _Sizes, u: str, v: str, place: str, attributes: Mapping[str, Any]) -> None:
@@ -132,6 +148,62 @@ def _spread(graph: nx.MultiDiGraph[str], sizes: _Sizes, ties: list[list[Any]]) -
         new = b if a in sizes.found else a
         if sizes.same(a, b, reason):
             waiting.extend(touching[new])
+
+
+def _reshape(
+    graph: nx.MultiDiGraph[str],
+    sizes: _Sizes,
+    shapes: dict[str, tuple[int, ...]],
+    ties: list[list[Any]],
+    together: Parts,
+) -> None:
+    """Carry shapes along edges that keep the size, both ways, forward over those that change it, and to and from parts.
+
+    A node of which a size alone is known has one axis; that is decided last.
+    """
+    edges = [(u, v, where(u, v, key), kind_of(given), given) for u, v, key, given in graph.edges(keys=True, data=True)]
+    reshaping = [edge for edge in edges if edge[3].reshaped is not None]
+    news = bool(shapes or reshaping or together)
+    while news:
+        news = False
+        for u, v, place, kind, attributes in edges:
+            if kind.form.keeps_size and (u in shapes) != (v in shapes):
+                shapes[u] = shapes[v] = shapes[u if u in shapes else v]
+                news = True
+            elif kind.reshaped is not None and u in shapes and v not in shapes:
+                if (shape := kind.reshaped(place, attributes, shapes[u])) is not None:
+                    shapes[v], news = shape, True
+                    sizes.set(v, prod(shape), f"{place}, behind which the shape is {list(shape)}")
+        for (name, port), each in together.items():
+            news = _joined(name, port, each, sizes, shapes) or news
+        if news:
+            _spread(graph, sizes, ties)
+            continue
+        for u, *_ in reshaping:
+            if u not in shapes and u in sizes.found:
+                shapes[u], news = (sizes.found[u][0],), True
+                break
+
+
+def _joined(name: str, port: str, each: list[list[str]], sizes: _Sizes, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Give a node the size of its parts together, or its last unknown part what is left; whether anything is new."""
+    known = [next((sizes.found[u][0] for u in sources if u in sizes.found), None) for sources in each]
+    unknown, total = known.count(None), sum(filter(None, known))
+    what, news = f"node {name!r} of {len(each)} parts at port {port!r}", False
+    if unknown == 0:
+        news = name not in sizes.found
+        sizes.set(name, total, what)
+    elif unknown == 1 and name in sizes.found and sizes.found[name][0] > total:
+        known[known.index(None)] = sizes.found[name][0] - total
+    for size, sources in zip(known, each, strict=True):
+        for u in sources if size is not None else ():
+            news = news or u not in sizes.found
+            sizes.set(u, size or 0, what)
+    if name not in shapes and all(sources[0] in shapes for sources in each):
+        first, rest = zip(*((shapes[u][0], shapes[u][1:]) for u, *_ in each), strict=True)
+        if rest[0] and len(set(rest)) == 1:
+            shapes[name], news = (sum(first), *rest[0]), True
+    return news
 
 
 def links(graph: nx.MultiDiGraph[str], ties: Iterable[list[Any]]) -> list[tuple[str, str, str]]:

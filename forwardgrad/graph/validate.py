@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -13,10 +14,12 @@ import numpy as np
 from forwardgrad.errors import GraphError, did_you_mean
 from forwardgrad.graph.network import Edge, Network, Node, Parameter
 from forwardgrad.graph.parameters import bias_parameter, edge_parameters
+from forwardgrad.graph.parts import joined, parts, placed
 from forwardgrad.graph.schema import check_edge, check_node, name_of, where
 from forwardgrad.graph.sizes import infer, kind_of
 from forwardgrad.ops import Array, Op
 from forwardgrad.support.attributes import is_whole, numbers
+from forwardgrad.weights import Ends
 
 
 def validate(graph: nx.MultiDiGraph[str]) -> Network:
@@ -44,18 +47,20 @@ def validate(graph: nx.MultiDiGraph[str]) -> Network:
     ops_of = {name: check_node(name, attributes) for name, attributes in graph.nodes(data=True)}
     for u, v, key, attributes in graph.edges(keys=True, data=True):
         check_edge(u, v, key, attributes)
+    graph = joined(graph)
     order = _instant_order(graph)
-    ties = _ties(graph)
-    sizes = infer(graph, ops_of, ties.values())
+    ties, together = _ties(graph), parts(graph)
+    shapes = infer(graph, ops_of, ties.values(), together)
+    sizes = {name: prod(shape) for name, shape in shapes.items()}
     edges = {
-        name_of(u, v, key): _edge(u, v, key, attributes, sizes)
+        name_of(u, v, key): _edge(u, v, key, placed(attributes, v, together, sizes), Ends(shapes[v], shapes[u]))
         for u, v, key, attributes in graph.edges(keys=True, data=True)
     }
     into: dict[str, list[Edge]] = {name: [] for name in graph.nodes}
     for edge in edges.values():
         into[edge.target].append(edge)
     nodes = {
-        name: _node(name, attributes, ops_of[name], sizes[name], into[name])
+        name: _node(name, attributes, ops_of[name], shapes[name], into[name])
         for name, attributes in graph.nodes(data=True)
     }
     parameters = edge_parameters(graph, edges, sizes, ties)
@@ -113,29 +118,33 @@ def _ties(graph: nx.MultiDiGraph[str]) -> dict[str, list[Any]]:
     """The edges of each parameter, as `(source, target, key)`."""
     ties: defaultdict[str, list[Any]] = defaultdict(list)
     for u, v, key, attributes in graph.edges(keys=True, data=True):
-        if attributes.get("value") is None and kind_of(attributes).form.weighted:
+        if attributes.get("value") is None and kind_of(attributes).weighted:
             ties[attributes.get("param") or name_of(u, v, key)].append((u, v, key))
     return dict(ties)
 
 
-def _edge(u: str, v: str, key: int | str, attributes: Mapping[str, Any], sizes: Mapping[str, int]) -> Edge:
+def _edge(u: str, v: str, key: int | str, attributes: Mapping[str, Any], ends: Ends) -> Edge:
     kind, place = kind_of(attributes), where(u, v, key)
-    pattern = None if kind.pattern is None else kind.pattern(place, attributes, (sizes[v], sizes[u]))
+    pattern = None if kind.pattern is None else kind.pattern(place, attributes, ends)
+    target, source = ends.sizes
     value = None
     if attributes.get("value") is not None:
         value = numbers(attributes["value"])
         assert value is not None  # the schema has checked it
-        shape = kind.form.shape(sizes[u], sizes[v], pattern)
+        shape = kind.form.shape(source, target, pattern)
         if value.shape != shape:
             raise GraphError(
                 f"{place}: weight {kind.name!r} needs value of shape {shape}, got {value.shape}.",
-                f"{v!r} has size {sizes[v]}, {u!r} has size {sizes[u]}.",
+                f"{v!r} has size {target}, {u!r} has size {source}.",
                 "Leave out 'weight' to have it read off the shape of 'value'."
                 if pattern is None
                 else f"A {kind.name} weight is an array of its entries in row-major order.",
             )
         value.flags.writeable = False
-    fixed = value is not None or not kind.form.weighted
+    if kind.value is not None and pattern is not None:
+        value = np.full(len(pattern.rows), kind.value(attributes, ends))
+        value.flags.writeable = False
+    fixed = value is not None or not kind.weighted
     return Edge(
         name=name_of(u, v, key),
         source=u,
@@ -148,12 +157,14 @@ def _edge(u: str, v: str, key: int | str, attributes: Mapping[str, Any], sizes: 
         param=None if fixed else attributes.get("param") or name_of(u, v, key),
         value=value,
         pattern=pattern,
+        moves=kind.moves,
         role=attributes.get("role"),
         credit=attributes.get("credit"),
     )
 
 
-def _node(name: str, attributes: Mapping[str, Any], op: Op, size: int, into: list[Edge]) -> Node:
+def _node(name: str, attributes: Mapping[str, Any], op: Op, shape: tuple[int, ...], into: list[Edge]) -> Node:
+    size = prod(shape)
     biased = has_bias(attributes)
     if attributes.get("bias_port") is not None and not biased:
         raise GraphError(f"node {name!r}: 'bias_port' is given without a bias.", "Add bias=True.")
@@ -165,6 +176,7 @@ def _node(name: str, attributes: Mapping[str, Any], op: Op, size: int, into: lis
         ports=_ports(name, op, into, bias_port),
         options=MappingProxyType(_options(name, op, attributes, size)),
         initial=_vector(f"node {name!r}", "initial", attributes.get("initial", 0.0), size),
+        shape=shape,
         bias=f"{name}.bias" if biased else None,
         bias_port=bias_port or "in",
         layer=attributes.get("layer"),

@@ -9,6 +9,9 @@ Every parameter entry belongs to one unit of the node it enters (its row) and, o
 
 Jacobians are handed over as a sweep makes them: `(batch, seeds, size)`, compact (one seed, for `scalar` and `diagonal`)
 or wide (a seed per unit of the target, for `full`).
+
+Where synapses share the entries of a parameter (a kernel), each has an influence of its own in the layouts `scalar` and
+`diagonal`; in `full`, one for each entry, unless a layout asks for synapses apart. Gradients are by entries.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from forwardgrad.graph import Network, Parameter
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 from forwardgrad.support.blas import matmul
+from forwardgrad.weights import Pattern
 
 
 @dataclass(frozen=True)
@@ -29,18 +33,37 @@ class Synapses:
 
     Args:
         kind: the weight kind, or `bias`.
-        shape: shape of the parameter.
+        shape: of an array with a number for each synapse.
         units: number of units of the node it enters.
         source: size of the presynaptic node; 0 for a bias, which reads the constant 1.
-        rows, columns: of a sparse pattern.
+        pattern: the synapse table, of a sparse weight.
+        apart: whether synapses are kept apart in `full` that share an entry of the parameter.
     """
 
     kind: str
     shape: tuple[int, ...]
     units: int
     source: int
-    rows: Array | None = None
-    columns: Array | None = None
+    pattern: Pattern | None = None
+    apart: bool = False
+
+    @property
+    def rows(self) -> Array | None:
+        """The row of each synapse in a table."""
+        return None if self.pattern is None else self.pattern.rows
+
+    @property
+    def columns(self) -> Array | None:
+        """The column of each synapse in a table."""
+        return None if self.pattern is None else self.pattern.columns
+
+    def collapse(self, synapses: Array) -> Array:
+        """Numbers of synapses `(..., *shape)`, added up by the entries of the parameter that they share."""
+        return synapses if self.pattern is None else self.pattern.collapse(synapses)
+
+    def in_full(self, synapses: Array) -> Array:
+        """Numbers of synapses `(..., *shape)` as a full influence has them behind its units."""
+        return synapses if self.apart else self.collapse(synapses)
 
     def by_row(self, g: Array) -> Array:
         """`g[..., row]` for every entry, broadcastable to `(..., *shape)`, for `g` of shape `(..., size)`."""
@@ -60,7 +83,7 @@ class Synapses:
         """Sum over time and batch of adjoint `(time, batch, size)` times presynaptic value `(time, batch, source)`."""
         if self.kind == "dense":
             return matmul(b.reshape(-1, b.shape[-1]).T, x.reshape(-1, x.shape[-1]))
-        return (self.by_row(b) * self.by_column(x)).sum(axis=(0, 1)).reshape(self.shape)
+        return self.collapse((self.by_row(b) * self.by_column(x)).sum(axis=(0, 1)).reshape(self.shape))
 
     def inject(self, word: Structure, j: Array, x: Array) -> Array:
         """The influence that enters in a block: the sum over time of J times presynaptic value.
@@ -82,14 +105,14 @@ class Synapses:
             return flat.reshape(batch, *((seeds,) if word is Structure.FULL else ()), size, x.shape[-1])
         if word is Structure.DIAGONAL:
             return (self.by_row(j[:, :, 0]) * self.by_column(x)).sum(axis=0)
-        return (self.by_row(j) * self.by_column(x)[:, :, None]).sum(axis=0)
+        return self.in_full((self.by_row(j) * self.by_column(x)[:, :, None]).sum(axis=0))
 
     def widen(self, s: Array, word: Structure, to: Structure) -> Array:
         """The same influence in a wider layout."""
         if word is Structure.SCALAR and to > word:
             s, word = np.broadcast_to(self.by_column(s), (len(s), *self.shape)), Structure.DIAGONAL
         if word is Structure.DIAGONAL and to > word:
-            s = self.by_row(np.eye(self.units, dtype=s.dtype)) * s[:, None]
+            s = self.in_full(self.by_row(np.eye(self.units, dtype=s.dtype)) * s[:, None])
         return s
 
     def carry(self, j_word: Structure, j: Array, word: Structure, s: Array) -> Array:
@@ -97,22 +120,23 @@ class Synapses:
         if word is Structure.FULL:
             if j_word is Structure.FULL:
                 flat = matmul(j, s.reshape(*s.shape[:2], -1))
-                return flat.reshape(*flat.shape[:2], *self.shape)
-            return j[:, 0].reshape(*j[:, 0].shape, *(1,) * len(self.shape)) * s
+                return flat.reshape(*flat.shape[:2], *s.shape[2:])
+            return j[:, 0].reshape(*j[:, 0].shape, *(1,) * (s.ndim - 2)) * s
         if compose(j_word, word) is Structure.SCALAR:
             return j[:, 0, 0].reshape(len(s), *(1,) * (s.ndim - 1)) * s
         s = self.widen(s, word, Structure.DIAGONAL)
         if j_word is Structure.FULL:
-            return self.by_row(j) * s[:, None]
+            return self.in_full(self.by_row(j) * s[:, None])
         return self.by_row(j[:, 0]) * s
 
     def contract(self, adjoint: Array, word: Structure, s: Array) -> Array:
         """Sum over the batch of adjoint `(batch, target)` times influence: a gradient."""
         if word is Structure.FULL:
-            return matmul(adjoint.reshape(1, -1), s.reshape(adjoint.size, -1)).reshape(s.shape[2:])
+            total = matmul(adjoint.reshape(1, -1), s.reshape(adjoint.size, -1)).reshape(s.shape[2:])
+            return self.collapse(total) if self.apart else total
         if self.kind == "dense" and word is Structure.SCALAR:
             return matmul(adjoint.T, s)
-        return (self.by_row(adjoint) * self.widen(s, word, Structure.DIAGONAL)).sum(axis=0)
+        return self.collapse((self.by_row(adjoint) * self.widen(s, word, Structure.DIAGONAL)).sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -142,18 +166,11 @@ class Single:
         return np.asarray((adjoint * s).sum())
 
 
-def influence_of(network: Network, parameter: Parameter) -> Synapses | Single:
-    """How the influence of a parameter is stored."""
+def influence_of(network: Network, parameter: Parameter, apart: bool) -> Synapses | Single:
+    """How the influence of a parameter is stored; `apart`: as `Synapses` says."""
     if parameter.kind == "scalar":
         return Single()
     pattern = parameter.pattern
     units = pattern.shape[0] if pattern is not None else parameter.shape[0]
     source = network.nodes[network.edges[parameter.edges[0]].source].size if parameter.edges else 0
-    return Synapses(
-        parameter.kind,
-        parameter.shape,
-        units,
-        source,
-        None if pattern is None else pattern.rows,
-        None if pattern is None else pattern.columns,
-    )
+    return Synapses(parameter.kind, parameter.synapses, units, source, pattern, apart)

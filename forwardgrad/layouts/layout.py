@@ -55,6 +55,7 @@ class Layout:
         lossless: whether the gradient is that of the rule's paths, at every block length.
         random: whether it draws at random, and so has a seed and counts what it draws.
         as_spelled: whether its gradient changes where delays are spelled differently.
+        by_synapse: whether synapses that share an entry of the parameter are kept apart in what is stored in full.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Layout:
     lossless: bool = False
     random: bool = False
     as_spelled: bool = False
+    by_synapse: bool = False
 
     @property
     def form(self) -> str:

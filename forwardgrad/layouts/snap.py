@@ -105,8 +105,10 @@ class MaskedTraces(Traces):
         if block.filled_up:
             lines = lines * block.lines
         if lines.shape[2] == 1:
-            return block.rows.entries((lines * influence[:, :, 0]).sum(axis=0))
-        return block.rows.entries((lines[..., None] * influence).sum(axis=(0, 2)))
+            by_rows = (lines * influence[:, :, 0]).sum(axis=0)
+        else:
+            by_rows = (lines[..., None] * influence).sum(axis=(0, 2))
+        return block.rows.kind.collapse(block.rows.entries(by_rows))
 
     def renewed(self, block: Passed, place: int, lag: int, stored: Stored) -> Array:
         if place not in self._partial:
@@ -187,4 +189,5 @@ SNAP = Layout(
     source="Menick et al. 2021, arXiv 2006.07232",
     compression=_compression,
     argument=Argument("n", 1, lambda n: n >= 1, "n >= 1, a whole number"),
+    by_synapse=True,
 )

@@ -50,6 +50,8 @@ class Chosen(Protocol):
     def argument(self) -> Any: ...
     @property
     def lossy(self) -> bool: ...
+    @property
+    def by_synapse(self) -> bool: ...
 
 
 class Planned(Protocol):
@@ -147,9 +149,9 @@ class Traces:
 
     def __init__(self, plan: Planned, name: str, dtype: Any) -> None:
         self.plan, self.name, self.dtype = plan, name, dtype
-        self.kind = influence_of(plan.network, plan.network.parameters[name])
-        self.sites = plan.sites(name)
         self.rule = plan.rules[name]
+        self.kind = influence_of(plan.network, plan.network.parameters[name], self.rule.by_synapse)
+        self.sites = plan.sites(name)
         self.places = plan.entries[name]
 
     @property

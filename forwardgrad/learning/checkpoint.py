@@ -19,7 +19,7 @@ import numpy as np
 from forwardgrad.compiling import recompiled
 from forwardgrad.errors import FileError, ForwardgradError
 from forwardgrad.graph import files
-from forwardgrad.graph.schema import DRAWING
+from forwardgrad.graph.schema import is_drawing
 from forwardgrad.learning import optimizers
 from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array, losses
@@ -115,11 +115,11 @@ def _bare(graph: nx.MultiDiGraph[str]) -> nx.MultiDiGraph[str]:
     bare: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, attributes in graph.nodes(data=True):
         bare.add_node(name)
-        bare.nodes[name].update({key: value for key, value in attributes.items() if key not in DRAWING})
+        bare.nodes[name].update({key: value for key, value in attributes.items() if not is_drawing(key, value)})
     multigraph = cast("nx.MultiDiGraph[str]", nx.MultiDiGraph(graph))  # from a DiGraph, perhaps
     for u, v, key, attributes in multigraph.edges(keys=True, data=True):
         bare.add_edge(u, v, key)
-        bare.edges[u, v, key].update({key: value for key, value in attributes.items() if key not in DRAWING})
+        bare.edges[u, v, key].update({key: value for key, value in attributes.items() if not is_drawing(key, value)})
     return bare
 
 

@@ -33,6 +33,15 @@ add(
 )
 add(
     Op(
+        "concat",
+        value=Formula("x"),
+        ports=(Port("in", Formula("1.0", "x, y"), Structure.SCALAR, constant=1.0),),
+        joins=True,
+        shape="box",
+    )
+)
+add(
+    Op(
         "one_minus",
         value=Formula("1 - x"),
         ports=(Port("in", Formula("-1.0", "x, y"), Structure.SCALAR, constant=-1.0),),

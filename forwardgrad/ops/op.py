@@ -64,6 +64,7 @@ class Op:
         given: whether the values come from outside, so that a node takes neither edges nor a bias (`input`).
         product: whether the value is the product of the ports (`mul`): equations then write the derivative by one port
             as the values of the others.
+        joins: whether its node is put together from parts, one behind the other (`concat`).
         options: the options with their defaults.
         smooth: `False` where the declared derivative is not that of `value` (a surrogate), so that finite
             differences say nothing about it.
@@ -79,6 +80,7 @@ class Op:
     least_ports: int = 0
     given: bool = False
     product: bool = False
+    joins: bool = False
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     smooth: bool = True
     positive: bool = False

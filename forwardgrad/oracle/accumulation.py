@@ -186,15 +186,17 @@ def _ways(
 
 def _has_autapses(network: Network, edge: Edge, views: Views) -> bool:
     """Whether a dense or sparse weight leads from units to themselves: both ends are quantities of the same units."""
-    if edge.kind not in ("dense", "sparse") or structure_of(network, edge.target, edge.port) == Structure.FULL:
+    if edge.kind not in ("dense", "sparse") or not views.edges[edge.name].mixing:
+        return False
+    if structure_of(network, edge.target, edge.port) == Structure.FULL:
         return False
     if not views.edges[edge.name].recurrent:
         return False
     same = {edge.source}
     for _ in network.nodes:
-        for other in views.edges.values():
-            if other.recurrent and not other.mixing and {other.source, other.target} & same:
-                same |= {other.source, other.target}
+        for name, other in views.edges.items():
+            if other.recurrent and not other.mixing and not network.edges[name].moves:
+                same |= {other.source, other.target} if {other.source, other.target} & same else set()
     return edge.target in same
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, cast
 
 import networkx as nx
@@ -104,14 +105,19 @@ def as_matrix(network: Network, edge: Edge, array: Array) -> Array:
     if edge.pattern is None:
         np.fill_diagonal(matrix, array)
     else:
-        matrix[edge.pattern.rows, edge.pattern.columns] = array
+        entries = edge.pattern.entries
+        matrix[edge.pattern.rows, edge.pattern.columns] = array if entries is None else array.ravel()[entries]
     return matrix
 
 
 def as_entries(edge: Edge, matrix: Array) -> Array:
     """The gradient by an edge's array, from that by its dense matrix."""
     if edge.pattern is not None:
-        return matrix[edge.pattern.rows, edge.pattern.columns]
+        synapses = matrix[edge.pattern.rows, edge.pattern.columns]
+        if edge.pattern.entries is None:
+            return synapses
+        sums = [synapses[edge.pattern.entries == entry].sum() for entry in range(prod(edge.pattern.kernel))]
+        return np.array(sums).reshape(edge.pattern.kernel)
     if edge.kind == "dense":
         return matrix
     return np.asarray(np.trace(matrix)) if edge.kind == "scalar" else np.diagonal(matrix)

@@ -74,7 +74,9 @@ def _near_loss(network: Network, place: Mapping[str, int], together: Array, outp
 
 
 def _mixing(network: Network, edge: Edge) -> bool:
-    return edge.kind in ("dense", "sparse") or structure_of(network, edge.target, edge.port) == Structure.FULL
+    return (edge.kind in ("dense", "sparse") and not edge.moves) or structure_of(
+        network, edge.target, edge.port
+    ) == Structure.FULL
 
 
 def structure_of(network: Network, name: str, port: str) -> Structure:

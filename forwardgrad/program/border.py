@@ -10,7 +10,7 @@ import numpy as np
 
 from forwardgrad.arrays import UNMASKED, array_of, check_names, finite, numeric
 from forwardgrad.errors import DataError, did_you_mean
-from forwardgrad.graph import Network, Parameter
+from forwardgrad.graph import Network, Node, Parameter
 from forwardgrad.ops import Array
 from forwardgrad.ops.losses import Loss
 
@@ -19,6 +19,8 @@ def read_inputs(
     network: Network, inputs: Any, dtype: Any, shape: tuple[int | None, int | None]
 ) -> tuple[dict[str, Array], tuple[int, int] | None]:
     """The inputs of a block, `(time, batch, size)` each, and their time and batch (`None` for a graph without inputs).
+
+    Arrays of a node that has a shape may also be `(time, batch, *shape)`, here and for targets and signals.
 
     Args:
         network: the validated graph.
@@ -34,7 +36,7 @@ def read_inputs(
     found: dict[str, Array] = {}
     for name in network.inputs:
         what = f"input {name!r}"
-        array = numeric(what, inputs[name], dtype)
+        array = _flat(numeric(what, inputs[name], dtype), network.nodes[name])
         expected = (steps, batch, network.nodes[name].size)
         _check_shape(what, array, expected)
         steps, batch = array.shape[:2]
@@ -67,10 +69,16 @@ def read_signals(
     found: dict[str, Array] = {}
     for name in nodes:
         what = f"signal {name!r}"
-        array = numeric(what, signals[name], dtype)
+        array = _flat(numeric(what, signals[name], dtype), network.nodes[name])
         _check_shape(what, array, (*shape, network.nodes[name].size))
         found[name] = finite(what, array, "(time, batch, unit)")
     return found
+
+
+def _flat(array: Array, node: Node) -> Array:
+    """One axis for all units of a node, in row-major order."""
+    shaped = len(node.shape) > 1 and array.ndim == 2 + len(node.shape) and array.shape[2:] == node.shape
+    return array.reshape(*array.shape[:2], node.size) if shaped else array
 
 
 def _check_shape(what: str, array: Array, expected: tuple[int | None, ...]) -> None:
@@ -151,7 +159,7 @@ def read_targets(
         values = (
             _labels(name, targets[name], weight, shape, size)
             if loss.labels
-            else _values(name, targets[name], weight, (*shape, size), dtype)
+            else _values(network.nodes[name], targets[name], weight, (*shape, size), dtype)
         )
         found[name] = Target(values, weight)
     return found
@@ -166,9 +174,9 @@ def _mask(what: str, given: Any, shape: tuple[int, int], dtype: Any) -> Array:
     return finite(what, array, "(time, batch)")
 
 
-def _values(name: str, given: Any, weight: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
-    what = f"target {name!r}"
-    array = numeric(what, given, dtype, UNMASKED)
+def _values(node: Node, given: Any, weight: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
+    what = f"target {node.name!r}"
+    array = _flat(numeric(what, given, dtype, UNMASKED), node)
     _check_shape(what, array, shape)
     if weight is not None and not weight.all():  # also finite ones may be such that their loss is not
         array = np.where((weight == 0)[..., None], 0, array).astype(dtype, copy=False)

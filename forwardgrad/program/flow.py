@@ -22,9 +22,8 @@ from forwardgrad.backends.tape import Tape
 from forwardgrad.backends.weights import is_elementwise, pull
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.factors import arc_structure, factor_structure
-from forwardgrad.compiler.layouts import stored_shape
 from forwardgrad.compiler.product import Arc
-from forwardgrad.layouts.influence import Single, Synapses, influence_of
+from forwardgrad.layouts.influence import Single, Synapses
 from forwardgrad.layouts.traces import Site, Stored, Traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose, join
@@ -122,7 +121,7 @@ class Flow:
             after: that, after this block, where it is kept with loss: the losses of the last step read it.
         """
         product, words = self.plan.product, words_of(self.plan, name, traces)
-        kind = influence_of(self.plan.network, self.plan.network.parameters[name])
+        kind = traces.kind
         past = {
             (place, -lag): Influence(kind, traces.held_word(place), traces.held(place, lag, stored))
             for place, lag in traces.entries()
@@ -174,9 +173,7 @@ class Flow:
 
     def _nothing(self, name: str, word: Structure, place: int) -> Array:
         """An influence of zeros."""
-        parameter = self.plan.network.parameters[name]
-        shape = stored_shape(self.plan.network, parameter, word, self.plan.size(place))
-        return np.zeros((self.tape.batch, *shape), self.tape.dtype)
+        return np.zeros((self.tape.batch, *self.plan.shape(name, word, place)), self.tape.dtype)
 
 
 def words_of(plan: Plan, name: str, traces: Traces) -> dict[int, Structure]:

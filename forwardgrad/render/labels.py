@@ -8,11 +8,12 @@ import numpy as np
 
 from forwardgrad.graph import Edge, Network, Node
 from forwardgrad.render.text import lines, power
+from forwardgrad.weights import KINDS
 
 
 def about(node: Node) -> str:
-    """Op and size."""
-    return f"{node.op.name} · {node.size}"
+    """Op and size, or shape."""
+    return f"{node.op.name} · {'×'.join(map(str, node.shape))}"
 
 
 def _bias(network: Network, node: Node) -> str:
@@ -78,7 +79,7 @@ def edge(network: Network, edge: Edge, shared: Collection[str]) -> str:
 def _weight(network: Network, edge: Edge) -> str:
     """Kind and shape of a weight, `target×source`; of a fixed number, the number; of an identity, nothing."""
     source, target = network.nodes[edge.source].size, network.nodes[edge.target].size
-    fixed = "fixed " if edge.value is not None else ""
+    fixed = "fixed " if edge.value is not None and KINDS[edge.weight].weighted else ""
     match edge.kind:
         case "identity":
             return ""
@@ -88,6 +89,10 @@ def _weight(network: Network, edge: Edge) -> str:
             return f"{fixed}{edge.weight} {target}"
         case "sparse":
             assert edge.pattern is not None
+            if edge.moves:
+                return f"{edge.weight} {target}×{source}"
+            if edge.pattern.entries is not None:
+                return f"{fixed}{edge.weight} {'×'.join(map(str, edge.pattern.kernel))}"
             return f"{fixed}{edge.weight} {target}×{source}, {len(edge.pattern.rows)} entries"
         case _:
             return f"{fixed}{edge.weight} {target}×{source}"

@@ -99,6 +99,11 @@ class Rule:
         return not self.kept.lossless
 
     @property
+    def by_synapse(self) -> bool:
+        """Whether its layout keeps synapses apart that share an entry of the parameter."""
+        return self.kept.by_synapse
+
+    @property
     def along(self) -> Rule:
         """What the product graph sees of the rule: all but which lossy layout it has and whether it is carried."""
         return replace(self, layout=_ANY_LOSSY if self.lossy else self.layout, carry=True, name="")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,18 @@ def whole(least: int) -> Callable[[Any], str]:
         if not is_whole(value) or value < least:
             return f"a whole number >= {least}"
         return "" if value <= MOST else f"a whole number <= {MOST}"
+
+    return check
+
+
+def sizes(least: int) -> Callable[[Any], str]:
+    one = whole(least)
+
+    def check(value: Any) -> str:
+        several = value.ndim > 0 if isinstance(value, np.ndarray) else isinstance(value, list | tuple)
+        given: list[Any] = list(cast("Sequence[Any]", value)) if several else [value]
+        wrong = not given or any(one(each) for each in given)
+        return f"a whole number >= {least}, or a list of them, one for each axis" if wrong else ""
 
     return check
 

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from networkx.utils import UnionFind
 
 from forwardgrad.graph import Network
+from forwardgrad.graph.parts import joined
 from forwardgrad.graph.sizes import links
 from forwardgrad.program import Program
 from forwardgrad.rules.rule import LABELS
@@ -29,7 +30,7 @@ def classes(program: Program) -> tuple[tuple[str, ...], ...]:
     >>> classes(fg.compile(fg.load("elman"), rule="eprop"))
     (('x',), ('h',), ('y',))
     """
-    graph, network = program.graph, program.network
+    graph, network = joined(program.graph), program.network
     tied: UnionFind[str] = UnionFind(network.nodes)
     for a, b, _ in links(graph, _ties(network)):
         tied.union(a, b)

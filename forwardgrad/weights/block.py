@@ -9,7 +9,7 @@ import numpy as np
 
 from forwardgrad.errors import GraphError
 from forwardgrad.support.attributes import whole
-from forwardgrad.weights.forms import FORMS, Pattern
+from forwardgrad.weights.forms import FORMS, Ends, Pattern
 from forwardgrad.weights.kind import Kind
 from forwardgrad.weights.sparse import LARGEST_TABLE
 
@@ -19,9 +19,9 @@ def _check(place: str, given: Set[str]) -> None:
         raise GraphError(f"{place}: weight 'block' needs a number of blocks.", "Give 'blocks', such as blocks=4.")
 
 
-def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) -> Pattern:
+def _pattern(place: str, attributes: Mapping[str, Any], ends: Ends) -> Pattern:
     """Entry `(b, i, j)` enters unit i of group b of the target, and reads unit j of group b of the source."""
-    blocks = int(attributes["blocks"])
+    blocks, shape = int(attributes["blocks"]), ends.sizes
     if shape[0] % blocks or shape[1] % blocks:
         raise GraphError(
             f"{place}: {blocks} blocks do not divide sizes {shape[0]} (target) and {shape[1]} (source).",
@@ -38,7 +38,8 @@ def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) 
         raise too_large from None
 
 
-def _example(random: np.random.Generator, shape: tuple[int, int]) -> dict[str, Any] | None:
+def _example(random: np.random.Generator, ends: Ends) -> dict[str, Any] | None:
+    shape = ends.sizes
     numbers = [n for n in range(2, min(shape) + 1) if shape[0] % n == shape[1] % n == 0]
     return {"blocks": int(random.choice(numbers))} if numbers else None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.weights.forms import Form, Pattern
+from forwardgrad.weights.forms import Ends, Form, Pattern
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,14 @@ class Kind:
         sizing: the attributes of an edge that give the sizes of its ends by their shape.
         attributes: the attributes of an edge that belong to this kind, each with its check: what is expected, or "".
         check: raises `GraphError` where these attributes do not fit each other: `check(place, names given)`.
-        pattern: the synapse table, for the form `sparse`: `pattern(place, attributes, (target, source))`; raises
-            `GraphError`. Entries are in row-major order, each once, and there is one at least: entries of a matrix
-            that are one parameter, as those of a convolution, need another form.
-        example: attributes for an edge of a shape, drawn at random; `None` where no attributes fit that shape.
+        reshaped: the shape of the target, given that of the source: `reshaped(place, attributes, source)`; `None` where
+            the attributes do not say it; raises `GraphError`.
+        pattern: the synapse table, for the form `sparse`: `pattern(place, attributes, ends)`; raises `GraphError`.
+            Synapses are in row-major order, each once, and there is one at least. They may share entries of the
+            parameter.
+        example: attributes for an edge between such ends, drawn at random; `None` where none fit.
+        value: the number that all synapses have: `value(attributes, ends)`; such a weight has no parameter.
+        moves: whether units only come to other places by it: a selection, which does not mix credit.
     """
 
     name: str
@@ -37,5 +41,13 @@ class Kind:
     sizing: tuple[str, ...] = ()
     attributes: Mapping[str, Callable[[Any], str]] = field(default_factory=lambda: MappingProxyType({}))
     check: Callable[[str, Set[str]], None] | None = None
-    pattern: Callable[[str, Mapping[str, Any], tuple[int, int]], Pattern] | None = None
-    example: Callable[[np.random.Generator, tuple[int, int]], dict[str, Any] | None] = lambda random, shape: {}
+    reshaped: Callable[[str, Mapping[str, Any], tuple[int, ...]], tuple[int, ...] | None] | None = None
+    pattern: Callable[[str, Mapping[str, Any], Ends], Pattern] | None = None
+    example: Callable[[np.random.Generator, Ends], dict[str, Any] | None] = lambda random, ends: {}
+    value: Callable[[Mapping[str, Any], Ends], float] | None = None
+    moves: bool = False
+
+    @property
+    def weighted(self) -> bool:
+        """Whether its numbers are the user's or a parameter's: neither for a weight that is what its name says."""
+        return self.form.weighted and self.value is None

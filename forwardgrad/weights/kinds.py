@@ -7,15 +7,21 @@ from types import MappingProxyType
 from typing import Any
 
 from forwardgrad.weights.block import BLOCK
+from forwardgrad.weights.convolution import CONV1D, CONV2D
 from forwardgrad.weights.dense import DENSE
 from forwardgrad.weights.diagonal import DIAGONAL
 from forwardgrad.weights.identity import IDENTITY
 from forwardgrad.weights.kind import Kind
+from forwardgrad.weights.moving import PLACE, SLICE, TAKE
+from forwardgrad.weights.pooling import POOL
 from forwardgrad.weights.scalar import SCALAR
 from forwardgrad.weights.sparse import SPARSE
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
-    {kind.name: kind for kind in (IDENTITY, SCALAR, DIAGONAL, DENSE, SPARSE, BLOCK)}
+    {
+        kind.name: kind
+        for kind in (IDENTITY, SCALAR, DIAGONAL, DENSE, SPARSE, BLOCK, CONV1D, CONV2D, POOL, SLICE, TAKE, PLACE)
+    }
 )
 """All weight kinds, by name."""
 

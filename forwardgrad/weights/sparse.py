@@ -9,7 +9,7 @@ import numpy as np
 
 from forwardgrad.errors import GraphError
 from forwardgrad.support.attributes import numbers, whole
-from forwardgrad.weights.forms import FORMS, Pattern
+from forwardgrad.weights.forms import FORMS, Ends, Pattern
 from forwardgrad.weights.kind import Kind
 
 LARGEST_PATTERN = 2**28
@@ -38,7 +38,8 @@ def _check(place: str, given: Set[str]) -> None:
         raise GraphError(f"{place}: weight 'sparse' needs a pattern.", "Give 'mask', or 'density' and 'pattern_seed'.")
 
 
-def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) -> Pattern:
+def _pattern(place: str, attributes: Mapping[str, Any], ends: Ends) -> Pattern:
+    shape = ends.sizes
     if attributes.get("mask") is not None:
         mask = numbers(attributes["mask"])
         assert mask is not None  # the schema has checked it
@@ -67,8 +68,9 @@ def _pattern(place: str, attributes: Mapping[str, Any], shape: tuple[int, int]) 
     return Pattern(rows, columns, shape)
 
 
-def _example(random: np.random.Generator, shape: tuple[int, int]) -> dict[str, Any]:
+def _example(random: np.random.Generator, ends: Ends) -> dict[str, Any]:
     """A mask or a density, with at least one entry."""
+    shape = ends.sizes
     seed = int(random.integers(2**16))
     mask = np.random.default_rng(seed).random(shape) < 0.6
     if not mask.any():

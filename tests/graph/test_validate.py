@@ -242,7 +242,7 @@ MALFORMED: dict[str, tuple[Any, list[str]]] = {
             "edge 'x' -> 'h' (key 0) of weight 'identity': 'x' and 'h' must have one size, got 3 and 8.",
             "node 'x' with 'size'",
             "node 'h' with 'size'",
-            "'dense', 'sparse' or 'block'",
+            "'dense', 'sparse', 'block'",
         ],
     ),
     "diagonal of unequal sizes": (edge(weight="diagonal"), ["edge 'x' -> 'h' (key 0) of weight 'diagonal'", "3 and 8"]),
@@ -314,7 +314,7 @@ MALFORMED: dict[str, tuple[Any, list[str]]] = {
     ),
     "tie of patterns": (
         tie({"weight": "sparse", "mask": np.eye(3)}, {"weight": "sparse", "mask": np.eye(3)[::-1]}),
-        ["share parameter 'p' and differ in pattern: they have different masks.", "another 'param'"],
+        ["share parameter 'p' and differ in pattern: they have other synapses.", "another 'param'"],
     ),
     "tie of trainability": (
         tie({"weight": "dense"}, {"weight": "dense", "trainable": False}),

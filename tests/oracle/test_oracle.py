@@ -427,7 +427,11 @@ class Unrolled:
             return i, j
         if e.pattern is not None:
             places = list(zip(e.pattern.rows.tolist(), e.pattern.columns.tolist(), strict=True))
-            return (places.index((i, j)),) if (i, j) in places else None
+            if (i, j) not in places:
+                return None
+            synapse = places.index((i, j))
+            entries = e.pattern.entries
+            return (synapse,) if entries is None else np.unravel_index(entries[synapse], e.pattern.kernel)
         if i != j:
             return None
         return (i,) if e.kind == "diagonal" else ()

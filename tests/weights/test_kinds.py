@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from forwardgrad.weights import KINDS
+from forwardgrad.weights import KINDS, Ends
 
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.form.word == "sparse"])
@@ -15,10 +15,11 @@ def test_a_synapse_table_has_each_entry_once_row_by_row(name: str, shape: tuple[
     kind, random = KINDS[name], np.random.default_rng(0)
     assert kind.pattern is not None
     for _ in range(10):
-        attributes = kind.example(random, shape)
+        ends = Ends(shape[:1], shape[1:])
+        attributes = kind.example(random, ends)
         if attributes is None:
             continue
-        table = kind.pattern("edge", attributes, shape)
+        table = kind.pattern("edge", attributes, ends)
         places = np.ravel_multi_index((table.rows, table.columns), shape)  # refuses what is outside
         assert table.shape == shape
         assert len(places) > 0

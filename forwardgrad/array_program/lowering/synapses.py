@@ -19,7 +19,7 @@ from forwardgrad.array_program.expressions import Argument, Number, apply
 from forwardgrad.array_program.instructions import Broadcast, Contract, Gather, Reduce, ScatterAdd
 from forwardgrad.array_program.lowering.adjoints import times
 from forwardgrad.array_program.lowering.context import Context
-from forwardgrad.array_program.lowering.weights import Weight, scaled, tables
+from forwardgrad.array_program.lowering.weights import Weight, kernel_tables, scaled, tables
 from forwardgrad.array_program.values import Value
 from forwardgrad.graph import Parameter
 from forwardgrad.structure import Structure, compose
@@ -44,6 +44,9 @@ KINDS: Mapping[str, Axes] = {
     "bias": Axes("i", "i", ""),
 }
 
+KERNEL = "kmnpqr"
+"""Letters for the axes of a kernel."""
+
 
 class Synapses:
     """The influence of a parameter with a row for each entry.
@@ -51,16 +54,31 @@ class Synapses:
     Args:
         context: of the lowering.
         parameter: whose influence.
+        apart: whether synapses are kept apart in full influence that share an entry of the parameter.
     """
 
-    def __init__(self, context: Context, parameter: Parameter) -> None:
+    def __init__(self, context: Context, parameter: Parameter, apart: bool) -> None:
         self.context, self.axes = context, KINDS[parameter.kind]
-        self.shape = tuple(map(affine, parameter.shape))
-        self.tables = None
+        self.shape = tuple(map(affine, parameter.synapses))
+        self.kernel = tuple(map(affine, parameter.shape))
+        self.tables, self.shared = None, tuple[Value, ...]()
         self.units = parameter.shape[0]
         if parameter.pattern is not None:
-            self.tables = tables(context, context.network.edges[parameter.edges[0]])
+            edge = context.network.edges[parameter.edges[0]]
+            self.tables, self.shared = tables(context, edge), kernel_tables(context, edge)
             self.units = parameter.pattern.shape[0]
+        self.by_entry = bool(self.shared) and not apart
+        self.in_full = KERNEL[: len(self.kernel)] if self.by_entry else self.axes.entries
+
+    def collapse(self, builder: Builder, synapses: Value, axis: int = 0) -> Value:
+        """Numbers of synapses, `[nnz]` from this axis on, added up by the entries of a kernel that they share."""
+        return builder.add(ScatterAdd(synapses, axis, self.shared, self.kernel)) if self.shared else synapses
+
+    def windows(self, builder: Builder, synapses: Value) -> Value:
+        """Numbers of synapses `[... nnz]` as `[... units *kernel]`: a unit has one synapse for each entry, or none."""
+        assert self.tables is not None
+        tables, axis = (self.tables[0], *self.shared), len(synapses.dims) - 1
+        return builder.add(ScatterAdd(synapses, axis, tables, (affine(self.units), *self.kernel)))
 
     def by_row(self, builder: Builder, g: Value) -> Value:
         """An array `[... units]` as `[... rows]`."""
@@ -76,10 +94,15 @@ class Synapses:
         if x is None:
             return builder.add(Reduce(b, (0, 1)))
         x = self.by_column(builder, x)
-        return builder.add(Contract(b, x, f"tb{self.axes.row},tb{self.axes.column}->{self.axes.entries}"))
+        made = Contract(b, x, f"tb{self.axes.row},tb{self.axes.column}->{self.axes.entries}")
+        return self.collapse(builder, builder.add(made))
 
     def inject(self, builder: Builder, word: Structure, j: Value, x: Value | None) -> Value:
         """The sum over time of a Jacobian times what the parameter multiplies, in the layout of the Jacobian's word."""
+        if word is Structure.FULL and self.by_entry:
+            assert x is not None
+            x = self.windows(builder, self.by_column(builder, x))
+            return builder.add(Contract(j, x, f"tbvu,tbu{self.in_full}->bv{self.in_full}"))
         j = j if word is Structure.SCALAR else self.by_row(builder, j)
         if x is None:
             return builder.add(Reduce(j, (0,)))
@@ -122,6 +145,8 @@ class Synapses:
             s = builder.add(Broadcast(s, (s.dims[0], *self.shape), kept)) if new else s
             word = Structure.DIAGONAL
         if word is Structure.DIAGONAL and to > word:
+            if self.by_entry:
+                return self.windows(builder, s)
             rows = self._entry_rows()
             entry = self.context.constant(f"units_{s.dims[1]}", np.arange(s.dims[1].constant), "int")
             s = builder.add(ScatterAdd(s, 1, (rows, entry), (affine(self.units), s.dims[1]), unique=True))
@@ -136,8 +161,10 @@ class Synapses:
     def carry(self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value) -> Value:
         """A Jacobian times an influence of layout `word`; the result has the layout `compose(j_word, word)`."""
         entries = self.axes.entries
+        if word is not Structure.FULL and j_word is Structure.FULL and self.by_entry:
+            s, word = self.widen(builder, s, word, Structure.FULL), Structure.FULL
         if word is Structure.FULL:
-            return carried_full(builder, j_word, j, s, entries)
+            return carried_full(builder, j_word, j, s, self.in_full)
         if compose(j_word, word) is Structure.SCALAR:
             return times(builder, j, "b", s, f"b{self.axes.column}", f"b{self.axes.column}")
         s = self.widen(builder, s, word, Structure.DIAGONAL)
@@ -150,11 +177,13 @@ class Synapses:
     def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
         """The sum over the batch of adjoint `[batch units]` times influence: a gradient."""
         if word is Structure.FULL:
-            return builder.add(Contract(adjoint, s, f"bu,bu{self.axes.entries}->{self.axes.entries}"))
+            made = builder.add(Contract(adjoint, s, f"bu,bu{self.in_full}->{self.in_full}"))
+            return made if self.by_entry else self.collapse(builder, made)
         adjoint, letters = self.by_row(builder, adjoint), self.axes.entries
         if word is Structure.SCALAR:
             s, letters = self.by_column(builder, s), self.axes.column
-        return builder.add(Contract(adjoint, s, f"b{self.axes.row},b{letters}->{self.axes.entries}"))
+        made = Contract(adjoint, s, f"b{self.axes.row},b{letters}->{self.axes.entries}")
+        return self.collapse(builder, builder.add(made))
 
 
 class Single:
@@ -198,4 +227,4 @@ def carried_full(builder: Builder, j_word: Structure, j: Value, s: Value, entrie
 def synapses(context: Context, name: str) -> Synapses | Single:
     """How the influence of a parameter is handled."""
     parameter = context.network.parameters[name]
-    return Single() if parameter.kind == "scalar" else Synapses(context, parameter)
+    return Single() if parameter.kind == "scalar" else Synapses(context, parameter, context.plan.rules[name].by_synapse)

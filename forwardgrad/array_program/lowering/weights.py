@@ -65,7 +65,7 @@ def _fixed(context: Context, wanted: str, value: Any, pattern: Pattern | None) -
     if pattern is None:
         return _number(context, wanted, value)
     matrix = np.zeros(pattern.shape)
-    matrix[pattern.rows, pattern.columns] = value
+    matrix[pattern.rows, pattern.columns] = pattern.expand(np.asarray(value))
     return context.constant(wanted, matrix)
 
 
@@ -77,10 +77,23 @@ def tables(context: Context, edge: Edge) -> tuple[Value, Value]:
     return context.constant(f"rows_{name}", rows, "int"), context.constant(f"columns_{name}", columns, "int")
 
 
+def kernel_tables(context: Context, edge: Edge) -> tuple[Value, ...]:
+    """Which entry of a kernel each synapse has, by axes of the kernel; nothing where each has one of its own."""
+    assert edge.pattern is not None
+    if edge.pattern.entries is None:
+        return ()
+    name, axes = edge.param or edge.name, np.unravel_index(edge.pattern.entries, edge.pattern.kernel)
+    return tuple(context.constant(f"kernel_{axis}_{name}", each, "int") for axis, each in enumerate(axes))
+
+
 def _matrix(context: Context, entries: Value, edge: Edge) -> Value:
     assert edge.pattern is not None
-    sizes = tuple(map(affine, edge.pattern.shape))
-    made = ScatterAdd(entries, 0, tables(context, edge), sizes, unique=True)
+    sizes, shared = tuple(map(affine, edge.pattern.shape)), kernel_tables(context, edge)
+    if shared:
+        gathered = Gather(entries, 0, shared)
+        made = ScatterAdd(context.weights.add(gathered), 0, tables(context, edge), sizes, unique=True)
+    else:
+        made = ScatterAdd(entries, 0, tables(context, edge), sizes, unique=True)
     return _made(context, ("matrix", entries), f"{entries}_matrix", made)
 
 

@@ -19,7 +19,7 @@ from forwardgrad.graph.sizes import kind_of
 from forwardgrad.ops import registry
 from forwardgrad.testing.problem import weights
 from forwardgrad.testing.strategies.brought import brought_ops, options_of
-from forwardgrad.weights import ATTRIBUTES, KINDS, Kind
+from forwardgrad.weights import ATTRIBUTES, KINDS, Ends, Kind
 
 SEEDS = st.integers(0, 2**16)
 
@@ -221,47 +221,46 @@ def _add_feedback(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, 
 
 def _add_weight(draw: st.DrawFn, graph: nx.MultiDiGraph[str], u: str, v: str, key: Any, knobs: _Knobs) -> None:
     """A weight of any kind the sizes allow; trainable, frozen or fixed; perhaps a string as key, and `credit`."""
-    shape = (graph.nodes[v]["size"], graph.nodes[u]["size"])
+    ends = Ends((graph.nodes[v]["size"],), (graph.nodes[u]["size"],))
     attributes = graph.edges[u, v, key]
     if key and draw(st.booleans()):
         graph.remove_edge(u, v, key)
         key = graph.add_edge(u, v, key=f"k{key}", **attributes)
         attributes = graph.edges[u, v, key]
-    fitting = [kind for kind in KINDS.values() if kind.name in knobs.kinds and _fits(kind, shape)]
+    fitting = [kind for kind in KINDS.values() if kind.name in knobs.kinds and _fits(kind, ends)]
     others = (edge for _, _, edge in graph.in_edges(v, data=True) if edge is not attributes and edge.get("delay"))
-    if attributes.get("delay") and not all(edge.keys() & {"weight", "value"} for edge in others):
+    if attributes.get("delay") and not all("value" in edge or kind_of(edge).weighted for edge in others):
         # Two loops without damping could double a value at every step.
-        fitting = [kind for kind in fitting if kind.form.weighted]
+        fitting = [kind for kind in fitting if kind.weighted]
     kind = draw(st.sampled_from(sorted(fitting, key=lambda kind: kind.name != "dense") or [KINDS["dense"]]))
     attributes |= {"weight": kind.name} if kind.form.weighted else {}
     if kind.attributes:
-        attributes |= kind.example(np.random.default_rng(draw(SEEDS)), shape) or {}
+        attributes |= kind.example(np.random.default_rng(draw(SEEDS)), ends) or {}
     # Drawn for all kinds, so that a failure shrinks from one kind to another.
     trained = draw(st.sampled_from(["yes", "yes", "yes", "yes", "frozen", "fixed"]))
-    if kind.form.weighted and trained == "frozen":
+    if kind.weighted and trained == "frozen":
         attributes["trainable"] = False
-    if kind.form.weighted and trained == "fixed":
-        attributes["value"] = _fixed(graph, attributes, kind, shape, v, draw(SEEDS))
+    if kind.weighted and trained == "fixed":
+        attributes["value"] = _fixed(graph, attributes, kind, ends, v, draw(SEEDS))
         if kind.read_off is not None and draw(st.booleans()):
             del attributes["weight"]  # read off the shape
     if knobs.credit and _rarely(draw, 12):
         attributes["credit"] = draw(st.sampled_from(["cut", "keep"]))
 
 
-def _fits(kind: Kind, shape: tuple[int, int]) -> bool:
+def _fits(kind: Kind, ends: Ends) -> bool:
     if kind.form.keeps_size:
-        return shape[0] == shape[1]
-    return kind.example(np.random.default_rng(0), shape) is not None
+        return ends.target == ends.source
+    return kind.example(np.random.default_rng(0), ends) is not None
 
 
-def _fixed(
-    graph: nx.MultiDiGraph[str], attributes: dict[str, Any], kind: Kind, shape: tuple[int, int], v: str, seed: int
-) -> Any:
+def _fixed(graph: nx.MultiDiGraph[str], attributes: dict[str, Any], kind: Kind, ends: Ends, v: str, seed: int) -> Any:
     port = attributes.get("port")
     fan = sum(edge.get("port") == port for _, _, edge in graph.in_edges(v, data=True))
-    pattern = None if kind.pattern is None else kind.pattern("edge", attributes, shape)
-    form = kind.form.shape(shape[1], shape[0], pattern)
-    value = weights(np.random.default_rng(seed), form, fan, 1 if kind.form.keeps_size else shape[1])
+    pattern = None if kind.pattern is None else kind.pattern("edge", attributes, ends)
+    target, source = ends.sizes
+    form = kind.form.shape(source, target, pattern)
+    value = weights(np.random.default_rng(seed), form, fan, 1 if kind.form.keeps_size else source)
     return float(value) if form == () else value
 
 
@@ -270,7 +269,7 @@ def _share(draw: st.DrawFn, graph: nx.MultiDiGraph[str]) -> None:
     alike: defaultdict[Any, list[Any]] = defaultdict(list)
     for u, v, key, edge in graph.edges(keys=True, data=True):
         kind = kind_of(edge)
-        if "value" in edge or not kind.form.weighted:
+        if "value" in edge or not kind.weighted:
             continue
         sizes = () if kind.name == "scalar" else (graph.nodes[v]["size"], graph.nodes[u]["size"])
         alike[kind.name, sizes, edge.get("trainable", True)].append((u, v, key))

@@ -146,7 +146,7 @@ class PatternedInfluence(Influence):
             row, line = where[:2]
             entry = row if len(where) == 2 or self.by_rows.single else block.rows.table[row, where[2]]
             tables = self._table("reached_units", block.units[row, line]), self._table("kept_entries", entry)
-            return builder.add(ScatterAdd(stored, 1, tables, (affine(units), self.shape[0]), unique=True))
+            return builder.add(ScatterAdd(stored, 1, tables, (affine(units), self.by_synapse.shape[0]), unique=True))
         kept = self.traces.kept(place)
         if kept is None:
             return stored
@@ -172,7 +172,7 @@ class PatternedInfluence(Influence):
             return builder.fill(0.0, *self.shape)
         stored = self.read(builder, place, lag, after=after)
         if not block.own:
-            return self.by_rows.contracted(builder, adjoint, block, stored)
+            return self.by_synapse.collapse(builder, self.by_rows.contracted(builder, adjoint, block, stored))
         first = Maker(self.context, builder).first(adjoint, block.rows.units)
         assert isinstance(first, Value)
         return self.synapses.contract(builder, first, Structure.DIAGONAL, stored)
@@ -188,7 +188,7 @@ class PatternedInfluence(Influence):
                 make = Maker(self.context, builder)
                 own = make.array(j.diagonal(make, block.rows.units), "batch", block.rows.units)
                 own = make.named(own, "injecting")
-                parts.append(self._diagonal_synapses.enter(builder, own, x))
+                parts.append(self.by_synapse.enter(builder, own, x))
             else:
                 parts.append(self.by_rows.injected(builder, j, block, x))
         return parts
@@ -210,7 +210,7 @@ class PatternedInfluence(Influence):
             own = j.diagonal(make, target.rows.units)
             own = make.named(own, "carrying") if isinstance(own, Value) and own.dims else own
             word = word if source is None else Structure.DIAGONAL
-            return self._diagonal_synapses.scale(builder, own, word, stored)
+            return self.by_synapse.scale(builder, own, word, stored)
         if source is None:
             by_rows = self.by_rows.stored(builder, word, stored, self.plan.size(place))
         else:
@@ -218,7 +218,7 @@ class PatternedInfluence(Influence):
         return self.by_rows.carried(builder, j, target, by_rows)
 
     @property
-    def _diagonal_synapses(self) -> Synapses:
+    def by_synapse(self) -> Synapses:
         assert isinstance(self.synapses, Synapses)  # a scalar weight has no rows
         return self.synapses
 

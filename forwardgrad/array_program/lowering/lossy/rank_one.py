@@ -148,9 +148,11 @@ class RankOneInfluence(EstimatedInfluence):
         for site in self.sites:
             if (b := ports.get((site.place, site.port))) is not None:
                 x = self.presynaptic(builder, site, affine("steps"))
-                if isinstance(self.synapses, Single) and x is not None:
+                if isinstance(self.synapses, Single):
+                    assert x is not None
                     terms.append(builder.add(Contract(b.value, x, "tbi,tbi->b")))
                 else:
-                    terms.append(self.synapses.inject(builder, Structure.DIAGONAL, b.value, x))
+                    injected = self.synapses.inject(builder, Structure.DIAGONAL, b.value, x)
+                    terms.append(self.synapses.collapse(builder, injected, 1))
         terms = terms or [builder.fill(0.0, "batch", *self.shape)]
         return builder.kept(builder.elementwise(total(len(terms)), *terms), self.word("entered"))
