@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import copyreg
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, cast
 
@@ -43,6 +44,7 @@ def compile(
     dtype: Any = DTYPE,
     backend: str = BACKEND,
     dead: Literal["error", "warn", "ignore"] = "error",
+    by_inputs: bool = False,
     verify: bool = False,
 ) -> Program:
     """Compile a declared graph to an online learning algorithm.
@@ -57,6 +59,8 @@ def compile(
             devices (extra `jax`); `interpreter` defines what these must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             ignored; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
+        by_inputs: whether a step also gives the gradient by its inputs (`Step.by_inputs`), along the paths of the rule
+            inside its block: what layers below need. Of several rules, an input has that of a parameter of its name.
         verify: compare what was derived with the oracle, on nodes of two and three units and random numbers. It takes
             the same time however many units nodes have: under a second for a few layers, and more for each further one.
             An `UnverifiedWarning` names what could not be compared.
@@ -85,8 +89,11 @@ def compile(
     if dead not in ("error", "warn", "ignore"):
         raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")
     losses = _read_losses(network, graph.graph.get("loss") if loss is None else loss)
-    rules = _assign(network, rule)
-    plan = make_plan(network, tuple(losses), rules)
+    asked = network.inputs if by_inputs else ()
+    assigned = _assign(tuple(dict.fromkeys((*network.trainable, *asked))), rule)
+    rules = {name: assigned[name] for name in network.trainable}
+    probed = {name: replace(assigned[name], layout=Rule.layout) for name in asked}
+    plan = make_plan(network, tuple(losses), rules, probed)
     if plan.dead and dead != "ignore":
         _report_dead(plan, rules, dead)
     if dead != "ignore":
@@ -117,20 +124,18 @@ def _read_losses(network: Network, given: Any) -> dict[str, Loss]:
     return losses
 
 
-def _assign(network: Network, given: Any) -> dict[str, Rule]:
-    """The rule of each trainable parameter."""
+def _assign(names: Sequence[str], given: Any) -> dict[str, Rule]:
+    """The rule of each of these parameters, and inputs if their gradient is asked for."""
     if not isinstance(given, Mapping):
-        return dict.fromkeys(network.trainable, read_rule(given))
+        return dict.fromkeys(names, read_rule(given))
     patterns = {pattern: read_rule(rule) for pattern, rule in cast("Mapping[Any, Any]", given).items()}
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise RuleError(f"rule for {pattern!r}: a pattern of parameter names is a string, such as 'l1.*'.")
-        if not any(fnmatchcase(name, pattern) for name in network.trainable):
-            raise RuleError(
-                f"rule for {pattern!r}: fits no trainable parameter.", did_you_mean(pattern, network.trainable)
-            )
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise RuleError(f"rule for {pattern!r}: fits no trainable parameter.", did_you_mean(pattern, names))
     rules: dict[str, Rule] = {}
-    for name in network.trainable:
+    for name in names:
         fitting = [rule for pattern, rule in patterns.items() if fnmatchcase(name, pattern)]
         if not fitting:
             raise RuleError(f"parameter {name!r}: no pattern of the rules fits it.", "End the mapping with '*'.")
@@ -167,11 +172,16 @@ def _report_merged(plan: Plan) -> None:
 
 
 def recompiled(
-    graph: nx.MultiDiGraph[str], losses: Mapping[str, str], rules: Mapping[str, Any], dtype: str, backend: str
+    graph: nx.MultiDiGraph[str],
+    losses: Mapping[str, str | Loss],
+    rules: Mapping[str, Any],
+    dtype: str,
+    backend: str,
+    by_inputs: bool = False,
 ) -> Program:
-    """The program of a graph, and of losses, and of the rule of each parameter by its name."""
+    """The program of a graph, and of losses, and of the rule of each parameter (and input) by its name."""
     exactly = {"".join(f"[{c}]" if c in "*?[" else c for c in name): rule for name, rule in rules.items()}
-    return compile(graph, losses, exactly, dtype=dtype, backend=backend, dead="ignore")
+    return compile(graph, losses, exactly, dtype=dtype, backend=backend, dead="ignore", by_inputs=by_inputs)
 
 
 def _pickled(program: Program) -> tuple[Any, ...]:
@@ -183,7 +193,8 @@ def _pickled(program: Program) -> tuple[Any, ...]:
                 f"Register it: register_loss({loss.name!r}, value, gradient), here and where the program is loaded.",
             )
     losses = {node: loss.name for node, loss in program.losses.items()}
-    declared = (program.graph, losses, dict(program.chosen), program.dtype.name, program.backend)
+    rules, probed = {**program.plan.probed, **program.chosen}, bool(program.plan.probed)
+    declared = (program.graph, losses, rules, program.dtype.name, program.backend, probed)
     return _unpickled, (*declared, fingerprints(program))
 
 

@@ -120,7 +120,7 @@ def test_pytorch_blocks_run() -> None:
     names: dict[str, object] = {}
     for block in re.findall(r"^```python(?: title=\"PyTorch\")?\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         exec(compile(block, "docs/howto/from_pytorch.md", "exec"), names)
-    assert page.count('title="PyTorch"') == 2
+    assert page.count('title="PyTorch"') == 3
 
 
 def drawn(network: Network) -> tuple[dict[str, tuple[object, ...]], dict[str, tuple[object, ...]]]:

@@ -47,8 +47,8 @@ class Engine(Protocol):
         losses: Mapping[str, Array],
         signals: Mapping[str, Array],
         fresh: bool,
-    ) -> dict[str, Array]:
-        """The block's part of the gradient.
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The block's part of the gradient of each parameter, and the gradient by each input that the plan probes.
 
         Args:
             tape: the block's forward pass.

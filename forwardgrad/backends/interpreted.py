@@ -64,7 +64,7 @@ class Interpreted:
         losses: Mapping[str, Array],
         signals: Mapping[str, Array],
         fresh: bool,
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         then = None if after is None else self._memory(after)
         return self._interpreter.gradients(tape, self._memory(state), then, losses, signals)
 

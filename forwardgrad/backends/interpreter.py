@@ -6,7 +6,7 @@ rule). With fixed weights and lossless layouts the gradient does not depend on h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -102,8 +102,8 @@ class Interpreter:
         after: Memory | None,
         losses: Mapping[str, Array],
         signals: Mapping[str, Array],
-    ) -> dict[str, Array]:
-        """The block's part of the gradient of each parameter, through the kept paths.
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The block's part of the gradient of each parameter, through the kept paths, and that by probed inputs.
 
         Args:
             tape: the block's forward pass.
@@ -130,7 +130,16 @@ class Interpreter:
             sweeps = [before_last(), ended]
             through = [(held, after.of(name)), *((found.boundary, old) for found in sweeps)]
             grads[name] = traces.gradient(tape, sweeps, through)
-        return grads | {follower: grads[name].copy() for follower, name in self.plan.followers.items()}
+        grads |= {follower: grads[name].copy() for follower, name in self.plan.followers.items()}
+        return grads, {name: self._by_input(tape, place, whole) for name, place in self.plan.product.probes}
+
+    def _by_input(self, tape: Tape, place: int, whole: Callable[[], Adjoints]) -> Array:
+        """The adjoint of an input at every step of the block, `(steps, batch, size)`."""
+        total = np.zeros((tape.steps, tape.batch, self.plan.size(place)), self.dtype)
+        if (found := whole().at_port(place, None)) is not None:
+            steps, b = found
+            total[steps] = b[:, :, 0]
+        return total
 
     def _seeds(
         self, tape: Tape, losses: Mapping[str, Array], signals: Mapping[str, Array]

@@ -104,12 +104,16 @@ class JaxEngine(LoweredEngine):
         losses: Mapping[str, Array],
         signals: Mapping[str, Array],
         fresh: bool,
-    ) -> dict[str, Array]:
-        grads = super().gradients(tape, state, after, losses, signals, fresh)
-        return {name: np.array(grad) for name, grad in grads.items()}
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        grads, by_inputs = super().gradients(tape, state, after, losses, signals, fresh)
+        return _arrays(grads), _arrays(by_inputs)
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
         self.call("advance", arrays, {"params": tape.params, "state": state})
         made = self.results("after", arrays)
-        return {key: np.array(made[key]) for key in self._held.all}
+        return _arrays({key: made[key] for key in self._held.all})
+
+
+def _arrays(found: Mapping[str, Any]) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in found.items()}

@@ -58,8 +58,8 @@ class LoweredEngine:
 
     @cached_property
     def _keys(self) -> Mapping[str, list[tuple[str, str]]]:
-        """The names of results that are gradients, or parts of the state after a block, with their keys."""
-        groups: dict[str, list[tuple[str, str]]] = {"grads": [], "after": []}
+        """The names of results that are gradients, or parts of the state after a block, by group, with their keys."""
+        groups: dict[str, list[tuple[str, str]]] = {"grads": [], "by_inputs": [], "after": []}
         for name, (group, key) in self._bindings.items():
             groups.get(group, []).append((name, key))
         return groups
@@ -130,12 +130,12 @@ class LoweredEngine:
         losses: Mapping[str, Array],
         signals: Mapping[str, Array],
         fresh: bool,
-    ) -> dict[str, Array]:
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         arrays = self._derived(tape) | {"fresh": fresh}
         groups = {"params": tape.params, "state": state, "after": after or {}, "losses": losses, "signals": signals}
         for name in ("credit", "gradients"):
             self.call(name, arrays, groups)
-        return self.results("grads", arrays)
+        return self.results("grads", arrays), self.results("by_inputs", arrays)
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
@@ -163,7 +163,7 @@ class LoweredEngine:
         return block.arrays
 
     def results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Gradients (`grads`), or the parts of the state after a block (`after`), among arrays by name."""
+        """Gradients (`grads`, `by_inputs`) or the parts of the state after a block (`after`), among arrays by name."""
         return {key: arrays[name] for name, key in self._keys[group]}
 
 

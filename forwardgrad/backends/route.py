@@ -90,7 +90,7 @@ def route(plan: Plan, target: int | None = None) -> tuple[Stop, ...]:
     words = None if target is None else plan.words[target]
     leaving = plan.product.leaving
     used: set[tuple[int, str | None]] = {(i.place, i.port) for i in plan.product.injections}
-    used |= {_port(plan, arc) for arc in plan.product.arcs}
+    used |= {_port(plan, arc) for arc in plan.product.arcs} | {(place, None) for _, place in plan.product.probes}
     wide = Structure.FULL
 
     def link(arc: Arc) -> Link:

@@ -34,7 +34,7 @@ class Adjoints:
     boundary: dict[tuple[int, int], Array] = field(default_factory=dict[tuple[int, int], Array])
     held: dict[int, Array] = field(default_factory=dict[int, Array])
 
-    def at_port(self, place: int, port: str) -> tuple[list[int], Array] | None:
+    def at_port(self, place: int, port: str | None) -> tuple[list[int], Array] | None:
         """The steps at which a port has an adjoint, and the adjoints, `(steps, batch, seeds, size)`."""
         found = self.ports.get((place, port))
         return (list(found), np.stack(list(found.values()))) if found else None

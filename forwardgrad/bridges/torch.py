@@ -1,11 +1,14 @@
-"""Weights of recurrent layers of PyTorch, as a graph with parameters and back. PyTorch itself is not needed."""
+"""Weights of recurrent layers of PyTorch, as a graph with parameters and back; and programs as its modules.
+
+PyTorch itself is needed for `Module` alone.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -14,7 +17,10 @@ from numpy.typing import NDArray
 from forwardgrad import cells
 from forwardgrad.errors import DataError, did_you_mean
 
-__all__ = ["from_state_dict", "to_state_dict"]
+if TYPE_CHECKING:
+    from forwardgrad.bridges.torch_module import Module
+
+__all__ = ["Module", "from_state_dict", "to_state_dict"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -238,3 +244,11 @@ def _weights(kind: str, state_dict: Mapping[str, Any], prefix: str) -> dict[tupl
                         f"{name!r} has {rows} rows; that of {_article(kind)} with {units} units has {wanted}."
                     )
     return found
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Module":
+        from forwardgrad.bridges.torch_module import Module
+
+        return Module
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -115,8 +115,9 @@ def _split(network: Network, product: Product, place: int, leak: Arc) -> Product
 
 
 def _reached(product: Product) -> Product:
-    """The product without places that no parameter reaches any more."""
-    kept = product.reach([injection.place for injection in product.injections])
+    """The product without places that no parameter and no input reaches any more."""
+    starts = [injection.place for injection in product.injections] + [place for _, place in product.probes]
+    kept = product.reach(starts)
     number = {index: new for new, index in enumerate(kept)}
     return replace(
         product,
@@ -127,4 +128,5 @@ def _reached(product: Product) -> Product:
             if arc.source in number
         ),
         injections=tuple(replace(i, place=number[i.place]) for i in product.injections),
+        probes=tuple((name, number[place]) for name, place in product.probes),
     )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class Plan:
         reasons: per parameter, what else keeps its gradient from being exact.
         untrained: the trainable parameters that their rule leaves as they are; they have no gradient.
         followers: the parameters of adaptive feedback, each with the trained parameter whose gradient it takes.
+        probed: the rule of each input by which the gradient is asked for.
         dead: the trainable parameters without a kept path to a loss.
         decisions: what was decided on the way.
     """
@@ -63,6 +65,7 @@ class Plan:
     reasons: Mapping[str, tuple[str, ...]]
     untrained: tuple[str, ...]
     followers: Mapping[str, str]
+    probed: Mapping[str, Rule]
     dead: tuple[str, ...]
     decisions: tuple[Decision, ...]
 
@@ -132,19 +135,25 @@ class Plan:
         return port_structure(self.network, self.product.places[place].node, port)
 
 
-def make_plan(network: Network, outputs: Sequence[str], rules: Mapping[str, Rule]) -> Plan:
+def make_plan(
+    network: Network,
+    outputs: Sequence[str],
+    rules: Mapping[str, Rule],
+    probed: Mapping[str, Rule] = MappingProxyType({}),
+) -> Plan:
     """Compile: label, multiply, prune, merge, lay out, order.
 
     Args:
         network: the validated graph.
         outputs: the nodes that have a loss.
         rules: the rule of each trainable parameter.
+        probed: the rule of each input whose own gradient is asked for.
 
     Raises:
         RuleError: if a rule cannot serve this graph.
     """
     labels = label(network, outputs)
-    explored = multiply(network, labels, rules)
+    explored = multiply(network, labels, rules, probed)
     trained = {name: rule for name, rule in rules.items() if name not in explored.untrained}
     carried = {name: rule.by_synapse for name, rule in trained.items() if rule.carry}
     product, filtered = filter_sources(
@@ -167,6 +176,7 @@ def make_plan(network: Network, outputs: Sequence[str], rules: Mapping[str, Rule
         reasons=substitutions(product, trained),
         untrained=explored.untrained,
         followers=_followers(network, product, trained),
+        probed=dict(probed),
         dead=tuple(name for name in trained if name not in alive),
         decisions=tuple(_decisions(network, explored, product, found.layouts, filtered)),
     )
@@ -187,7 +197,11 @@ def _influences(network: Network, product: Product, carried: Mapping[str, bool])
     """What a product stores of the parameters that are carried, each with whether it is by synapse."""
     depth = depths(product)
     stored = entries(product, depth, carried)
-    words = {place: words_to(network, product, place) for place in sorted({p for ps in stored.values() for p in ps})}
+    entered = set(product.reach([injection.place for injection in product.injections]))
+    words = {
+        place: {source: word for source, word in words_to(network, product, place).items() if source in entered}
+        for place in sorted({p for ps in stored.values() for p in ps})
+    }
     found = layouts(network, product, stored, words)
     numbers = sum(
         depth[place] * prod(stored_shape(network, network.parameters[name], word, size, carried[name]))

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from types import MappingProxyType
 
 from forwardgrad.compiler.factors import WEIGHT, Factor, readings
 from forwardgrad.compiler.labels import Labels, port_structure
@@ -84,6 +85,7 @@ class Product:
         injections: where parameters enter.
         dropped: the cuts that were met, their sources being indices of the product as it was explored.
         untrained: the parameters that their rule leaves as they are.
+        probes: the places of inputs at which the adjoint of their values is asked for, by input.
     """
 
     places: tuple[Place, ...]
@@ -91,6 +93,7 @@ class Product:
     injections: tuple[Injection, ...]
     dropped: tuple[Dropped, ...]
     untrained: tuple[str, ...] = ()
+    probes: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def leaving(self) -> list[list[Arc]]:
@@ -252,13 +255,16 @@ def _advance(rule: PathRule, mode: Mode, edge: EdgeView, target: NodeView, credi
         ) from error
 
 
-def multiply(network: Network, labels: Labels, rules: Mapping[str, Rule]) -> Product:
+def multiply(
+    network: Network, labels: Labels, rules: Mapping[str, Rule], probed: Mapping[str, Rule] = MappingProxyType({})
+) -> Product:
     """The product of the network with the rule of each parameter, as far as credit reaches.
 
     Args:
         network: the validated graph.
         labels: its labels.
         rules: the rule of each trainable parameter.
+        probed: the rule of each input whose own gradient is asked for.
 
     Raises:
         RuleError: if a rule returns a mode it must not, has no end of modes, or names an unknown edge.
@@ -278,12 +284,17 @@ def multiply(network: Network, labels: Labels, rules: Mapping[str, Rule]) -> Pro
         for (node, port, edge), mode in zip(sites, modes, strict=True):
             if port_structure(network, node, port) is not Structure.ZERO:
                 injections.append(Injection(name, explorer.place(number, node, mode), port, edge))
+    probes: list[tuple[str, int]] = []
+    for name, rule in probed.items():
+        if (mode := _start(rule.paths, labels.nodes[name])) is not None:
+            probes.append((name, explorer.place(explorer.rule(rule.along), name, mode)))
     explorer.explore()
     places = tuple(
         Place(node, text(mode), explorer.signal(rule, node), lossy=explorer.rules[rule].lossy)
         for rule, node, mode in explorer.index
     )
-    return Product(places, tuple(explorer.arcs), tuple(injections), tuple(explorer.dropped), tuple(untrained))
+    arcs, dropped = tuple(explorer.arcs), tuple(explorer.dropped)
+    return Product(places, arcs, tuple(injections), dropped, tuple(untrained), tuple(probes))
 
 
 def _sites(network: Network, name: str) -> list[tuple[str, str, str | None]]:

@@ -124,6 +124,7 @@ def _quotient(product: Product, groups: list[list[int]]) -> Product:
         injections=tuple(replace(i, place=number[i.place]) for i in product.injections if i.place in number),
         dropped=(),
         untrained=product.untrained,
+        probes=tuple((name, number[place]) for name, place in product.probes if place in number),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Step:
         loss: sum over the block's steps.
         grads: the block's gradient of each trainable parameter, shaped like it.
         outputs: per node with a loss, its values, `(time, batch, size)`.
+        by_inputs: where the program was compiled with `by_inputs`, the gradient by each input, `(time, batch, size)`,
+            through paths inside the block.
         state_norm, grad_norm: the Euclidean norms of the state after the block, influence and values, and of the
             gradients; infinite where squares overflow.
     """
@@ -48,6 +50,7 @@ class Step:
     outputs: dict[str, Array]
     state_norm: float = 0.0
     grad_norm: float = 0.0
+    by_inputs: dict[str, Array] = field(default_factory=dict[str, Array])
 
 
 class Execution:
@@ -114,6 +117,17 @@ class Execution:
         tape = self.engine.forward(weights, state, values, shape)
         return {name: tape.values(name).copy() for name in self.plan.network.nodes}
 
+    def advance(self, params: Any, state: State, inputs: Any) -> tuple[State, dict[str, Array]]:
+        """The state after a block, and the values of outputs in it, without their losses."""
+        weights = read_params(self.plan.parameters, params, self.dtype)
+        values, shape = read_inputs(self.plan.network, inputs, self.dtype, (None, batch_of(state)))
+        if shape is None:
+            raise DataError("advance: this graph has no inputs, so nothing says how long to run.", "Use step.")
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the next block tells of it
+            tape = self.engine.forward(weights, state, values, shape)
+            after = self.engine.advance(tape, state, False)
+        return after, {name: tape.values(name).copy() for name in self.losses}
+
     def reset(self, state: State, where: Array) -> State:
         """The state with the samples of these truth values, `(batch,)`, started afresh."""
         fresh = self.engine.start(len(where)) | {key: state[key] for key in self.counters}
@@ -157,7 +171,8 @@ class Execution:
                 numerics.norm(self._measured(block.after).values(), block.size),
                 numerics.norm(block.grads.values(), block.slope),
             )
-        return block.after, Step(block.loss, block.grads, block.outputs, *norms)
+        by_inputs = {name: block.by_inputs.get(name, np.zeros_like(values[name])) for name in plan.probed}
+        return block.after, Step(block.loss, block.grads, block.outputs, *norms, by_inputs)
 
     def _measured(self, state: State) -> State:
         """A state without the counters of draws, which measure nothing."""
@@ -169,9 +184,9 @@ class Execution:
         outputs = {name: tape.values(name).copy() for name in self.losses}
         loss, seeds = self._evaluate(outputs, given.targets)
         after = engine.advance(tape, state, fresh) if not last or engine.lossy else None
-        grads = engine.gradients(tape, state, after, seeds, given.signals, fresh)
+        grads, by_inputs = engine.gradients(tape, state, after, seeds, given.signals, fresh)
         size, slope = (numerics.squares(arrays.values()) for arrays in (self._measured(after or {}), grads))
-        return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, size, slope)
+        return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, by_inputs, size, slope)
 
     def _evaluate(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
         """The loss, and its derivative by each output."""

@@ -29,6 +29,7 @@ class Passed:
         seeds: the derivative of the loss by each output node, `(time, batch, size)`.
         grads: the gradient of each trained parameter.
         after: the state after it; empty after the last block of a sequence.
+        by_inputs: the gradient by each input for which it was asked.
         size, slope: the sums of the squares of the state after it, and of the gradients.
     """
 
@@ -38,6 +39,7 @@ class Passed:
     seeds: dict[str, Array]
     grads: dict[str, Array]
     after: dict[str, Array]
+    by_inputs: dict[str, Array]
     size: float
     slope: float
 

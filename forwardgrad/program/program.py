@@ -140,6 +140,8 @@ class Program:
         targets: Mapping[str, Any],
         mask: Any = None,
         signals: Mapping[str, Any] | None = None,
+        *,
+        last: bool = False,
     ) -> tuple[State, Step]:
         """Run one block: any number of steps with fixed weights.
 
@@ -151,6 +153,8 @@ class Program:
             mask: weights of the loss, `(time,)` or `(time, batch)`, for all outputs or as `{output node: mask}`.
             signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: what stands in place of the
                 derivative of the loss by the node.
+            last: whether the state after the block is not needed. Then it is empty, and what it costs is saved, unless
+                the rule loses something at the ends of blocks.
 
         Returns:
             The state after the block, and the block's loss, gradients and outputs.
@@ -161,7 +165,9 @@ class Program:
                 parameter at which, and the step.
             MemoryBudgetError: if the system refuses memory. Nothing is priced before: `fits` does.
         """
-        return self._execution.step(params, self._execution.read_state(state), inputs, targets, mask, signals)
+        before = self._execution.read_state(state)
+        after, step = self._execution.step(params, before, inputs, targets, mask, signals, last=last)
+        return {} if last else after, step
 
     def gradient(
         self,
@@ -283,6 +289,33 @@ class Program:
     def signalled(self) -> tuple[str, ...]:
         """The nodes on which the user gives learning signals, for rules with `feedback="signal"`."""
         return self._execution.signalled
+
+    @budget.told("advance")
+    def advance(
+        self, params: Mapping[str, Any], state: Mapping[str, Any], inputs: Mapping[str, Any]
+    ) -> tuple[State, dict[str, Array]]:
+        """Run one block of which nothing is asked yet: the state after it, and its outputs.
+
+        What `step` finds from targets, `step(..., last=True)` finds later, from the state before the block.
+
+        Args:
+            params: `{name: array}`.
+            state: from `start`, `step`, `advance` or `reset`.
+            inputs: `{input node: (time, batch, size)}`.
+
+        Returns:
+            The state after the block, and `{output node: (time, batch, size)}`.
+
+        Raises:
+            DataError: if an array does not fit, or the graph has no inputs.
+
+        >>> import forwardgrad as fg, numpy as np
+        >>> program = fg.compile(fg.load("elman"))
+        >>> state, outputs = program.advance(program.init(), program.start(2), {"x": np.ones((5, 2, 1))})
+        >>> outputs["y"].shape
+        (5, 2, 1)
+        """
+        return self._execution.advance(params, self._execution.read_state(state), inputs)
 
     def blocks(self, stream: Iterable[Any], block: Length = "auto") -> Iterator[Block]:
         """Cut a stream into blocks, none made before it is asked for.

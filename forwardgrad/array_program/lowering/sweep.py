@@ -105,6 +105,8 @@ class _Sweep:
             for place in self.places
         }
         sites: list[Gate] = [(site.place, site.port) for site in plan.product.injections if site.place in known]
+        if target is None and given is None and late is None:  # all losses of the block
+            sites += [(place, None) for _, place in plan.product.probes]
         self.sites = [gate for gate in dict.fromkeys(sites) if plan.port_word(*gate) is not Structure.ZERO]
         self.builder = Builder() if builder is None else builder
         self.series: dict[Gate, Adjoint] = {}
