@@ -281,6 +281,9 @@ class _Derivation(Outline):
                     injected = self._injection(site, "i")
                     signal = self._outside(place, "i")
                     terms.append(replace(injected, over=over, factors=(*signal.factors, *injected.factors)))
+        if self.parameter.pattern is not None and self.parameter.pattern.entries is not None:
+            text = "W is the matrix of a kernel: the gradient of an entry is the sum over all pairs i, j that share it."
+            self._note(None, text)
         left = Symbol("gradient", self.parameter.node or self.name, self._own, form=self._letter)
         return Line(left, tuple(terms), in_time=True)
 

@@ -58,7 +58,12 @@ class Evaluated:
                 self.signals[_bare(line.left)] = self._line(line, t)
             total = total + self._line(self.equations.gradient, t)
         pattern = self.parameter.pattern
-        return np.asarray(total if pattern is None else total[pattern.rows, pattern.columns])
+        if pattern is None:
+            return np.asarray(total)
+        synapses = np.asarray(total[pattern.rows, pattern.columns])
+        if pattern.entries is None:
+            return synapses
+        return np.bincount(pattern.entries, synapses, int(np.prod(pattern.kernel))).reshape(pattern.kernel)
 
     @property
     def entries(self) -> tuple[int, ...]:
@@ -203,7 +208,7 @@ def _matrix(network: Network, name: str, array: Array) -> Array:
     if pattern is None:
         return array
     matrix = np.zeros(pattern.shape)
-    matrix[pattern.rows, pattern.columns] = array
+    matrix[pattern.rows, pattern.columns] = array if pattern.entries is None else array.ravel()[pattern.entries]
     return matrix
 
 
