@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,11 +211,12 @@ def names() -> list[str]:
     return sorted(_table)
 
 
-def get(name: str | os.PathLike[str]) -> Series:
+def get(name: str | os.PathLike[str], others: Iterable[str] = ()) -> Series:
     """A series by name, or read from a file of one column.
 
     Args:
         name: a known name, or the path of a file that `read` takes.
+        others: names of other data that a user may have meant.
 
     Raises:
         DataError: if there is no series of that name.
@@ -229,7 +230,7 @@ def get(name: str | os.PathLike[str]) -> Series:
         return read(path)
     raise DataError(
         f"unknown data {str(name)!r}.",
-        did_you_mean(name, _table),
+        did_you_mean(name, [*_table, *others]),
         f"Or give a file: {', '.join(f'*{suffix}' for suffix in tables.SUFFIXES)}.",
     )
 

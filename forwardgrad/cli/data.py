@@ -14,6 +14,7 @@ from forwardgrad.errors import DataError
 from forwardgrad.graph import library
 from forwardgrad.graph.ends import ends
 from forwardgrad.support import tables
+from forwardgrad.training.named import NAMED
 from forwardgrad.training.recipe import KINDS
 from forwardgrad.training.sequences import Choice, sequences
 from forwardgrad.training.tasks import Task, make
@@ -22,7 +23,9 @@ from forwardgrad.training.tasks import Task, make
 def add_data(parser: argparse.ArgumentParser) -> None:
     """The options of a command that learns from data."""
     parser.add_argument(
-        "--data", default="laser", help="a series (laser), or a .csv, .tsv, .txt, .npy or .npz file (default laser)"
+        "--data",
+        default="laser",
+        help="laser, digits, japanese_vowels, or a .csv, .tsv, .txt, .npy or .npz file (default laser)",
     )
     parser.add_argument(
         "--inputs", metavar="A,B", help="columns, or the array, that go in (default: all numbers that are nothing else)"
@@ -81,8 +84,13 @@ def names(text: str | None) -> tuple[str, ...] | None:
 def task(given: argparse.Namespace) -> Task:
     """What the options say is to be learned."""
     path = Path(given.data)
+    if given.data in NAMED:
+        for option in ("inputs", "targets", "sequence", "time", "lengths", "kind"):
+            if getattr(given, option) is not None:
+                raise DataError(f"--{option} is for files of your own; {given.data!r} says it itself.")
+        return make(NAMED[given.data](), split=given.split, validation=given.validation, seed=given.seed)
     if given.data in data.names() or path.suffix.lower() not in tables.SUFFIXES:
-        series = data.get(given.data)
+        series = data.get(given.data, NAMED)
         for option in ("inputs", "targets", "sequence", "time", "lengths", "validation"):
             if getattr(given, option) is not None:
                 raise DataError(f"--{option} is for files of your own; {given.data!r} is one series.")

@@ -59,6 +59,8 @@ class Sequences:
         targets: `(steps, size)` of each, numbers or words, or `(size,)` where one answer is for the whole sequence;
             `None` where the inputs are to be forecast. NaN or an empty word says that no answer is asked for there.
         names: of the sequences, where a column says them.
+        cited: where they come from, if that is no file.
+        first: how many of them, from the first on, were published as the part to learn from; `None`: nobody says.
     """
 
     source: Path
@@ -66,6 +68,8 @@ class Sequences:
     inputs: list[NDArray[np.float64]]
     targets: list[NDArray[Any]] | None
     names: Sequence[str] | None = None
+    cited: str | None = None
+    first: int | None = None
 
     @property
     def whole(self) -> bool:

@@ -75,9 +75,10 @@ def make(
         kind: `forecast`, `regression` or `classification`. Left out, what the targets suggest: none of them is a
             forecast; words, truth values or few whole numbers are labels.
         split: which part is learned from, as a share or as a number of samples (of sequences, where there are several);
-            0.8 by default. The rest is for the test.
+            by default the part that was published for it, or 0.8. The rest is for the test.
         validation: which share of that is kept back to stop in time; none by default.
-        seed: of the order of sequences, where there are several. A single one is split in time.
+        seed: of the order of sequences, where there are several. A single one is split in time. A published part stays
+            what it is.
 
     Raises:
         DataError: if the split leaves nothing to learn from or to be tested on, or data and kind do not fit.
@@ -91,7 +92,12 @@ def make(
             where = f"sequence {short} (from 0)" if several else "it"
             raise DataError(f"data {name!r}: {where} has one step: there is nothing to forecast.")
     count = len(found.inputs) if several else len(found.inputs[0])
-    learned, kept = _split(name, count, split, validation, "sequences" if several else "samples")
+    if found.first is not None and split is not None:
+        raise DataError(
+            f"data {name!r}: its first {found.first} sequences were published to be learned from, no split."
+        )
+    what = "sequences" if several else "samples"
+    learned, kept = _split(name, count, split if found.first is None else found.first, validation, what)
     parts = _apart(found, learned, kept, seed) if several else _in_time(found, learned, kept, chosen == "forecast")
     fit, held, tested = parts
     assert fit is not None
@@ -119,7 +125,7 @@ def make(
             raise DataError(f"data {name!r}: the targets of {what} are constant.", "A constant target has no NMSE.")
     samples, sequences = sum(map(len, found.inputs)), len(found.inputs) if several else None
     about = learned, samples, sequences, digest(found)
-    return Task(name, str(found.source), recipe, train, kept_back, test, *about)
+    return Task(name, found.cited or str(found.source), recipe, train, kept_back, test, *about)
 
 
 def _numbered(found: Sequences, count: int) -> tuple[str, ...]:
@@ -188,7 +194,11 @@ def _split(name: str, count: int, split: float | int | None, validation: float |
 
 
 def _apart(found: Sequences, learned: int, kept: int, seed: int) -> list[Sequences | None]:
-    order = np.random.default_rng([seed, len(found.inputs)]).permutation(len(found.inputs))
+    count, random = len(found.inputs), np.random.default_rng([seed, len(found.inputs)])
+    if found.first is None:
+        order = random.permutation(count)
+    else:
+        order = np.concatenate([random.permutation(found.first), np.arange(found.first, count)])
     parts = np.split(order, [learned - kept, learned])
     return [
         None

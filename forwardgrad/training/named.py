@@ -1,0 +1,61 @@
+"""Collections of sequences that other libraries bring, by name. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from forwardgrad.errors import MissingExtraError
+from forwardgrad.training.sequences import Choice, Sequences
+
+
+def _loader(data: str, module: str, function: str, package: str) -> Callable[..., Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries that it imports
+            return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise MissingExtraError(f'data {data!r} needs {package}: pip install "forwardgrad[datasets]"') from error
+
+
+def japanese_vowels() -> Sequences:
+    """Which of nine speakers says /ae/? 640 utterances of 7 to 29 frames, 12 coefficients of the cepstrum each.
+
+    The first 270 are the part to learn from that was published with them; the other 370 are the test.
+
+    Raises:
+        MissingExtraError: without the extra `datasets`.
+    """
+    load = _loader("japanese_vowels", "sktime.datasets", "load_japanese_vowels", "sktime")
+    inputs: list[Any] = []
+    targets: list[Any] = []
+    for part in ("train", "test"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frames, speakers = load(split=part, return_type="nested_univ")
+        inputs += [np.stack([np.asarray(column, np.float64) for column in row], axis=1) for row in frames.to_numpy()]
+        targets += [np.array([str(speaker)]) for speaker in speakers]
+    cited = "Kudo, Toyama & Shimbo 1999, Pattern Recognition Letters 20; UCI repository, as distributed with sktime"
+    return Sequences(Path("japanese_vowels"), Choice(), inputs, targets, cited=cited, first=270)
+
+
+def digits() -> Sequences:
+    """Which digit is it? 1,797 images of 8 by 8, read row by row: 8 steps of 8 numbers.
+
+    Raises:
+        MissingExtraError: without the extra `datasets`.
+    """
+    found = _loader("digits", "sklearn.datasets", "load_digits", "scikit-learn")()
+    images = list(np.asarray(found.images, np.float64))
+    labels = [np.array([str(label)]) for label in found.target]
+    cited = "Alpaydin & Kaynak 1998, UCI repository, as distributed with scikit-learn"
+    return Sequences(Path("digits"), Choice(), images, labels, cited=cited)
+
+
+NAMED: Mapping[str, Callable[[], Sequences]] = {"digits": digits, "japanese_vowels": japanese_vowels}
+"""All of them."""
