@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from forwardgrad.cells.delays import delay_line
 from forwardgrad.cells.diagonal import indrnn, lru, rtu
+from forwardgrad.cells.elementwise import columnar_lstm, elstm
 from forwardgrad.cells.gated import gru, lstm, mgu
 from forwardgrad.cells.integrate_and_fire import alif, cuba_lif, lif, readout
 from forwardgrad.cells.minimal import min_gru, min_lstm
@@ -23,6 +24,8 @@ TABLE: Mapping[str, Callable[..., str]] = {
     "mgu": mgu,
     "min_gru": min_gru,
     "min_lstm": min_lstm,
+    "elstm": elstm,
+    "columnar_lstm": columnar_lstm,
     "lru": lru,
     "rtu": rtu,
     "lif": lif,
@@ -36,9 +39,11 @@ TABLE: Mapping[str, Callable[..., str]] = {
 __all__ = [
     "TABLE",
     "alif",
+    "columnar_lstm",
     "cuba_lif",
     "delay_line",
     "elman",
+    "elstm",
     "gru",
     "indrnn",
     "leaky_tanh",

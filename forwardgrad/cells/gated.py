@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import networkx as nx
@@ -60,24 +61,43 @@ def lstm(
     'l1.h'
     """
     cell = Cell(graph, "lstm", name, size)
-    i = cell.node("i", "sigmoid", bias=cell.per_unit("input_bias", input_bias))
-    f = cell.node("f", "sigmoid", bias=cell.per_unit("forget_bias", forget_bias))
-    o = cell.node("o", "sigmoid", bias=True)
-    g = cell.node("g", "tanh", bias=True)
+    biases = {"i": cell.per_unit("input_bias", input_bias), "f": cell.per_unit("forget_bias", forget_bias)}
+    (i, f, o, _), c, h = gated_memory(cell, input, init, biases, weight="dense", init=recurrent_init)
+    if cell.truth("peepholes", peepholes):
+        for unit, delay in ((i, 1), (f, 1), (o, 0)):
+            cell.edge(c, unit, weight="diagonal", init=0.0, delay=delay)
+    return cell.add(h)
+
+
+def gated_memory(
+    cell: Cell, input: str, input_init: Any, biases: Mapping[str, Any], **recurrent: Any
+) -> tuple[tuple[str, ...], str, str]:
+    """Note the nodes i, f, o, g, c and h of long short-term memory, and the edges between them.
+
+    Args:
+        cell: to which they belong.
+        input: name of the node that feeds it.
+        input_init: how the weights from it are drawn.
+        biases: of gates, by their letters; the others start at 0.
+        recurrent: the attributes of the edges from h to the gates.
+
+    Returns:
+        The nodes i, f, o, g; c; h.
+    """
+    gates = tuple(cell.node(u, "tanh" if u == "g" else "sigmoid", bias=biases.get(u, True)) for u in "ifog")
     kept, new = cell.node("kept", "mul"), cell.node("new", "mul")
     c, tanh_c, h = cell.node("c", "linear"), cell.node("tanh_c", "tanh"), cell.node("h", "mul")
-    for unit in (i, f, o, g):
-        cell.read(unit, input, h, init, recurrent_init)
+    for unit in gates:
+        cell.feed(unit, input, input_init)
+        cell.edge(h, unit, delay=1, **recurrent)
+    i, f, o, g = gates
     cell.multiply(kept, gate=f, state=(c, 1))
     cell.multiply(new, gate=i, candidate=g)
     cell.edge(kept, c)
     cell.edge(new, c)
     cell.edge(c, tanh_c)
     cell.multiply(h, gate=o, state=tanh_c)
-    if cell.truth("peepholes", peepholes):
-        for unit, delay in ((i, 1), (f, 1), (o, 0)):
-            cell.edge(c, unit, weight="diagonal", init=0.0, delay=delay)
-    return cell.add(h)
+    return gates, c, h
 
 
 def gru(

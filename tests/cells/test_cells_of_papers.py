@@ -97,6 +97,31 @@ def mgu(p: Named, x: Array) -> list[Array]:
     return found
 
 
+def elstm(p: Named, x: Array) -> list[Array]:
+    c, found = np.zeros((BATCH, UNITS)), []
+    for now in x:
+        f = sigmoid(p.x("f", now) + p.d("c", "f") * c + p.b("f"))
+        z = np.tanh(p.x("z", now) + p.d("c", "z") * c + p.b("z"))
+        c = f * c + (1 - f) * z
+        o = sigmoid(p.x("o", now) + p.w("c", "o", c) + p.b("o"))
+        found.append(o * c)
+    return found
+
+
+def columnar_lstm(p: Named, x: Array) -> list[Array]:
+    """Column by column, each a network of one unit."""
+    found = np.zeros((STEPS, BATCH, UNITS))
+    for column in range(UNITS):
+        h = c = np.zeros(BATCH)
+        for t, now in enumerate(x):
+            i, f, o, g = (
+                now @ p.params[f"x->l.{u}"][column] + p.d("h", u)[column] * h + p.b(u)[column] for u in "ifog"
+            )
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = found[t, :, column] = sigmoid(o) * np.tanh(c)
+    return list(found)
+
+
 def min_gru(p: Named, x: Array) -> list[Array]:
     h, found = np.zeros((BATCH, UNITS)), []
     for now in x:
@@ -197,6 +222,8 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[Named, Array], list[Array]
     "mgu": ("mgu", {}, mgu, "h"),
     "min_gru": ("min_gru", {}, min_gru, "h"),
     "min_lstm": ("min_lstm", {}, min_lstm, "h"),
+    "elstm": ("elstm", {}, elstm, "h"),
+    "columnar_lstm": ("columnar_lstm", {}, columnar_lstm, "h"),
     "lru": ("lru", {}, lru, "y"),
     "rtu linear": ("rtu", {}, rtu(True), "y"),
     "rtu": ("rtu", {"linear": False}, rtu(False), "y"),
@@ -237,7 +264,7 @@ def test_gradients(case: str, rule: str) -> None:
     assert all(np.abs(gradient).max() > 1e-6 for gradient in found.grads.values())
 
 
-DIAGONAL = ("indrnn", "min_gru", "min_lstm", "lru", "rtu linear", "rtu")
+DIAGONAL = ("indrnn", "min_gru", "min_lstm", "elstm", "columnar_lstm", "lru", "rtu linear", "rtu")
 
 
 @pytest.mark.parametrize("rule", ["rtrl", "eprop"])
@@ -246,7 +273,7 @@ def test_exact_rtrl_costs_a_number_per_synapse_and_state(case: str, rule: str) -
     """If this fails, the compiler does not find what the papers claim: exact RTRL at the cost of e-prop."""
     kind, options, *_ = CASES[case]
     program = fg.compile(graph_of(kind, **options), loss={"out": "mse"}, rule=rule)
-    states = 2 if kind in ("lru", "rtu") else 1
+    states = 2 if kind in ("lru", "rtu", "columnar_lstm") else 1
     stored = 0
     for name, derived in program.rules.items():
         assert derived.exact, name
