@@ -1,25 +1,29 @@
 """Makes gallery.md and its pictures: python docs/make_gallery.py
 
-For every shipped graph: the graph, what e-prop keeps of the credit of a weight (recurrent where there is one), that
-weight's credit in time under several rules, and one step of a run on noise. Pictures are laid out by whichever Graphviz
-is at hand.
+For every shipped graph: the graph, what each rule stores and computes for it, what e-prop keeps of the credit of a
+weight (recurrent where there is one), that weight's credit in time under several rules, and one step of a run on noise.
+Pictures are laid out by whichever Graphviz is at hand.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 
 import forwardgrad as fg
 from forwardgrad import render
-from forwardgrad.graph import library
+from forwardgrad.graph import library, validate
 from forwardgrad.testing import checking
 
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE / "images" / "gallery"
 RULES = ("rtrl", "eprop-deep", "eprop", "hops(2)")
+PRICED = ("rtrl", "snap(1)", "eprop-deep", "eprop", "immediate")
 STEPS, BATCH, MOMENT = 30, 4, 20
 
 HEAD = f"""# Gallery
@@ -34,6 +38,10 @@ them can be drawn from a terminal:
 
 The last writes a page that shows a run step by step, under several rules side by side. Each picture explains its lines
 and shapes; [one code](design.md#8-pictures) holds for all of them. Flows are those of step {MOMENT} of a run on noise.
+
+Tables say of a rule for how many parameters its gradient is exact, in which form influence is stored, by parameter and
+place ([scalar, diagonal or full](design.md#5-layouts-are-derived-not-chosen)), how much that is for one sample, and
+what it takes to carry it one step on.
 """
 
 
@@ -63,6 +71,7 @@ def _of(name: str, title: str, draw: bool) -> str:
         return f"\n![{words}]({path.relative_to(HERE).as_posix()})\n"
 
     text += picture("graph", f"The graph {name}", lambda: render.graph(graph))
+    text += _prices(graph)
     text += f"\nWhat e-prop keeps of the credit of `{parameter}`:\n"
     text += picture("credit", f"Credit of {parameter} under eprop", lambda: render.credit(programs["eprop"], parameter))
     text += f"\nCredit of one use of `{parameter}` in time, under {', '.join(f'`{rule}`' for rule in RULES)}:\n"
@@ -72,6 +81,26 @@ def _of(name: str, title: str, draw: bool) -> str:
     text += f"\nWhat flows under e-prop at step {MOMENT}:\n"
     text += picture("flow", f"Flow of {parameter} at step {MOMENT}", lambda: _flow(programs["eprop"], parameter))
     return text
+
+
+def _prices(graph: nx.MultiDiGraph[str]) -> str:
+    """What a graph consists of, and what each rule stores and computes for it."""
+    rows = [_price(fg.compile(graph, rule=rule, dead="ignore"), rule) for rule in PRICED]
+    network = validate(graph)
+    numbers = sum(prod(parameter.shape) for parameter in network.parameters.values())
+    layers = nx.number_strongly_connected_components(nx.DiGraph(graph))
+    head = f"\n{len(network.nodes)} nodes in {layers} components, {len(network.edges)} edges, "
+    head += f"{len(network.parameters)} parameters of {numbers:,} numbers.\n\n"
+    head += "| rule | exact | influence | bytes | operations a step |\n| --- | --- | --- | --- | --- |\n"
+    return head + "".join(rows)
+
+
+def _price(program: fg.Program, rule: str) -> str:
+    cost, derived = program.cost(), program.rules.values()
+    words = Counter(word for each in derived for word in each.layouts.values())
+    stored = ", ".join(f"{words[word]} {word}" for word in sorted(words)) or "none"
+    exact = f"{sum(each.exact for each in derived)} of {len(program.chosen)}"
+    return f"| `{rule}` | {exact} | {stored} | {sum(cost.influence.values()):,} | {sum(cost.flops.values()):,} |\n"
 
 
 def _shown(program: fg.Program) -> str:

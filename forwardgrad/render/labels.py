@@ -89,7 +89,9 @@ def _weight(network: Network, edge: Edge) -> str:
             return f"{fixed}{edge.weight} {target}"
         case "sparse":
             assert edge.pattern is not None
-            if edge.moves:
+            if edge.moves and len(edge.pattern.rows) < target:
+                return f"{edge.weight} at {edge.pattern.rows[0]}"
+            if not KINDS[edge.weight].weighted:
                 return f"{edge.weight} {target}×{source}"
             if edge.pattern.entries is not None:
                 return f"{fixed}{edge.weight} {'×'.join(map(str, edge.pattern.kernel))}"

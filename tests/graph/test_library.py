@@ -13,7 +13,7 @@ from forwardgrad.graph import Network, draw, library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.oracle import forward
 
-NAMES = ["alif", "cuba_lif", "dilated", "elman", "gru", "indrnn", "leaky_stack", "lif", "lru", "lstm"]
+NAMES = ["alif", "conv_lif", "cuba_lif", "dilated", "elman", "gru", "indrnn", "leaky_stack", "lif", "lru", "lstm"]
 NAMES += ["min_gru", "multi_timescale"]
 
 
@@ -63,7 +63,7 @@ def test_shipped_graph_is_alive(name: str) -> None:
         assert array[10:].std() > 1e-3, node  # over units too: the lambda of an LRU stays
 
 
-@pytest.mark.parametrize(("name", "spikes"), [("alif", "z"), ("lif", "z"), ("cuba_lif", "l1.z")])
+@pytest.mark.parametrize(("name", "spikes"), [("alif", "z"), ("conv_lif", "z"), ("lif", "z"), ("cuba_lif", "l1.z")])
 def test_nearly_every_spiking_unit_spikes(name: str, spikes: str) -> None:
     """If this fails, gradients of a spiking graph are zero or meaningless, and tests on it say nothing."""
     _, values = run(name, steps=500)

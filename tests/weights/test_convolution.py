@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 import pytest
 from checks import assert_like_oracle, error
-from nets import declare
+from nets import declare, problem
 
 import forwardgrad as fg
 from forwardgrad import oracle, testing
@@ -175,6 +175,28 @@ def test_it_costs_what_its_windows_say() -> None:
     leaky.add_edge("h", "h", delay=1, value=0.5)
     found = [sum(fg.compile(leaky, rule=rule).cost().influence.values()) for rule in ("eprop", "rtrl")]
     assert found == [8 * traces, 8 * influence]
+
+
+def test_the_shipped_network_costs_what_its_layouts_say() -> None:
+    """Eight channels of four places: under RTRL potential and spike of each unit have an influence of each kernel entry;
+    under e-prop the leak is shared, so a trace is what a synapse reads, filtered. The readout filters once more.
+    """
+    kernels, units, taps = 8 * 1 * 5 + 8 * 8 * 3, 8 * 4, 8
+    readout = kernels + 8 * 2 + 1
+    exact, online = (
+        sum(fg.compile(fg.load("conv_lif"), rule=rule).cost().influence.values()) for rule in ("rtrl", "eprop")
+    )
+    assert exact == 8 * (2 * units * kernels + readout)
+    assert online == 8 * (taps + units + readout)
+
+
+@pytest.mark.parametrize("rule", ["rtrl", "eprop", "eprop-deep", "immediate"])
+def test_gradients_of_the_shipped_network_are_those_of_the_oracle(rule: str) -> None:
+    """Kernels, a pool and spikes together, in blocks shorter than the sequence."""
+    given = problem(fg.load("conv_lif"), "y", steps=12, batch=2, gain=3.0)
+    program = assert_like_oracle(given, rule, blocks=(1, 5))
+    found = program.gradient(given.params, given.inputs, given.targets, block=2)
+    assert rule == "immediate" or all(np.abs(grad).max() > 1e-6 for grad in found.grads.values())
 
 
 def test_files_pictures_equations_and_checkpoints_know_it(tmp_path: Path) -> None:
