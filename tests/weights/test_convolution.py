@@ -178,7 +178,7 @@ def test_it_costs_what_its_windows_say() -> None:
 
 
 def test_the_shipped_network_costs_what_its_layouts_say() -> None:
-    """Eight channels of four places: under RTRL potential and spike of each unit have an influence of each kernel entry;
+    """Eight channels of four places: under RTRL potential and spike of a unit have an influence of each kernel entry;
     under e-prop the leak is shared, so a trace is what a synapse reads, filtered. The readout filters once more.
     """
     kernels, units, taps = 8 * 1 * 5 + 8 * 8 * 3, 8 * 4, 8
