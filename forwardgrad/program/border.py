@@ -20,7 +20,8 @@ def read_inputs(
 ) -> tuple[dict[str, Array], tuple[int, int] | None]:
     """The inputs of a block, `(time, batch, size)` each, and their time and batch (`None` for a graph without inputs).
 
-    Arrays of a node that has a shape may also be `(time, batch, *shape)`, here and for targets and signals.
+    Arrays of a node that has a shape may also be `(time, batch, *shape)`, here and for targets and signals. Inputs that
+    are whole numbers `(time, batch)` are tokens: the unit of that number is 1, all others are 0.
 
     Args:
         network: the validated graph.
@@ -36,7 +37,7 @@ def read_inputs(
     found: dict[str, Array] = {}
     for name in network.inputs:
         what = f"input {name!r}"
-        array = _flat(numeric(what, inputs[name], dtype), network.nodes[name])
+        array = _flat(numeric(what, _spelled(what, inputs[name], network.nodes[name].size), dtype), network.nodes[name])
         expected = (steps, batch, network.nodes[name].size)
         _check_shape(what, array, expected)
         steps, batch = array.shape[:2]
@@ -73,6 +74,18 @@ def read_signals(
         _check_shape(what, array, (*shape, network.nodes[name].size))
         found[name] = finite(what, array, "(time, batch, unit)")
     return found
+
+
+def _spelled(what: str, given: Any, size: int) -> Any:
+    """Tokens `(time, batch)` as numbers of units, `(time, batch, size)`; all else as it is."""
+    array = array_of(what, given)
+    if array.dtype.kind not in "iu" or array.ndim != 2 or not array.size:
+        return given
+    wrong = (array < 0) | (array >= size)
+    if wrong.any():
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise DataError(f"{what}: token {array[place]} at (time, batch) = {place}; there are {size} units.")
+    return np.arange(size) == array[..., None]
 
 
 def _flat(array: Array, node: Node) -> Array:

@@ -10,6 +10,7 @@ from forwardgrad.weights.block import BLOCK
 from forwardgrad.weights.convolution import CONV1D, CONV2D
 from forwardgrad.weights.dense import DENSE
 from forwardgrad.weights.diagonal import DIAGONAL
+from forwardgrad.weights.embedding import EMBEDDING
 from forwardgrad.weights.identity import IDENTITY
 from forwardgrad.weights.kind import Kind
 from forwardgrad.weights.moving import PLACE, SLICE, TAKE
@@ -20,7 +21,21 @@ from forwardgrad.weights.sparse import SPARSE
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         kind.name: kind
-        for kind in (IDENTITY, SCALAR, DIAGONAL, DENSE, SPARSE, BLOCK, CONV1D, CONV2D, POOL, SLICE, TAKE, PLACE)
+        for kind in (
+            IDENTITY,
+            SCALAR,
+            DIAGONAL,
+            DENSE,
+            SPARSE,
+            BLOCK,
+            EMBEDDING,
+            CONV1D,
+            CONV2D,
+            POOL,
+            SLICE,
+            TAKE,
+            PLACE,
+        )
     }
 )
 """All weight kinds, by name."""
