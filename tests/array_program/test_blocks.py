@@ -31,7 +31,7 @@ def assert_blocks(case: Case, run: Run | None = None) -> float:
             bindings = case.program.bindings
             given = {name: signals[key] for name, (group, key) in bindings.items() if group in ("losses", "signals")}
             arrays = block.run("forward", "slopes", "credit", "gradients", "advance", given=given, run=run)
-            grads = case.engine.gradients(tape, block.state, None, signals, signals, block.fresh)
+            grads, _ = case.engine.gradients(tape, block.state, None, signals, signals, block.fresh)
             after = case.engine.advance(tape, block.state, block.fresh)
             for group, wanted in (("grads", grads), ("after", after)):
                 found = {key: arrays[name] for name, (where, key) in bindings.items() if where == group}

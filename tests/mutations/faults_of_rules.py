@@ -156,7 +156,7 @@ def oracle_joins_populations(patch: Patch) -> None:
     """The oracle takes units for each other's own memory that a node outside their component links."""
 
     def has_autapses(network: Any, edge: Any, views: Any) -> bool:
-        if edge.kind not in ("dense", "sparse") or not views.edges[edge.name].recurrent:
+        if edge.kind not in ("dense", "sparse") or edge.moves or not views.edges[edge.name].recurrent:
             return False
         same = {edge.source}
         for _ in network.nodes:

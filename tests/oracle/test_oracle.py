@@ -361,7 +361,7 @@ def labels_of(network: Network, outputs: Mapping[str, Any]) -> tuple[dict[str, N
             e.target,
             e.key,
             e.delay,
-            e.kind in ("dense", "sparse") or network.nodes[e.target].op.name == "softmax",
+            (e.kind in ("dense", "sparse") and not e.moves) or network.nodes[e.target].op.name == "softmax",
             inside[e.name],
             e.role,
         )

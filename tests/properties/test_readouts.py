@@ -37,7 +37,7 @@ def recurrence(given_: Problem, node: str) -> str:
     layer = next(nodes for nodes in nx.strongly_connected_components(graph) if node in nodes)
     inside = [edge for edge in edges if {edge.source, edge.target} <= layer]
     softmax = [edge for edge in inside if network.nodes[edge.target].op.name == "softmax"]
-    mixes = softmax or [edge for edge in inside if edge.kind in ("dense", "sparse")]
+    mixes = softmax or [edge for edge in inside if edge.kind in ("dense", "sparse") and not edge.moves]
     return "mixes" if mixes else "leaks" if inside else "none"
 
 
