@@ -106,7 +106,7 @@ class JaxEngine(LoweredEngine):
         fresh: bool,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         grads, by_inputs = super().gradients(tape, state, after, losses, signals, fresh)
-        return _arrays(grads), _arrays(by_inputs)
+        return _arrays(grads), by_inputs
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}

@@ -59,7 +59,7 @@ class LoweredEngine:
     @cached_property
     def _keys(self) -> Mapping[str, list[tuple[str, str]]]:
         """The names of results that are gradients, or parts of the state after a block, by group, with their keys."""
-        groups: dict[str, list[tuple[str, str]]] = {"grads": [], "by_inputs": [], "after": []}
+        groups: dict[str, list[tuple[str, str]]] = {"grads": [], "after": []}
         for name, (group, key) in self._bindings.items():
             groups.get(group, []).append((name, key))
         return groups
@@ -135,7 +135,9 @@ class LoweredEngine:
         groups = {"params": tape.params, "state": state, "after": after or {}, "losses": losses, "signals": signals}
         for name in ("credit", "gradients"):
             self.call(name, arrays, groups)
-        return self.results("grads", arrays), self.results("by_inputs", arrays)
+        ports = self.lowered.credit.ports  # several inputs may have one adjoint, which may be that of an output
+        probes = {name: ports[place, None].value.name for name, place in self.plan.product.probes}
+        return self.results("grads", arrays), {name: np.array(arrays[word]) for name, word in probes.items()}
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
@@ -163,7 +165,7 @@ class LoweredEngine:
         return block.arrays
 
     def results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """Gradients (`grads`, `by_inputs`) or the parts of the state after a block (`after`), among arrays by name."""
+        """Gradients (`grads`) or the parts of the state after a block (`after`), among arrays by name."""
         return {key: arrays[name] for name, key in self._keys[group]}
 
 

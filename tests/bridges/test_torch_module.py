@@ -154,6 +154,36 @@ def test_the_gradient_by_inputs_follows_the_paths_of_the_rule(rule: str) -> None
     assert np.allclose(step.by_inputs["x"].sum(axis=(0, 1)), wanted, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax"])
+def test_inputs_that_share_an_adjoint_each_get_it(backend: str) -> None:
+    """Sums and skips: the adjoint of an input is then that of another one, or of the output itself."""
+    if backend == "jax":
+        pytest.importorskip("jax")
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    for name in ("a", "b", "skip"):
+        graph.add_node(name, op="input", size=2)
+    graph.add_node("h", op="linear", size=2, bias=True)
+    graph.add_node("y", op="linear", size=2)
+    for source, target in (("a", "h"), ("b", "h"), ("skip", "y")):
+        graph.add_edge(source, target)
+    graph.add_edge("h", "h", weight="dense", delay=1)
+    graph.add_edge("h", "y", weight="dense")
+    layer = Module(fg.compile(graph, loss={"y": "mse"}, backend=backend))
+    given = {name: torch.randn(3, 2, 2, dtype=torch.float64, requires_grad=True) for name in ("a", "b", "skip")}
+    goal = torch.randn(3, 2, 2, dtype=torch.float64)
+    (layer(given) * goal).sum().backward()
+    found = {name: tensor.grad.clone() for name, tensor in given.items()}
+    h, loss, w = torch.zeros(2, 2, dtype=torch.float64), 0, layer.weights
+    for tensor in given.values():
+        tensor.grad = None
+    for a, b, skip, g in zip(given["a"], given["b"], given["skip"], goal, strict=True):
+        h = a + b + h @ w["h->h"].T + w["h.bias"]
+        loss = loss + ((h @ w["h->y"].T + skip) * g).sum()
+    loss.backward()
+    for name, tensor in given.items():
+        assert torch.allclose(found[name], tensor.grad, rtol=0, atol=1e-12), name
+
+
 def test_an_optimizer_of_pytorch_trains_all_parts() -> None:
     """The loss falls, and every part has moved."""
     encoder, layer, head = parts_of()

@@ -63,8 +63,6 @@ def lower(plan: Plan, dtype: Any) -> Lowered:
     builder = Builder()
     ended = last_step(context, builder, {place for name in lossy for place in plan.entries[name]})
     from_losses = credit(context, builder, ended)
-    for name, place in plan.product.probes:
-        context.bindings[from_losses.ports[place, None].value.name] = "by_inputs", name
     earlier = earlier_credit(context, ended) if lossy else None
     from_places = {target: jacobian(context, target) for target in plan.stored}
     weights = _weights(context)
