@@ -38,7 +38,7 @@ class Module(torch.nn.Module):
     are those of PyTorch. Weights that change between blocks are as in every online algorithm.
 
     Numbers are computed on the CPU in the precision of the program. Outputs come back in that of the inputs, and on
-    their device. There are no second derivatives.
+    their device. Second derivatives are not available.
 
     Args:
         program: the program; the nodes with a loss are the outputs, and which losses these are plays no role.
@@ -100,6 +100,11 @@ class Module(torch.nn.Module):
         self.trained = (*self.program.rules, *self.program.plan.followers)
         for name, array in read_params(self.program.plan.parameters, start, self.program.dtype).items():
             tensor = torch.as_tensor(np.array(array))
+            if hasattr(self, self._names[name]):
+                raise DataError(
+                    f"torch: parameter {name!r} cannot be registered as {self._names[name]!r}: that name is taken.",
+                    "Give its edge another 'param', or its node another name.",
+                )
             if name in self.trained:
                 self.register_parameter(self._names[name], torch.nn.Parameter(tensor))
             else:
@@ -149,7 +154,7 @@ class Module(torch.nn.Module):
         return outputs[0] if len(outputs) == 1 else dict(zip(self.program.losses, outputs, strict=True))
 
     def begins(self, batch: int) -> dict[str, Array]:
-        """The state that a block of so many samples begins with."""
+        """The state that a block of this many samples begins with."""
         if self.state is None or not self.keep:
             return self.program.start(batch)
         known = next((array.shape[1] for array in self.state.values() if array.ndim > 1), batch)

@@ -268,6 +268,10 @@ def test_what_does_not_fit_is_refused() -> None:
         Module(fg.compile(network(), loss={"l2.h": "mse"}, rule="rtrl; feedback=signal"))
     with pytest.raises(DataError, match=r"parameter 'x->l1\.h': expected shape"):
         Module(layer.program, {"x->l1.h": np.ones(3)})
+    graph = network()
+    graph.edges["x", "l1.h", 0]["param"] = "state"
+    with pytest.raises(DataError, match="parameter 'state' cannot be registered as 'state': that name is taken"):
+        Module(fg.compile(graph, loss={"l2.h": "mse"}))
     outputs = layer(x)
     with torch.no_grad():
         layer.weights["l1.h->l1.h"].mul_(2.0)
