@@ -104,12 +104,13 @@ def _price(program: fg.Program, rule: str) -> str:
 
 
 def _shown(program: fg.Program) -> str:
-    """The first parameter that mixes units inside a cycle, or else one on a cycle, or else one that is remembered."""
+    """The first parameter that mixes units inside a cycle, or else one on a cycle, that is remembered, or any."""
     labels = program.plan.labels.edges
-    weights = {edge.param: labels[edge.name] for edge in program.network.edges.values() if edge.param}
+    edges = [edge for edge in program.network.edges.values() if edge.param in program.rules]
+    weights = {edge.param: labels[edge.name] for edge in edges if edge.param}
     explicit = [name for name, label in weights.items() if label.explicit]
     recurrent = [name for name, label in weights.items() if label.recurrent]
-    return [*explicit, *recurrent, *(name for name in weights if program.rules[name].layouts)][0]
+    return [*explicit, *recurrent, *(name for name in weights if program.rules[name].layouts), *weights][0]
 
 
 def _flow(program: fg.Program, parameter: str) -> render.Picture:

@@ -9,31 +9,39 @@ from collections.abc import Callable, Mapping
 from forwardgrad.cells.delays import delay_line
 from forwardgrad.cells.diagonal import indrnn, lru, rtu
 from forwardgrad.cells.elementwise import columnar_lstm, elstm
-from forwardgrad.cells.gated import gru, lstm, mgu
+from forwardgrad.cells.gated import egru, gru, lstm, mgu
 from forwardgrad.cells.integrate_and_fire import alif, cuba_lif, lif, readout
 from forwardgrad.cells.minimal import min_gru, min_lstm
-from forwardgrad.cells.rate import elman, leaky_tanh, reservoir
+from forwardgrad.cells.pooling import max_pool
+from forwardgrad.cells.rate import ei_pair, elman, leaky_tanh, low_rank
+from forwardgrad.cells.reservoirs import parallel_reservoirs, reservoir
+from forwardgrad.cells.stack import LAYERS, stack
 
-TABLE: Mapping[str, Callable[..., str]] = {
-    "elman": elman,
-    "leaky_tanh": leaky_tanh,
-    "reservoir": reservoir,
-    "indrnn": indrnn,
-    "lstm": lstm,
-    "gru": gru,
-    "mgu": mgu,
-    "min_gru": min_gru,
-    "min_lstm": min_lstm,
-    "elstm": elstm,
-    "columnar_lstm": columnar_lstm,
-    "lru": lru,
-    "rtu": rtu,
-    "lif": lif,
-    "alif": alif,
-    "cuba_lif": cuba_lif,
-    "delay_line": delay_line,
-    "readout": readout,
-}
+LAYERS.update(
+    elman=elman,
+    leaky_tanh=leaky_tanh,
+    low_rank=low_rank,
+    ei_pair=ei_pair,
+    reservoir=reservoir,
+    parallel_reservoirs=parallel_reservoirs,
+    indrnn=indrnn,
+    lstm=lstm,
+    gru=gru,
+    egru=egru,
+    mgu=mgu,
+    min_gru=min_gru,
+    min_lstm=min_lstm,
+    elstm=elstm,
+    columnar_lstm=columnar_lstm,
+    lru=lru,
+    rtu=rtu,
+    lif=lif,
+    alif=alif,
+    cuba_lif=cuba_lif,
+    delay_line=delay_line,
+)
+
+TABLE: Mapping[str, Callable[..., str]] = {**LAYERS, "readout": readout, "stack": stack, "max_pool": max_pool}
 """The cells by name, as `[[cells]]` in a file names them."""
 
 __all__ = [
@@ -42,18 +50,24 @@ __all__ = [
     "columnar_lstm",
     "cuba_lif",
     "delay_line",
+    "egru",
+    "ei_pair",
     "elman",
     "elstm",
     "gru",
     "indrnn",
     "leaky_tanh",
     "lif",
+    "low_rank",
     "lru",
     "lstm",
+    "max_pool",
     "mgu",
     "min_gru",
     "min_lstm",
+    "parallel_reservoirs",
     "readout",
     "reservoir",
     "rtu",
+    "stack",
 ]

@@ -1,4 +1,4 @@
-"""Layers whose memory is kept and renewed by gates: LSTM, GRU and MGU."""
+"""Layers whose memory is kept and renewed by gates: LSTM, GRU, its form that speaks in events, and MGU."""
 
 from __future__ import annotations
 
@@ -147,28 +147,112 @@ def gru(
     """
     cell = Cell(graph, "gru", name, size)
     before = cell.word("reset", reset, "before", "after") == "before"
+    h = f"{name}.h"
+    _renewed(cell, h, h, h, input, before, init, recurrent_init)
+    return cell.add(cell.node("h", "linear"))
+
+
+def egru(
+    graph: nx.MultiDiGraph[str],
+    name: str,
+    input: str,
+    size: int,
+    *,
+    threshold: float = 0.3,
+    reset: str = "after",
+    surrogate: str = "triangle",
+    dampening: float = 0.7,
+    width: float = 1.0,
+    init: Any = "glorot",
+    recurrent_init: Any = "orthogonal",
+) -> str:
+    """Add a layer of event-based gated recurrent units, which say what they hold only when it passes a threshold.
+
+        z(t), r(t), n(t) as in `gru`, of x(t) and h(t-1)
+        c(t) = z(t) * left(t-1) + (1 - z(t)) * n(t)
+        e(t) = 1 where c(t) > threshold, else 0
+        left(t) = c(t) - threshold e(t)
+        h(t) = e(t) * c(t)
+
+    Most entries of h are 0. Credit passes an event through its declared surrogate derivative; the last term of left,
+    the reset, is an edge of role `reset`.
+
+    Source: Subramoney et al. 2023, arXiv 2206.06178; the reset as in the code that its authors published, EvNN, where
+    every unit has a threshold of its own, which is trained; here it is one number and stays.
+
+    Args:
+        graph: the graph it is added to.
+        name: name of the cell; its nodes are those of `gru`, and `name.c`, `.e` (events), `.left` and `.h`.
+        input: name of the node that feeds it.
+        size: number of units.
+        threshold: the state above which a unit speaks, greater than 0.
+        reset: where the reset gate acts, `"before"` or `"after"` the matrix product.
+        surrogate: shape of the surrogate derivative.
+        dampening: its height.
+        width: its width.
+        init: how the three W are drawn.
+        recurrent_init: how the three U are drawn.
+
+    Returns:
+        The name of the output node, `name.h`.
+
+    Raises:
+        GraphError: if a name is taken, the input is unknown, or an argument is illegal; nothing is added then.
+
+    >>> g = nx.MultiDiGraph()
+    >>> g.add_node("x", op="input", size=3)
+    >>> egru(g, "l1", input="x", size=8)
+    'l1.h'
+    """
+    cell = Cell(graph, "egru", name, size)
+    threshold = cell.number("threshold", threshold, "a number greater than 0", lambda value: value > 0)
+    before = cell.word("reset", reset, "before", "after") == "before"
+    _renewed(cell, f"{name}.c", f"{name}.left", f"{name}.h", input, before, init, recurrent_init)
+    c, left, h = cell.node("c", "linear"), cell.node("left", "linear"), cell.node("h", "mul")
+    e = cell.node("e", "spike", threshold=threshold, surrogate=surrogate, dampening=dampening, width=width)
+    cell.edge(c, e)
+    cell.edge(c, left)
+    cell.edge(e, left, key="reset", value=-threshold, role="reset")
+    cell.multiply(h, event=e, state=c)
+    return cell.add(h)
+
+
+def _renewed(
+    cell: Cell, memory: str, kept: str, seen: str, input: str, before: bool, init: Any, recurrent_init: Any
+) -> None:
+    """Note the gates of a gated recurrent unit.
+
+    Args:
+        cell: to which they belong.
+        memory: the node that is renewed.
+        kept: the node of which a part is kept one step later, such as the memory itself.
+        seen: the node that gates and candidates see one step later.
+        input: name of the node that feeds the cell.
+        before: whether the reset gate acts before the matrix product.
+        init: how weights from the input are drawn.
+        recurrent_init: how weights from what is seen are drawn.
+    """
     z, r = cell.node("z", "sigmoid", bias=True), cell.node("r", "sigmoid", bias=True)
     n = cell.node("n", "tanh", bias=True)
-    reset, kept, new = cell.node("reset", "mul"), cell.node("kept", "mul"), cell.node("new", "mul")
-    opened, h = cell.node("open", "one_minus"), cell.node("h", "linear")
+    reset, still, new = cell.node("reset", "mul"), cell.node("kept", "mul"), cell.node("new", "mul")
+    opened = cell.node("open", "one_minus")
     for unit in (z, r, n):
         cell.feed(unit, input, init)
     for unit in (z, r):
-        cell.edge(h, unit, weight="dense", delay=1, init=recurrent_init)
+        cell.edge(seen, unit, weight="dense", delay=1, init=recurrent_init)
     if before:
-        cell.multiply(reset, gate=r, state=(h, 1))
+        cell.multiply(reset, gate=r, state=(seen, 1))
         cell.edge(reset, n, weight="dense", init=recurrent_init)
     else:
         recalled = cell.node("recalled", "linear", bias=True)
-        cell.edge(h, recalled, weight="dense", delay=1, init=recurrent_init)
+        cell.edge(seen, recalled, weight="dense", delay=1, init=recurrent_init)
         cell.multiply(reset, gate=r, state=recalled)
         cell.edge(reset, n)
-    cell.multiply(kept, gate=z, state=(h, 1))
+    cell.multiply(still, gate=z, state=(kept, 1))
     cell.edge(z, opened)
     cell.multiply(new, gate=opened, candidate=n)
-    cell.edge(kept, h)
-    cell.edge(new, h)
-    return cell.add(h)
+    cell.edge(still, memory)
+    cell.edge(new, memory)
 
 
 def mgu(

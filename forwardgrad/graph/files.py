@@ -259,8 +259,11 @@ def _expand(graph: nx.MultiDiGraph[str], n: int, table: dict[str, Any]) -> None:
         raise GraphError(f"{place}: unknown cell {kind!r}.", did_you_mean(kind, cells.TABLE))
     signature = dict(inspect.signature(cells.TABLE[kind]).parameters)
     del signature["graph"]
+    further = [key for key, parameter in signature.items() if parameter.kind is parameter.VAR_KEYWORD]
+    for key in further:  # the cell itself knows which
+        del signature[key]
     for key in table:
-        if key not in signature:
+        if key not in signature and not further:
             raise GraphError(f"{place}: cell {kind!r} has no argument {key!r}.", did_you_mean(key, signature))
     for key, parameter in signature.items():
         if parameter.default is parameter.empty and key not in table:

@@ -13,8 +13,12 @@ from forwardgrad.graph import Network, draw, library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.oracle import forward
 
-NAMES = ["alif", "conv_lif", "cuba_lif", "dilated", "elman", "gru", "indrnn", "leaky_stack", "lif", "lru", "lstm"]
-NAMES += ["min_gru", "multi_timescale"]
+NAMES = ["alif", "auto_compressing", "columnar_lstm", "conv_lif", "cuba_lif", "dense_skips", "dilated", "egru"]
+NAMES += ["ei_pair", "elman", "elstm", "gru", "indrnn", "leaky_stack", "lif", "low_rank", "lru", "lstm", "mgu"]
+NAMES += ["min_gru", "min_lstm", "multi_timescale", "parallel_reservoirs", "reservoir", "residual", "rtu", "top_down"]
+NAMES += ["two_populations"]
+TASKS = {"evidence_accumulation": (40, "cross_entropy"), "pattern_generation": (100, "mse")}
+"""Graphs of one task each: how many inputs they have, and their loss."""
 
 
 def run(name: str, steps: int = 40, batch: int = 3) -> tuple[Network, dict[str, np.ndarray]]:
@@ -23,12 +27,14 @@ def run(name: str, steps: int = 40, batch: int = 3) -> tuple[Network, dict[str, 
     network = validate(graph)
     params = {key: draw(parameter, 0) for key, parameter in network.parameters.items()}
     x = np.random.default_rng(1).normal(size=(steps, batch, 1))
+    if name in TASKS:  # spikes, 40 a second
+        x = (np.random.default_rng(1).uniform(size=(steps, batch, TASKS[name][0])) < 0.04).astype(float)
     return network, forward(graph, params, {"x": x})
 
 
 def test_names_are_those_of_the_folder() -> None:
     """If this fails, a graph is missing from the package, or this test from a new graph."""
-    assert set(NAMES) <= set(library.names())
+    assert {*NAMES, *TASKS} <= set(library.names())
     assert library.names() == sorted(library.names())
     assert list(library.titles()) == library.names()
     assert all(library.path(name).is_file() for name in library.names())
@@ -50,10 +56,19 @@ def test_shipped_graph_cites_its_source_and_serves_the_main_job(name: str) -> No
     network = validate(graph)
     assert network.inputs == ("x",)
     assert network.nodes["x"].size == network.nodes["y"].size == 1
-    assert max(node.size for node in network.nodes.values()) == 32
+    assert max(node.size for node in network.nodes.values() if not node.op.joins) == 32
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TASKS)
+def test_shipped_graph_of_a_task_cites_it(name: str) -> None:
+    """If this fails, a network of the literature is uncredited, or has not its size."""
+    graph = load(name)
+    assert "Bellec et al. 2020" in graph.graph["source"]
+    assert validate(graph).nodes["x"].size == TASKS[name][0]
+    assert graph.graph["loss"] == {"y": TASKS[name][1]}
+
+
+@pytest.mark.parametrize("name", [*NAMES, *TASKS])
 def test_shipped_graph_is_alive(name: str) -> None:
     """If this fails, a graph starts dead (no unit moves), or runs away."""
     _, values = run(name)
@@ -63,13 +78,17 @@ def test_shipped_graph_is_alive(name: str) -> None:
         assert array[10:].std() > 1e-3, node  # over units too: the lambda of an LRU stays
 
 
-@pytest.mark.parametrize(("name", "spikes"), [("alif", "z"), ("conv_lif", "z"), ("lif", "z"), ("cuba_lif", "l1.z")])
+SPIKING = [("alif", "z"), ("conv_lif", "z"), ("lif", "z"), ("cuba_lif", "l1.z"), ("two_populations", "fixed.z")]
+SPIKING += [("two_populations", "adaptive.z"), ("evidence_accumulation", "fixed.z"), ("pattern_generation", "l1.z")]
+
+
+@pytest.mark.parametrize(("name", "spikes"), SPIKING)
 def test_nearly_every_spiking_unit_spikes(name: str, spikes: str) -> None:
     """If this fails, gradients of a spiking graph are zero or meaningless, and tests on it say nothing."""
     _, values = run(name, steps=500)
     rates = values[spikes].mean(axis=(0, 1))
     assert set(np.unique(values[spikes])) == {0.0, 1.0}
-    assert 0.05 < rates.mean() < 0.5
+    assert 0.015 < rates.mean() < 0.5
     assert (rates > 0).mean() > 0.8
 
 
