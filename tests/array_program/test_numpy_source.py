@@ -50,7 +50,7 @@ def assert_printed(case: Case) -> float:
 
 
 @given(data=st.data(), problem=problems())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_printed_source_on_random_graphs(data: st.DataObject, problem: Problem) -> None:
     """If this fails, some shape of program is printed wrongly."""
     assert_printed(Case(problem, data.draw(path_rules(problem.edges))))

@@ -144,7 +144,7 @@ def test_the_reset_of_a_spiking_unit_is_listed() -> None:
 
 
 @given(data=st.data(), drawn=problems(most_steps=8))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_is_called_exact_is_exact(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, the proof of exactness overlooks a cut."""
     rule = data.draw(path_rules(drawn.edges))

@@ -73,7 +73,7 @@ def layer(**recurrent: Any) -> nx.MultiDiGraph[str]:
 # Against finite differences.
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(problems(smooth=True, credit=False, max_batch=2))
 def test_rtrl_is_the_gradient_that_finite_differences_find(drawn: Problem) -> None:
     """If this fails, the reference that everything else is held against is wrong."""
@@ -580,7 +580,7 @@ def test_listing_the_paths_of_a_stack_with_labels_by_hand(rule: Any) -> None:
         assert differ(found, oracle.reverse(**given_.arguments).grads)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_listing_the_paths_of_random_nets(data: st.DataObject) -> None:
     """If this fails, reverse accumulation over (node, mode, time) is not the sum over accepted paths."""

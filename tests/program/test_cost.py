@@ -102,7 +102,7 @@ def test_working_memory_is_what_is_measured(graph: Any, rule: Any, block: int) -
 
 @pytest.mark.parametrize(
     ("graph", "rule", "block"),
-    [(lstm(64), "eprop", 150), (vanilla(32), "rtrl", 150), (vanilla(16, delay=70), "rtrl", 100)],
+    [(lstm(64), "eprop", 150), (vanilla(32), "rtrl", 150), (vanilla(16, delay=40), "rtrl", 60)],
 )
 def test_what_long_blocks_take_is_found_from_short_ones(graph: Any, rule: str, block: int) -> None:
     """If this fails, a budget is right for short blocks alone."""

@@ -83,7 +83,7 @@ def test_products_at_the_losses_are_the_gradients_of_steps(net: str, rule: str) 
 
 
 @given(data=st.data(), drawn=problems())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_record_fits_any_graph_and_rule(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, a record is wrong or breaks somewhere, changes the gradient, or depends on the blocks."""
     rule = data.draw(st.one_of(st.sampled_from(RULES[:-1]), automata()))

@@ -30,7 +30,7 @@ def printable(network: Network, given_losses: Any) -> bool:
 
 
 @given(op=brought_ops())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_drawn_has_the_derivative_that_it_says(op: ops.Op) -> None:
     """The strategy draws ops whose declared derivative is wrong, and every finding with them is void."""
     units = {name: np.linspace(0.3, 0.9, 3) for name, option in op.options.items() if not option.choices}

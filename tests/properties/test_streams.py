@@ -36,7 +36,7 @@ def same(found: Any, want: oracle.OracleResult) -> bool:
 
 @pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES), block=st.sampled_from([None, 1, 2, "auto"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_stream_has_the_gradient_of_its_sequence(backend: str, stream: Stream, rule: str, block: Any) -> None:
     """A piece is read after its stream was asked for the next one, or is misread in some layout or type."""
     want = wanted(stream, rule)
@@ -73,7 +73,7 @@ def learned(program: fg.Program, stream: Stream, rate: float, pieces: int, reset
 
 @pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_learner_learns_from_a_stream_as_from_its_sequence(backend: str, stream: Stream, rule: str) -> None:
     """A learner keeps something that a stream changes later, between pieces or between episodes."""
     program = compiled(stream.problem, rule, backend=backend)
@@ -90,7 +90,7 @@ def test_a_learner_learns_from_a_stream_as_from_its_sequence(backend: str, strea
 
 @pytest.mark.parametrize("backend", ENGINES)
 @given(stream=BROKEN, rule=st.sampled_from(RULES))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_stream_that_breaks_costs_only_what_it_has_not_given(backend: str, stream: Stream, rule: str) -> None:
     """An error of a stream is swallowed or dressed up, or what was learned before it is lost."""
     assert stream.breaks is not None

@@ -105,7 +105,7 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
     autapses=st.sampled_from(["explicit", "implicit"]),
     seed=st.integers(0, 2**40),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_composition_is_read_back_from_its_text(parts: list[PathRule], carry: bool, **coordinates: Any) -> None:
     """If this fails, a text loses a coordinate, or quotes are mistaken for signs."""
     made = Rule(paths.intersection(parts), carry=carry or coordinates["layout"] != "lossless", **coordinates)
@@ -247,7 +247,7 @@ ALPHABET += ["layout", "feedback", "operator", "carry", "autapses", "seed", "ran
 @example("rtrl; autapses=[]")
 @example("rtrl; *a")
 @example("rtrl; operator={**{}}")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_is_a_rule_or_a_rule_error(text: str) -> None:
     """If this fails, a text from a file ends in an error of Python's."""
     try:

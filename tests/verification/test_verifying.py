@@ -62,7 +62,7 @@ def test_shipped_graphs_pass(name: str, rule: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_what_is_compiled_passes(data: st.DataObject) -> None:
     """Whatever graph and rule: ties, masks, parallel edges, constants per unit, functions of users, signals."""
     problem = data.draw(problems(brought=True))

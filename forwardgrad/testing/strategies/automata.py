@@ -60,8 +60,9 @@ class RandomAutomaton(PathRule):
 def automata() -> st.SearchStrategy[RandomAutomaton]:
     """Automata of the user's, one to four modes.
 
-    >>> from hypothesis import find
-    >>> find(automata(), lambda rule: True).modes
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
+    >>> find(automata(), lambda rule: True, settings=once).modes
     1
     """
     labels = ("delay", "mixing", "recurrent", "role", "source", "target", "key")
@@ -82,8 +83,9 @@ def path_rules(edges: Sequence[str] = ()) -> st.SearchStrategy[PathRule]:
     Args:
         edges: names of edges that may be cut.
 
-    >>> from hypothesis import find
-    >>> str(find(path_rules(), lambda rule: True))
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
+    >>> str(find(path_rules(), lambda rule: True, settings=once))
     'all'
     """
     named = [name for name in PATHS if name in rules.TABLE]
@@ -99,8 +101,9 @@ def rule_texts(edges: Sequence[str] = ()) -> st.SearchStrategy[str]:
     Args:
         edges: names of edges that may be cut.
 
-    >>> from hypothesis import find
-    >>> find(rule_texts(), lambda text: True)
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
+    >>> find(rule_texts(), lambda text: True, settings=once)
     'all'
     """
     single: st.SearchStrategy[str] = st.sampled_from(PATHS)
@@ -120,10 +123,11 @@ def points(draw: st.DrawFn, problem: Problem, *, signals: bool = False) -> Rule:
         problem: whose edges and nodes the coordinates name.
         signals: whether learning signals that the user gives may replace those of the losses.
 
-    >>> from hypothesis import find
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
     >>> import forwardgrad as fg
     >>> given = Problem.of(fg.compile(fg.load("elman")), steps=5)
-    >>> str(find(points(given), lambda rule: True))
+    >>> str(find(points(given), lambda rule: True, settings=once))
     'all'
     """
     network = problem.network
@@ -154,10 +158,11 @@ def rule_mappings(problem: Problem, *, signals: bool = True) -> st.SearchStrateg
         problem: whose parameters they are.
         signals: whether some rules may take learning signals that the user gives, and others those of the losses.
 
-    >>> from hypothesis import find
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
     >>> import forwardgrad as fg
     >>> given = Problem.of(fg.compile(fg.load("elman")), steps=5)
-    >>> {str(rule) for rule in find(rule_mappings(given), lambda rules: True).values()}
+    >>> {str(rule) for rule in find(rule_mappings(given), lambda rules: True, settings=once).values()}
     {'all'}
     """
     names = sorted(problem.network.trainable)

@@ -105,8 +105,9 @@ LOSS_RECIPES = (
 def brought_ops(draw: st.DrawFn) -> Op:
     """An op as a user might bring it, registered until the example that it is drawn for has ended.
 
-    >>> from hypothesis import find
-    >>> find(brought_ops(), lambda op: len(op.ports) > 1).ports[0].structure < Structure.FULL
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
+    >>> find(brought_ops(), lambda op: len(op.ports) > 1, settings=once).ports[0].structure < Structure.FULL
     True
     """
     recipe = draw(st.sampled_from(RECIPES))
@@ -136,8 +137,9 @@ def brought_ops(draw: st.DrawFn) -> Op:
 def brought_losses(draw: st.DrawFn) -> Loss:
     """A loss as a user might bring it.
 
-    >>> from hypothesis import find
-    >>> np.shape(find(brought_losses(), lambda loss: True).value(np.ones((2, 3)), np.zeros((2, 3))))
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
+    >>> np.shape(find(brought_losses(), lambda loss: True, settings=once).value(np.ones((2, 3)), np.zeros((2, 3))))
     (2,)
     """
     value, gradient = (draw(_functions(text, 2, {})) for text in draw(st.sampled_from(LOSS_RECIPES)))

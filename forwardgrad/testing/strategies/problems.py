@@ -41,8 +41,9 @@ def problems(
         brought: whether ops and losses may be such as users bring (`brought_ops`, `brought_losses`).
         knobs: those of `graphs`.
 
-    >>> from hypothesis import find
-    >>> print(find(problems(), lambda problem: True))
+    >>> from hypothesis import Phase, find, settings
+    >>> once = settings(phases=[Phase.generate])  # what is drawn first, without looking for less
+    >>> print(find(problems(), lambda problem: True, settings=once))
     Problem of 4 steps, batch 1. problem.toml:
     <BLANKLINE>
     edges = [
