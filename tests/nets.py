@@ -11,7 +11,7 @@ import numpy as np
 import forwardgrad as fg
 from forwardgrad import cells
 from forwardgrad.compiler import Plan, make_plan
-from forwardgrad.graph import validate
+from forwardgrad.graph import library, validate
 from forwardgrad.rules.table import rule as read_rule
 from forwardgrad.testing import Problem
 from forwardgrad.testing.problem import parameters
@@ -100,6 +100,14 @@ def gru(size: int = 3) -> nx.MultiDiGraph[str]:
     return graph
 
 
+CORE = ("alif", "conv_lif", "cuba_lif", "dilated", "egru", "elman", "gru", "indrnn", "leaky_stack", "lif", "lru")
+CORE += ("lstm", "min_gru", "multi_timescale", "parallel_reservoirs", "residual", "top_down")
+"""Shipped graphs in which every kind of unit, weight and skip occurs, for tests of many combinations."""
+
+FOR_SERIES = tuple(name for name in library.names() if fg.load(name).nodes["x"].get("size") == 1)
+"""The shipped graphs that read one number at a time; the others are of one task each."""
+
+
 def small(name: str, size: int) -> nx.MultiDiGraph[str]:
     """A shipped graph with a few units instead of dozens; of arrays with a number for each unit, some are taken."""
     graph = fg.load(name)
@@ -109,6 +117,7 @@ def small(name: str, size: int) -> nx.MultiDiGraph[str]:
         if attributes.get("size", 1) > 1:
             attributes["size"] = size
         for key, value in attributes.items():
-            if np.ndim(value) == 1:
-                attributes[key] = np.asarray(value)[np.linspace(0, len(value) - 1, size).astype(int)]
+            if np.ndim(value):
+                kept = np.linspace(0, len(value) - 1, size).astype(int)
+                attributes[key] = np.asarray(value)[np.ix_(*[kept] * np.ndim(value))]
     return graph

@@ -103,7 +103,7 @@ class Cell:
         return value
 
     def node(self, suffix: str, op: str, **attributes: Any) -> str:
-        """Note a node, and return its full name."""
+        """Note a node, and return its full name. It has the size of the cell, unless its parts say another."""
         name = f"{self.name}.{suffix}" if suffix else self.name
         if name in self.graph:
             raise GraphError(
@@ -111,7 +111,8 @@ class Cell:
                 "Give the cell another name; nothing was added.",
             )
         layer = {"layer": self.name} if suffix else {}
-        self.nodes[name] = {"op": op, "size": self.size, **layer, **attributes}
+        size = {} if op in ops.names() and ops.get(op).joins else {"size": self.size}
+        self.nodes[name] = {"op": op, **size, **layer, **attributes}
         return name
 
     def edge(self, source: str, target: str, *, key: int | str = 0, **attributes: Any) -> None:

@@ -116,7 +116,7 @@ def parallel_reservoirs(
         _driven(cell, f"{number}.", input, leak, radius, density, random, init)
         for number, (leak, radius) in enumerate(zip(leaks, radii, strict=True), start=1)
     ]
-    h = cell.node("h", "concat", size=count * cell.size)
+    h = cell.node("h", "concat")
     for part, state in enumerate(states):
         cell.edge(state, h, port=str(part))
     return cell.add(h)

@@ -109,8 +109,7 @@ def _layer(whole: Cell, name: Any, options: Mapping[str, Any]) -> Callable[..., 
 def _joined(built: nx.MultiDiGraph[str], whole: Cell, suffix: str, op: str, parts: list[str]) -> str:
     """Add a node into which others go as they are: their sum, or one behind the other."""
     cell = Cell(built, "stack", whole.name, whole.size)
-    sized: dict[str, Any] = {"size": None} if op == "concat" else {}
-    node = cell.node(suffix, op, **sized)
+    node = cell.node(suffix, op)
     for number, part in enumerate(parts):
         cell.edge(part, node, **({"port": str(number)} if op == "concat" else {}))
     return cell.add(node)

@@ -12,6 +12,7 @@ import pytest
 from array_program.evaluator import Evaluator
 from checks import compiled
 from mutations.problems import PROBLEMS
+from nets import CORE
 
 import forwardgrad as fg
 from forwardgrad import errors
@@ -20,7 +21,6 @@ from forwardgrad.array_program.lowering.context import LayoutCall, OpCall
 from forwardgrad.array_program.lowering.lower import lower
 from forwardgrad.backends.interpreted import Interpreted
 from forwardgrad.backends.tape import Tape
-from forwardgrad.graph import library
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure
 from forwardgrad.testing import Problem
@@ -32,8 +32,8 @@ Run = Callable[[str, Mapping[str, Array], Mapping[str, int]], dict[str, Array]]
 """Runs a function of a program: its name, arrays by name, and what symbols stand for."""
 
 
-NAMES = (*library.names(), *PROBLEMS)
-"""The shipped graphs, and those on which faults are planted."""
+NAMES = (*CORE, *PROBLEMS)
+"""Shipped graphs of every kind, and those on which faults are planted."""
 
 
 @cache

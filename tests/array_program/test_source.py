@@ -16,16 +16,15 @@ import networkx as nx
 import numpy as np
 import pytest
 from checks import assert_like_oracle, error
-from nets import declare, problem
+from nets import CORE, declare, problem
 
 import forwardgrad as fg
 from forwardgrad import cells, ops
 from forwardgrad.array_program.lowering import extent
-from forwardgrad.graph import library
 from forwardgrad.support.names import Names
 from forwardgrad.testing import Problem, checking
 
-GRAPHS = library.names()
+GRAPHS = CORE
 RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "eprop-adaptive", "immediate", "hops(2) & near", "dsf(0.5)")
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import forwardgrad as fg
 from forwardgrad.errors import FileError
 from forwardgrad.graph import Network, draw, library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.oracle import forward
+from forwardgrad.rules import table
 
 NAMES = ["alif", "auto_compressing", "columnar_lstm", "conv_lif", "cuba_lif", "dense_skips", "dilated", "egru"]
 NAMES += ["ei_pair", "elman", "elstm", "gru", "indrnn", "leaky_stack", "lif", "low_rank", "lru", "lstm", "mgu"]
@@ -80,6 +82,17 @@ def test_shipped_graph_is_alive(name: str) -> None:
 
 SPIKING = [("alif", "z"), ("conv_lif", "z"), ("lif", "z"), ("cuba_lif", "l1.z"), ("two_populations", "fixed.z")]
 SPIKING += [("two_populations", "adaptive.z"), ("evidence_accumulation", "fixed.z"), ("pattern_generation", "l1.z")]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *TASKS])
+def test_shipped_graph_compiles_under_every_rule(name: str) -> None:
+    """If this fails, a rule or an architecture is offered that the other does not go with."""
+    graph = load(name)
+    needs = {"hops": "hops(2)", "snap": "snap(1)", "window": "window(2)", "dsf": "dsf(0.5)"}
+    for rule in (needs.get(name, name) for name in table.RULES):
+        program = fg.compile(graph, rule=rule, dead="ignore")
+        assert set(program.rules) <= set(program.network.trainable), rule
+        assert program.rules, rule
 
 
 @pytest.mark.parametrize(("name", "spikes"), SPIKING)

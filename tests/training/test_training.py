@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from nets import declare, small, vanilla
+from nets import FOR_SERIES, declare, small, vanilla
 
 import forwardgrad as fg
 from forwardgrad import Learner, Program, data, training
 from forwardgrad.data import OneStep, Series
 from forwardgrad.errors import DataError, FileError, GraphError
-from forwardgrad.graph import library
 from forwardgrad.learning.optimizers import Adam
 from forwardgrad.training import Settings, Task, Trained, curve, folder
 
@@ -154,7 +153,7 @@ def test_progress_counts_every_step():
 
 
 @pytest.mark.parametrize("rule", ["rtrl", "eprop", "eprop-deep", "immediate"])
-@pytest.mark.parametrize("name", library.names())
+@pytest.mark.parametrize("name", FOR_SERIES)
 def test_every_shipped_graph_learns_under_every_rule(name, rule):
     """If it failed, the command would not serve a graph or a rule that it offers."""
     compiled = fg.compile(small(name, 8), rule=rule, dtype="float32")
