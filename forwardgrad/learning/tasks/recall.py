@@ -2,54 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from forwardgrad.errors import DataError
+from forwardgrad.learning.tasks import ranges
+from forwardgrad.learning.tasks.collection import Labelled, Reference, answered_at_end
 
 CUE, QUERY = 3, 3
 """Steps for which a cue is shown, and for which the answer is asked for."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Sequences of unequal length, each with one label; they all begin at the first step.
-
-    Args:
-        inputs: `(steps, sequences, size)`; zero after a sequence has ended.
-        targets: `(steps, sequences)`: the label of each sequence, at every step.
-        mask: `(steps, sequences)`: 1 where the label is asked for, else 0.
-        lengths: `(sequences,)`: how many steps each sequence has.
-    """
-
-    inputs: NDArray[np.float64]
-    targets: NDArray[np.intp]
-    mask: NDArray[np.float64]
-    lengths: NDArray[np.intp]
-
-    @property
-    def labels(self) -> NDArray[np.intp]:
-        """The label of each sequence, `(sequences,)`."""
-        return self.targets[0]
-
-    def accuracy(self, outputs: Any) -> float:
-        """The share of asked labels for which the largest output is the right one.
-
-        Args:
-            outputs: `(steps, sequences, classes)`.
-
-        Raises:
-            DataError: if the shapes do not fit.
-        """
-        outputs = np.asarray(outputs)
-        if outputs.shape[:-1] != self.targets.shape:
-            raise DataError(f"outputs of shape {outputs.shape}, expected {(*self.targets.shape, 'classes')}.")
-        asked = self.mask > 0
-        return float(np.mean(outputs.argmax(axis=-1)[asked] == self.targets[asked]))
 
 
 def recall(
@@ -84,12 +45,9 @@ def recall(
     >>> task.lengths, task.labels
     (array([9, 9]), array([0, 1]))
     """
-    whole = {"sequences": (sequences, 1), "cues": (cues, 2), "shortest": (shortest, CUE + QUERY + 1)}
-    for name, (value, least) in {**whole, "longest": (longest, shortest)}.items():
-        if not isinstance(value, Integral) or value < least:
-            raise DataError(f"recall: {name} must be a whole number of at least {least}, got {value!r}.")
-    if not 0 <= rate <= 1:
-        raise DataError(f"recall: rate is a probability per step, from 0 to 1, got {rate!r}.")
+    least = {"cues": (cues, 2), "shortest": (shortest, CUE + QUERY + 1), "longest": (longest, shortest)}
+    ranges.whole("recall", sequences=(sequences, 1), **least)
+    ranges.probability("recall", "rate", rate)
     rng = np.random.default_rng(seed)
     labels, lengths = rng.integers(0, cues, sequences), rng.integers(shortest, longest + 1, sequences)
     step = np.arange(longest)[:, None]
@@ -99,4 +57,5 @@ def recall(
     inputs[(step < CUE) | asked | ended] = 0
     inputs[:CUE, np.arange(sequences), labels] = 1
     inputs[..., cues] = asked
-    return Labelled(inputs, np.tile(labels, (longest, 1)), asked.astype(np.float64), lengths)
+    chance = Reference(1 / cues, "without memory", "accuracy")
+    return answered_at_end(inputs, labels, chance, lengths=lengths, query=QUERY)
