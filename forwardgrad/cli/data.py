@@ -25,7 +25,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         default="laser",
-        help="laser, digits, japanese_vowels, or a .csv, .tsv, .txt, .npy or .npz file (default laser)",
+        help=f"laser, {', '.join(NAMED)}, or a .csv, .tsv, .txt, .npy or .npz file (default laser)",
     )
     parser.add_argument(
         "--inputs", metavar="A,B", help="columns, or the array, that go in (default: all numbers that are nothing else)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from forwardgrad.training.tasks import Task
 
 SHOWN = 200
 """Samples of the test part that are drawn."""
+
+STYLES = (":", "--", "-.", (0, (8, 3)))
+"""Of the lines at levels."""
 
 
 def curve_picture(task: Task, trained: Trained, found: dict[str, Any]) -> bytes:
@@ -45,7 +49,7 @@ def _curve(axes: Any, task: Task, trained: Trained, found: dict[str, Any]) -> No
     axes.plot(passes[-1], trained.test, "D", color="C3", label=f"test, weights frozen: {trained.test:.4f}")
     scores = found[task.metric.lower()]
     levels = {name: level for name, level in scores.items() if name not in ("train", "test")}
-    for (name, level), style in zip(levels.items(), (":", "--"), strict=False):
+    for (name, level), style in zip(levels.items(), itertools.cycle(STYLES), strict=False):
         axes.axhline(level, color="0.4", linestyle=style, label=f"test, {name}: {level:.4f}")
     title = literal(f"{found['graph']}, rule {found['rule']}")
     axes.set(xlabel="pass over the training part", ylabel=task.metric, title=title)

@@ -1,4 +1,4 @@
-"""Collections of sequences that other libraries bring, by name. Nothing is downloaded."""
+"""Collections of sequences by name: synthetic tasks, and what other libraries bring. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from forwardgrad.errors import MissingExtraError
 from forwardgrad.training.sequences import Choice, Sequences
+from forwardgrad.training.synthetic import SYNTHETIC
 
 
 def _loader(data: str, module: str, function: str, package: str) -> Callable[..., Any]:
@@ -57,5 +58,8 @@ def digits() -> Sequences:
     return Sequences(Path("digits"), Choice(), images, labels, cited=cited)
 
 
-NAMED: Mapping[str, Callable[[], Sequences]] = {"digits": digits, "japanese_vowels": japanese_vowels}
+BROUGHT: Mapping[str, Callable[[], Sequences]] = {"digits": digits, "japanese_vowels": japanese_vowels}
+"""Those of other libraries."""
+
+NAMED: Mapping[str, Callable[[], Sequences]] = {**SYNTHETIC, **BROUGHT}
 """All of them."""

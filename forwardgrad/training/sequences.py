@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwardgrad.errors import DataError, FileError, did_you_mean
+from forwardgrad.learning.tasks import Reference
 from forwardgrad.support.tables import Arrays, Table
 
 TIME = ("time", "t", "date", "datetime", "timestamp", "index", "step", "")
@@ -61,6 +62,7 @@ class Sequences:
         names: of the sequences, where a column says them.
         cited: where they come from, if that is no file.
         first: how many of them, from the first on, were published as the part to learn from; `None`: nobody says.
+        references: scores that are known without training.
     """
 
     source: Path
@@ -70,6 +72,7 @@ class Sequences:
     names: Sequence[str] | None = None
     cited: str | None = None
     first: int | None = None
+    references: tuple[Reference, ...] = ()
 
     @property
     def whole(self) -> bool:

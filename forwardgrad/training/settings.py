@@ -98,12 +98,19 @@ def ends(program: Program, task: Task) -> tuple[str, str]:
 def baselines(task: Task) -> dict[str, float]:
     """Test scores of the baselines of a task, by name: computed before training, so that it need not fail after it.
 
+    After them come the scores that are known of a synthetic task: of what it draws from, not of its test part.
+
     A forecast is compared with persistence and, where it is of one series that is long enough, with linear
     autoregression; a regression with least squares on the present inputs; a classification with the commonest label.
 
     Raises:
         DataError: if the test part is constant.
     """
+    known = {f"{each.name} (analytic)": each.value for each in task.references if each.kind == task.metric}
+    return {**_measured(task), **known}
+
+
+def _measured(task: Task) -> dict[str, float]:
     if task.recipe.kind == "forecast":
         if task.sequences is None and task.recipe.size == 1 and task.learned > 2 * LAGS:
             return data.baselines(_one_step(task), LAGS)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from forwardgrad.data import OneStep
 from forwardgrad.errors import DataError
+from forwardgrad.learning.tasks import Reference
 from forwardgrad.training.parts import Part, Scale, variance
 from forwardgrad.training.recipe import Kind, Recipe, labels
 from forwardgrad.training.sequences import Choice, Sequences, missing
@@ -28,6 +29,7 @@ class Task:
         samples: how many there are in all.
         sequences: how many there are; `None` for a single series, whose test part goes on where training ended.
         sha256: digest of all values.
+        references: scores that are known without training.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Task:
     samples: int
     sequences: int | None
     sha256: str
+    references: tuple[Reference, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -125,7 +128,8 @@ def make(
             raise DataError(f"data {name!r}: the targets of {what} are constant.", "A constant target has no NMSE.")
     samples, sequences = sum(map(len, found.inputs)), len(found.inputs) if several else None
     about = learned, samples, sequences, digest(found)
-    return Task(name, found.cited or str(found.source), recipe, train, kept_back, test, *about)
+    source, references = found.cited or str(found.source), found.references
+    return Task(name, source, recipe, train, kept_back, test, *about, references)
 
 
 def _numbered(found: Sequences, count: int) -> tuple[str, ...]:

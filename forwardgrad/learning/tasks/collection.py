@@ -124,8 +124,8 @@ def answered_at_end(
         lengths: `(sequences,)`; by default all steps.
         query: how many of the last steps.
     """
-    steps, count = inputs.shape[:2]
-    ends = np.full(count, steps, np.intp) if lengths is None else lengths
-    left: NDArray[np.intp] = ends - np.arange(steps)[:, None]  # steps to go, this one among them
-    asked = (left <= query) & (left > 0)
+    steps: int = inputs.shape[0]
+    ends = np.full(len(labels), steps, np.intp) if lengths is None else lengths
+    step = np.arange(steps)[:, None]
+    asked = (step >= ends - query) & (step < ends)
     return Labelled(inputs, np.tile(labels, (steps, 1)), asked.astype(np.float64), ends, (chance,))

@@ -99,12 +99,14 @@ def _stream(
     pause: tuple[int, int],
 ) -> NDArray[np.float64]:
     """The inputs of one stream, `(steps, size)`."""
-    patterns, stimuli = counting.shape
+    patterns, stimuli = len(counting), len(counting[0])
     # Any pattern may be one that counts, by chance; with this share of trials that do, those are half of all.
     share = (2**stimuli / 2 - patterns) / (2**stimuli - patterns)
     found, start = np.zeros((steps, 1 + stimuli + distractors)), 0
     while start < steps:
-        shown: NDArray[Any] = counting[rng.integers(patterns)] if rng.random() < share else rng.integers(0, 2, stimuli)
+        shown = rng.integers(0, 2, stimuli)
+        if rng.random() < share:
+            shown = counting[rng.integers(patterns)]
         us = start + rng.integers(gap[0], gap[1] + 1)
         found[start, 1:] = np.concatenate([shown, rng.integers(0, 2, distractors)])
         if us < steps and (counting == shown).all(axis=1).any():
