@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
+
 from forwardgrad.errors import DataError
 from forwardgrad.support.attributes import is_whole
 
@@ -24,14 +26,14 @@ def whole(task: str, **arguments: tuple[Any, Any]) -> None:
 
 
 def interval(task: str, name: str, value: Any, least: int) -> None:
-    """Check a pair of whole numbers, the least and the most that may be drawn.
+    """Check a pair of whole numbers, the second not below the first.
 
     Raises:
         DataError: if it is none.
     """
     pair = cast("tuple[Any, ...]", tuple(value)) if isinstance(value, tuple | list) else ()
     if len(pair) != 2 or not all(map(is_whole, pair)) or not least <= pair[0] <= pair[1]:
-        raise DataError(f"{task}: {name} must be two whole numbers (least, most) from {least} on, got {value!r}.")
+        raise DataError(f"{task}: {name} must be two whole numbers from {least} on, in rising order, got {value!r}.")
 
 
 def probability(task: str, name: str, value: Any) -> None:
@@ -40,5 +42,5 @@ def probability(task: str, name: str, value: Any) -> None:
     Raises:
         DataError: if it is none.
     """
-    if not 0 <= value <= 1:
-        raise DataError(f"{task}: {name} is a probability per step, from 0 to 1, got {value!r}.")
+    if not (isinstance(value, int | float | np.floating) and 0 <= value <= 1):
+        raise DataError(f"{task}: {name} is a probability, from 0 to 1, got {value!r}.")

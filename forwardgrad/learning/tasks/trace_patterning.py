@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -55,13 +56,13 @@ def trace_patterning(
     Raises:
         DataError: if an argument is out of range.
 
-    >>> task = trace_patterning(1, seed=4, steps=8, stimuli=2, patterns=1, distractors=0, gap=(2, 2), pause=(2, 2))
+    >>> task = trace_patterning(1, seed=7, steps=8, stimuli=2, patterns=1, distractors=0, gap=(2, 2), pause=(2, 2))
     >>> task.inputs[:, 0].T.astype(int)
     array([[0, 0, 0, 0, 0, 0, 1, 0],
            [1, 0, 0, 0, 1, 0, 0, 0],
            [1, 0, 0, 0, 0, 0, 0, 0]])
     >>> task.targets[:3, 0, 0].round(2)
-    array([1.14, 1.27, 1.41])
+    array([1.54, 1.71, 1.9 ])
     >>> print(*task.references, sep=", ")
     predicting the mean: NMSE 1, predicting the mean: MSE 0.3505
     """
@@ -72,7 +73,7 @@ def trace_patterning(
     ranges.interval(name, "pause", pause, 1)
     if stimuli > 16:
         raise DataError(f"{name}: stimuli must be at most 16, got {stimuli}.")
-    if not 0 <= discount < 1:
+    if not (isinstance(discount, Real) and 0 <= discount < 1):
         raise DataError(f"{name}: discount must be from 0 on and below 1, got {discount!r}.")
     halves = np.array([each for each in itertools.product((0, 1), repeat=stimuli) if sum(each) == stimuli // 2])
     if patterns > len(halves):
