@@ -10,7 +10,7 @@ import pytest
 
 from forwardgrad.cli.command_line import main
 from forwardgrad.errors import DataError, MissingExtraError
-from forwardgrad.training.named import NAMED, digits, japanese_vowels
+from forwardgrad.training.named import BROUGHT, digits, japanese_vowels
 from forwardgrad.training.tasks import make
 
 
@@ -44,13 +44,13 @@ def test_digits_are_read_row_by_row() -> None:
     assert [str(y[0]) for y in found.targets or []] == [str(y) for y in given.target]
 
 
-@pytest.mark.parametrize("name", sorted(NAMED))
+@pytest.mark.parametrize("name", sorted(BROUGHT))
 def test_what_is_missing_is_said_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its extra."""
     for module in ("sktime", "sktime.datasets", "sklearn", "sklearn.datasets"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf'^data {name!r} needs \S+: pip install "forwardgrad\[datasets\]"$'):
-        NAMED[name]()
+        BROUGHT[name]()
 
 
 def test_a_terminal_trains_on_them_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
