@@ -32,8 +32,8 @@ _MADE: dict[str, tuple[Callable[[], Labelled | Valued], str]] = {
     "recall": (partial(tasks.recall, 2000), "Bellec et al. 2018, arXiv 1803.09574"),
     "memory_chain": (partial(tasks.memory_chain, 2000), "Osband et al. 2019, arXiv 1908.03568"),
     "delayed_xor": (partial(tasks.delayed_xor, 2000, gap=5, delay=5), "Elman 1990, Cognitive Science 14:179-211"),
-    "temporal_order": (partial(tasks.temporal_order, 2000, steps=50), LSTM),
-    "cued_count": (partial(tasks.cued_count, 2000, steps=10), "forwardgrad.learning.tasks"),
+    "temporal_order": (partial(tasks.temporal_order, 2000, steps=20), LSTM),
+    "cued_count": (partial(tasks.cued_count, 2000, steps=5, modulo=6), "forwardgrad.learning.tasks"),
     "evidence": (
         partial(tasks.evidence_accumulation, 1000, cue=10, gap=5, delay=50, query=15, rate=0.4),
         f"{BELLEC}, in steps of 10 ms",
@@ -41,10 +41,10 @@ _MADE: dict[str, tuple[Callable[[], Labelled | Valued], str]] = {
     "copy": (partial(tasks.copy_memory, 2000), UNITARY),
     "reber": (partial(tasks.embedded_reber, 2000), LSTM),
     "adding": (partial(tasks.adding_problem, 2000), UNITARY),
-    "delayed_add": (partial(tasks.delayed_add, 200), "Marschall, Cho & Savin 2020, arXiv 1907.02649"),
+    "delayed_add": (partial(tasks.delayed_add, 1000), "Marschall, Cho & Savin 2020, arXiv 1907.02649"),
     "pattern": (partial(tasks.pattern_generation, 50, steps=200, channels=20), f"{BELLEC}, in steps of 5 ms"),
     "trace_patterning": (
-        partial(tasks.trace_patterning, 20, steps=2000),
+        partial(tasks.trace_patterning, 200, steps=1000),
         "Rafiee et al. 2022, Adaptive Behavior, doi 10.1177/10597123221085039",
     ),
 }

@@ -254,11 +254,11 @@ def test_copy_memory() -> None:
     for step, targets in enumerate(task.targets):
         shares[step, 0] = np.bincount(targets, minlength=6) / 3000
     shares = np.broadcast_to(shares, (12, 3000, 6))
-    assert task.accuracy(shares) == pytest.approx(level(task, "without memory", "accuracy"), abs=0.01)
+    assert task.accuracy(shares) == pytest.approx(level(task, "symbols forgotten", "accuracy"), abs=0.01)
     told = np.take_along_axis(shares, task.targets[..., None], axis=2)
-    assert -np.log(told).mean() == pytest.approx(level(task, "without memory", "cross entropy"), abs=0.001)
+    assert -np.log(told).mean() == pytest.approx(level(task, "symbols forgotten", "cross entropy"), abs=0.001)
     paper = tasks.copy_memory(1, delay=100)
-    assert level(paper, "without memory", "cross entropy") == pytest.approx(10 * np.log(8) / 120)
+    assert level(paper, "symbols forgotten", "cross entropy") == pytest.approx(10 * np.log(8) / 120)
 
 
 REBER = {
@@ -383,7 +383,7 @@ def test_delayed_add() -> None:
 
 
 def test_pattern_generation() -> None:
-    """One pattern of four frequencies, whose mean is no answer to it."""
+    """One pattern of four frequencies; to answer with its mean must have the stated error."""
     task = tasks.pattern_generation(3, seed=3, steps=200, channels=30, outputs=2)
     assert task.mask.all()
     for array in (task.inputs, task.targets):

@@ -63,7 +63,7 @@ def test_levels_fit_the_score(name: str) -> None:
 
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_a_terminal_trains_on_each(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """For a few steps; what is known of it stands beside the score, in words and as data."""
+    """For a few steps; what is known of it is shown beside the score, in words and as data."""
     few = ["--split", "8", "--passes", "1", "--batch", "8", "--out", str(tmp_path)]
     assert main(["train", "elman", "--data", name, "--rule", "eprop", *few]) == 0
     shown = capsys.readouterr().out

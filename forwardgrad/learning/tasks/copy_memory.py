@@ -17,9 +17,9 @@ def copy_memory(sequences: int, seed: Any = 0, *, delay: int = 20, symbols: int 
     Each kind of symbol has its own channel; then come the blank and the delimiter. The answer is a blank at all steps
     but the last `length`; it is asked for at every step.
 
-    Who knows which step it is, but remembers no symbol, answers with blanks and then guesses: its cross-entropy is
-    `length * log(symbols) / (delay + 2 * length)`, and `1 - length * (1 - 1 / symbols) / (delay + 2 * length)` of its
-    answers are right. With the defaults of the paper the former is 10 log(8) / (T + 20).
+    A network that counts steps but has forgotten the symbols answers with blanks, and guesses in the end. Its
+    cross-entropy is `length * log(symbols) / (delay + 2 * length)`: the memoryless baseline of the paper below, there
+    10 log(8) / (T + 20). Its accuracy is `1 - length * (1 - 1 / symbols) / (delay + 2 * length)`.
 
     The copying memory problem of Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735, as in Arjovsky, Shah &
     Bengio 2016, arXiv 1511.06464, whose T is `delay`.
@@ -43,7 +43,7 @@ def copy_memory(sequences: int, seed: Any = 0, *, delay: int = 20, symbols: int 
     >>> task.targets[:, 0]
     array([4, 4, 4, 4, 4, 3, 2, 2])
     >>> print(*task.references, sep=", ")
-    without memory: cross entropy 0.5199, without memory: accuracy 0.7188
+    symbols forgotten: cross entropy 0.5199, symbols forgotten: accuracy 0.7188
     """
     least = {"delay": (delay, 1), "symbols": (symbols, 2), "length": (length, 1)}
     ranges.whole("copy_memory", sequences=(sequences, 1), **least)
@@ -54,8 +54,8 @@ def copy_memory(sequences: int, seed: Any = 0, *, delay: int = 20, symbols: int 
     targets = np.full((steps, sequences), symbols)
     targets[steps - length :] = shown
     references = (
-        Reference(length * float(np.log(symbols)) / steps, "without memory", "cross entropy"),
-        Reference(1 - length * (1 - 1 / symbols) / steps, "without memory", "accuracy"),
+        Reference(length * float(np.log(symbols)) / steps, "symbols forgotten", "cross entropy"),
+        Reference(1 - length * (1 - 1 / symbols) / steps, "symbols forgotten", "accuracy"),
     )
     everywhere = np.ones((steps, sequences))
     return Labelled(np.eye(symbols + 2)[seen], targets, everywhere, np.full(sequences, steps, np.intp), references)

@@ -35,10 +35,10 @@ def delayed_add(sequences: int, seed: Any = 0, *, steps: int = 100, lags: tuple[
     Inputs are x and 1 - x, targets y and 1 - y: two probabilities, on which a mean squared error and a cross-entropy
     both make sense. No answer is asked for before both flips have been seen.
 
-    What does not remember a flip does best to put it at its mean, 1/2, both for squared errors and for cross-entropies
-    (which are linear in the target). Without memory the squared error is the variance of y, (0.5² + 0.25²) / 4 = 5/64;
-    with the first flip alone it is 0.25² / 4 = 1/64, a fifth of it. The cross-entropies are h(5/8) = 0.6616 and
-    (h(3/8) + h(7/8)) / 2 = 0.5192 nats, where h(p) is the entropy of a coin.
+    A network that does not remember a flip does best when it takes the mean, 1/2, instead, both for squared errors and
+    for cross-entropies (which are linear in the target). Without memory the squared error is the variance of y,
+    (0.5² + 0.25²) / 4 = 5/64; with the first flip alone it is 0.25² / 4 = 1/64, a fifth of it. The cross-entropies are
+    h(5/8) = 0.6616 and (h(3/8) + h(7/8)) / 2 = 0.5192 nats, where h(p) is the entropy of a coin.
 
     The add task of Marschall, Cho & Savin 2020, arXiv 1907.02649.
 

@@ -14,8 +14,8 @@ def delayed_xor(sequences: int, seed: Any = 0, *, gap: int = 10, delay: int = 10
     """Two bits, the second some steps after the first, and after a delay the question whether they differ.
 
     The first channel is at 1 for a bit that is 0, the second for a bit that is 1, the third in the last step, the
-    query. Whoever remembers one bit or none can only guess: the other bit makes both answers equally likely, and the
-    accuracy is 1/2. No linear function of the two bits gives the answer.
+    query. A network that remembers one bit or none can only guess: the other bit makes both answers equally likely, and
+    the accuracy is 1/2. No linear function of the two bits gives the answer.
 
     The temporal version of XOR in Elman 1990, Cognitive Science 14:179-211, with delays.
 

@@ -31,10 +31,11 @@ def embedded_reber(sequences: int, seed: Any = 0, *, everywhere: bool = True) ->
     allows two symbols, either comes with probability 1/2, so that it gives 8 symbols on average, and 11 answers are
     asked for in each string.
 
-    How many of the 11 can be right is found by counting how often each state of the grammar is met, which is once, and
-    twice for its state 3. Who remembers all that matters fails at every second of 7 free choices: 7.5 / 11. Who does
-    not remember the second symbol guesses the last but one, too: 7 / 11. Who sees the present symbol alone does best to
-    name its most frequent successor: 3.75 / 11. If the repeated symbol alone is asked for, the last two have 1/2.
+    The accuracies follow from how often a string comes to each state of the grammar: on average once, and twice to
+    state 3. So 7 of the 11 symbols are free choices. A network that remembers all that matters gets half of these and
+    all others right: 7.5 / 11. One that forgets the second symbol also guesses the last but one: 7 / 11. One without
+    memory does best to name the most frequent successor of the present symbol: 3.75 / 11. Where the repeated symbol
+    alone is asked for, the last two of these networks have 1/2.
 
     The grammar of Reber 1967, embedded as in Hochreiter & Schmidhuber 1997, doi 10.1162/neco.1997.9.8.1735.
 
@@ -68,7 +69,7 @@ def embedded_reber(sequences: int, seed: Any = 0, *, everywhere: bool = True) ->
     for number, (string, length) in enumerate(zip(strings, lengths, strict=True)):
         inputs[np.arange(length), number, string[:-1]] = 1
         targets[:length, number] = string[1:]
-        mask[0 if everywhere else length - 2 : length if everywhere else length - 1, number] = 1
+        mask[slice(length) if everywhere else length - 2, number] = 1
     shares = (3.75 / 11, 7 / 11, 7.5 / 11) if everywhere else (1 / 2, 1 / 2, 1.0)
     names = ("without memory", "inner memory only", "all memory")
     references = tuple(Reference(share, name, "accuracy") for share, name in zip(shares, names, strict=True))

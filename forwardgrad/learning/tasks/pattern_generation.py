@@ -21,8 +21,8 @@ def pattern_generation(
     Each target is a sum of sinusoids of 1, 2, 3 and 5 cycles, with amplitudes from 0.5 to 2 and any phases, less its
     mean, divided by its largest absolute value. All sequences are equal: the task is to produce this very pattern.
 
-    To answer with the mean, 0, has an NMSE of 1 by definition of it. The spikes of a step are unlike those of other
-    steps, so a network without memory may do better.
+    Predicting the mean, 0, has an NMSE of 1, by definition. A network without memory may do better, since the spikes of
+    a step tell something of when it is.
 
     The task of the e-prop tutorials to Bellec et al. 2020, Nature Communications 11:3625, doi
     10.1038/s41467-020-17236-y: 1 s in steps of 1 ms, 100 channels at 50 Hz.

@@ -32,17 +32,18 @@ def trace_patterning(
     A trial begins with a pattern of CS, each on or off, for one step, along with distractors, each on with probability
     1/2. If it is one of the patterns that count, the US follows after a gap. After a pause the next trial begins.
     Patterns that count have half of the stimuli on; they are drawn once, and come in half of the trials. Other trials
-    have any other pattern. To be predicted is the return, G(t) = US(t+1) + discount * G(t+1).
+    have any of the other patterns. The target is the return, G(t) = US(t+1) + discount * G(t+1).
 
-    To predict the mean return has an NMSE of 1. Its squared error is the variance of G in a stream without end, which
-    is computed here from the first two moments of G over a trial (see `_variance`).
+    Predicting the mean return has an NMSE of 1. Its squared error is the variance of G in a stream without end, which
+    is computed from the first two moments of G over a trial.
 
-    Rafiee et al. 2022, Adaptive Behavior, doi 10.1177/10597123221085039, with the numbers that Javed et al. 2023, JMLR
-    24, use in it: stimuli of one step, gaps of 14 to 26, pauses of 80 to 120, a discount of 0.9.
+    Rafiee et al. 2022, Adaptive Behavior, doi 10.1177/10597123221085039, with the defaults of Javed et al. 2023, JMLR
+    24, 23-0367: stimuli that last one step, 10 of the 20 patterns of three, gaps of 14 to 26 steps.
 
     Args:
         sequences: how many streams, all with the same patterns that count.
-        seed: of all random numbers: what `numpy.random.default_rng` takes.
+        seed: of all random numbers, also of the patterns that count: what `numpy.random.default_rng` takes. So training
+            and test streams come from one call.
         steps: of a stream, at least 1.
         stimuli: how many CS there are, from 2 to 16.
         patterns: how many patterns count, from 1 to all those with half of the stimuli on.
