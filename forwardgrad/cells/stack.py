@@ -79,15 +79,15 @@ def stack(
         if number == 1 and skips != "dense":
             reads.append(outputs[0])
         elif skips == "residual":
-            reads.append(_joined(built, whole, f"s{number}", "linear", [reads[-1], outputs[-1]]))
+            reads.append(_sum(built, whole, f"s{number}", [reads[-1], outputs[-1]]))
         elif skips == "dense" and number < depth:
-            reads.append(_joined(built, whole, f"s{number}", "concat", [source, *outputs]))
+            reads.append(_together(built, whole, f"s{number}", [source, *outputs]))
         else:
             reads.append(outputs[-1])
     if feedback:
         for below, above in zip(range(depth - 1), outputs[1:], strict=True):
             _see(built, reads[below], f"{name}.{below + 1}", above, feedback)
-    output = _joined(built, whole, "y", "linear", outputs) if skips == "auto_compressing" else reads[-1]
+    output = _sum(built, whole, "y", outputs) if skips == "auto_compressing" else reads[-1]
     graph.add_nodes_from((node, given) for node, given in built.nodes(data=True) if node not in graph)
     for u, v, key, given in built.edges(keys=True, data=True):
         if not graph.has_edge(u, v, key):
@@ -106,12 +106,21 @@ def _layer(whole: Cell, name: Any, options: Mapping[str, Any]) -> Callable[..., 
     return LAYERS[name]
 
 
-def _joined(built: nx.MultiDiGraph[str], whole: Cell, suffix: str, op: str, parts: list[str]) -> str:
-    """Add a node into which others go as they are: their sum, or one behind the other."""
+def _sum(built: nx.MultiDiGraph[str], whole: Cell, suffix: str, parts: list[str]) -> str:
+    """Add the sum of some nodes."""
     cell = Cell(built, "stack", whole.name, whole.size)
-    node = cell.node(suffix, op)
+    node = cell.node(suffix, "linear")
+    for part in parts:
+        cell.edge(part, node)
+    return cell.add(node)
+
+
+def _together(built: nx.MultiDiGraph[str], whole: Cell, suffix: str, parts: list[str]) -> str:
+    """Add a node in which some nodes follow each other."""
+    cell = Cell(built, "stack", whole.name, whole.size)
+    node = cell.node(suffix, "concat")
     for number, part in enumerate(parts):
-        cell.edge(part, node, **({"port": str(number)} if op == "concat" else {}))
+        cell.edge(part, node, port=str(number))
     return cell.add(node)
 
 

