@@ -10,7 +10,7 @@ import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,13 @@ class Series:
         name: what it is called in reports.
         values: `(T,)`, float64.
         source: where it comes from, as a citation or a path.
+        first: how many samples, from the first on, are learned from unless another number is asked for.
     """
 
     name: str
     values: Floats
     source: str
+    first: int = 8000
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,12 @@ class OneStep:
     test_targets: Floats
 
 
-def one_step(series: Series, train: int = 8000) -> OneStep:
+def one_step(series: Series, train: int | None = None) -> OneStep:
     """Make a one-step prediction task of a series.
 
     Args:
         series: of at least `train + 1` samples.
-        train: how many samples, from the first on, may be learned from; at least 2.
+        train: how many samples, from the first on, may be learned from, at least 2; `series.first` unless given.
 
     Raises:
         DataError: if the split leaves nothing to learn from or to test on, or the training part is constant.
@@ -84,7 +86,7 @@ def one_step(series: Series, train: int = 8000) -> OneStep:
     >>> task.mean, task.train_inputs.ravel().round(3), (task.test_targets.ravel() * task.deviation + task.mean)
     (1.0, array([-1.225,  0.   ]), array([3., 4.]))
     """
-    total = len(series.values)
+    total, train = len(series.values), series.first if train is None else train
     if not 2 <= train < total:
         raise DataError(
             f"series {series.name!r}: cannot learn from {train} of its {total} samples and test on the rest.",
@@ -203,7 +205,16 @@ def laser() -> Series:
     )
 
 
-_table: Mapping[str, Callable[[], Series]] = {"laser": laser}
+def laser_1000() -> Series:
+    """The same series with the parts of the competition: its first 1,000 samples, and the 9,093 that go on from there.
+
+    Raises:
+        MissingExtraError: without the extra `data`.
+    """
+    return replace(laser(), name="laser_1000", first=1000)
+
+
+_table: Mapping[str, Callable[[], Series]] = {"laser": laser, "laser_1000": laser_1000}
 
 
 def names() -> list[str]:

@@ -25,7 +25,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         default="laser",
-        help=f"laser, {', '.join(NAMED)}, or a .csv, .tsv, .txt, .npy or .npz file (default laser)",
+        help=f"{', '.join([*data.names(), *NAMED])}, or a .csv, .tsv, .txt, .npy or .npz file (default laser)",
     )
     parser.add_argument(
         "--inputs", metavar="A,B", help="columns, or the array, that go in (default: all numbers that are nothing else)"
@@ -45,7 +45,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         type=_split,
         metavar="N",
         help="learn from the first N samples, or from N sequences, and test on the rest; below 1 a share (default 0.8; "
-        "of the laser 8000)",
+        "of laser 8000, of laser_1000 1000)",
     )
     parser.add_argument(
         "--validation",
@@ -96,7 +96,7 @@ def task(given: argparse.Namespace) -> Task:
                 raise DataError(f"--{option} is for files of your own; {given.data!r} is one series.")
         if given.kind not in (None, "forecast"):
             raise DataError(f"data {given.data!r} is one series: it can be forecast.")
-        wanted = 8000 if given.split is None else given.split
+        wanted = series.first if given.split is None else given.split
         train = round(wanted * len(series.values)) if wanted < 1 else int(wanted)
         return Task.of(data.one_step(series, train=train))
     choice = Choice(names(given.inputs), names(given.targets), given.sequence, given.time, given.lengths)

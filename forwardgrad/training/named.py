@@ -58,7 +58,28 @@ def digits() -> Sequences:
     return Sequences(Path("digits"), Choice(), images, labels, cited=cited)
 
 
-BROUGHT: Mapping[str, Callable[[], Sequences]] = {"digits": digits, "japanese_vowels": japanese_vowels}
+POLLS = ("gallup", "ipsos", "morning_consult", "rasmussen", "you_gov")
+"""The inputs of `trump_approval`; the date, which it has too, is left out."""
+
+
+def trump_approval() -> Sequences:
+    """Which share of voters approves of the president? 1,001 days of five polls, and the average that was made of them.
+
+    Raises:
+        MissingExtraError: without the extra `datasets`.
+    """
+    rows: list[tuple[Any, Any]] = list(_loader("trump_approval", "river.datasets", "TrumpApproval", "river")())
+    polls = np.array([[x[name] for name in POLLS] for x, _ in rows], np.float64)
+    approval = np.array([[y] for _, y in rows], np.float64)
+    cited = "FiveThirtyEight, polls of 2017 to 2019, as distributed with river"
+    return Sequences(Path("trump_approval"), Choice(), [polls], [approval], cited=cited)
+
+
+BROUGHT: Mapping[str, Callable[[], Sequences]] = {
+    "digits": digits,
+    "japanese_vowels": japanese_vowels,
+    "trump_approval": trump_approval,
+}
 """Those of other libraries."""
 
 NAMED: Mapping[str, Callable[[], Sequences]] = {**SYNTHETIC, **BROUGHT}

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from forwardgrad import data
 from forwardgrad.cli.command_line import main
 from forwardgrad.errors import DataError, MissingExtraError
-from forwardgrad.training.named import BROUGHT, digits, japanese_vowels
+from forwardgrad.training.named import BROUGHT, digits, japanese_vowels, trump_approval
 from forwardgrad.training.tasks import make
 
 
@@ -44,10 +45,37 @@ def test_digits_are_read_row_by_row() -> None:
     assert [str(y[0]) for y in found.targets or []] == [str(y) for y in given.target]
 
 
+def test_polls_are_a_stream_of_days() -> None:
+    """One series with an answer for each day, of which the first 801 are learned from."""
+    datasets = pytest.importorskip("river.datasets")
+    learned = make(trump_approval())
+    rows = list(datasets.TrumpApproval())
+    assert len(rows) == 1001
+    assert (learned.recipe.kind, learned.train.inputs.shape, learned.test.inputs.shape) == (
+        "regression",
+        (801, 1, 5),
+        (200, 1, 5),
+    )
+    x, y = rows[900]
+    found = trump_approval()
+    assert found.targets is not None
+    assert found.targets[0][900] == y
+    assert list(found.inputs[0][900]) == [x[name] for name in sorted(x) if name != "ordinal_date"]
+
+
+def test_the_laser_has_two_published_splits() -> None:
+    """The competition gave 1,000 samples, and later the 9,093 that follow them."""
+    pytest.importorskip("reservoirpy")
+    long, short = (data.one_step(data.get(name)) for name in ("laser", "laser_1000"))
+    assert np.array_equal(long.series.values, short.series.values)
+    assert (len(long.test_targets), len(short.test_targets)) == (2093, 9093)
+    assert short.mean == pytest.approx(long.series.values[:1000].mean())
+
+
 @pytest.mark.parametrize("name", sorted(BROUGHT))
 def test_what_is_missing_is_said_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its extra."""
-    for module in ("sktime", "sktime.datasets", "sklearn", "sklearn.datasets"):
+    for module in ("sktime", "sktime.datasets", "sklearn", "sklearn.datasets", "river", "river.datasets"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=rf'^data {name!r} needs \S+: pip install "forwardgrad\[datasets\]"$'):
         BROUGHT[name]()
