@@ -174,7 +174,7 @@ def _node(name: str, attributes: Mapping[str, Any], op: Op, shape: tuple[int, ..
         op=op,
         size=size,
         ports=_ports(name, op, into, bias_port),
-        options=MappingProxyType(_options(name, op, attributes, size)),
+        options=MappingProxyType(_options(name, op, attributes, shape)),
         initial=_vector(f"node {name!r}", "initial", attributes.get("initial", 0.0), size),
         shape=shape,
         bias=f"{name}.bias" if biased else None,
@@ -208,8 +208,8 @@ def _vector(place: str, key: str, value: Any, size: int) -> Array:
     return np.broadcast_to(array, (size,))  # read only, and one number takes the memory of one
 
 
-def _options(name: str, op: Op, attributes: Mapping[str, Any], size: int) -> dict[str, Any]:
-    options: dict[str, Any] = {}
+def _options(name: str, op: Op, attributes: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+    options: dict[str, Any] = {"along": shape[-1]} if op.along and len(shape) > 1 else {}
     for key, option in op.options.items():
         given = attributes.get(key)
         if given is None:
@@ -217,7 +217,7 @@ def _options(name: str, op: Op, attributes: Mapping[str, Any], size: int) -> dic
         elif option.choices or np.ndim(given) == 0:
             options[key] = given
         else:
-            options[key] = _vector(f"node {name!r}", key, given, size)
+            options[key] = _vector(f"node {name!r}", key, given, prod(shape))
     return options
 
 

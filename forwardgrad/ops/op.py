@@ -65,6 +65,8 @@ class Op:
         product: whether the value is the product of the ports (`mul`): equations then write the derivative by one port
             as the values of the others.
         joins: whether its node is put together from parts, one behind the other (`concat`).
+        along: whether it serves the last axis of a node's shape at a time (`softmax`): `value` and the derivatives then
+            take the length of that axis as `along` where a node has several axes, and all units where it is not given.
         options: the options with their defaults.
         smooth: `False` where the declared derivative is not that of `value` (a surrogate), so that finite
             differences say nothing about it.
@@ -81,6 +83,7 @@ class Op:
     given: bool = False
     product: bool = False
     joins: bool = False
+    along: bool = False
     options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
     smooth: bool = True
     positive: bool = False

@@ -1,4 +1,4 @@
-"""Which ops multiply or mix units? `mul`, the product of its ports, and `softmax`, whose Jacobian is full."""
+"""Which op multiplies its ports? `mul`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from forwardgrad.ops.formula import Printable
 from forwardgrad.ops.op import Array, Op, Port
 from forwardgrad.ops.registry import add
-from forwardgrad.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,3 @@ def _factor(index: int) -> Port:
 
 
 add(Op("mul", value=_Product(), each_port=_factor, least_ports=2, product=True, shape="octagon"))
-
-
-def _softmax(x: Array) -> Array:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def _softmax_jacobian(x: Array, y: Array) -> Array:
-    # dy_i / dx_j = y_i (delta_ij - y_j)
-    return y[:, :, None] * (np.eye(y.shape[1], dtype=y.dtype) - y[:, None, :])
-
-
-add(Op("softmax", value=_softmax, ports=(Port("in", _softmax_jacobian, Structure.FULL),), shape="trapezium"))

@@ -78,3 +78,38 @@ def test_a_small_number_that_is_none_is_refused() -> None:
     graph = declare({"x": {"op": "input", "size": 2}, "n": {"op": "rms_norm", "epsilon": 0.0}}, ("x", "n"))
     with pytest.raises(fg.GraphError, match="node 'n': attribute 'epsilon' must be"):
         fg.compile(graph, loss={"n": "mse"})
+
+
+@pytest.mark.parametrize("name", ["softmax", "layer_norm", "rms_norm"])
+def test_each_group_along_the_last_axis_is_a_layer_of_its_own(name: str) -> None:
+    """If this fails, a shape means nothing to an op that is said to serve its last axis."""
+    graph = declare(
+        {
+            "x": {"op": "input", "size": 2},
+            "a": {"op": "linear", "size": 12, "bias": True},
+            "n": {"op": name, "size": 12, "shape": [2, 2, 3]},
+            "y": {"op": "linear", "size": 2},
+        },
+        ("x", "a", {"weight": "dense"}),
+        ("n", "a", {"weight": "dense", "delay": 1}),
+        ("a", "n"),
+        ("n", "y", {"weight": "dense"}),
+    )
+    given = problem(graph, "y", steps=6)
+    values = oracle.forward(given.graph, given.params, given.inputs)
+    options = dict(fg.compile(graph, loss=given.loss).network.nodes["n"].options)
+    assert options.pop("along") == 3
+    rows = values["a"].reshape(-1, 3)
+    np.testing.assert_allclose(values["n"].reshape(-1, 3), ops.get(name).evaluate([rows], options), rtol=1e-12)
+    for rule in ("rtrl", "eprop"):
+        assert_like_oracle(given, rule, blocks=(1, 4))
+    wanted = oracle.finite_difference(graph, given.params, given.inputs, given.targets, given.loss).grads
+    program = fg.compile(graph, loss=given.loss, rule="rtrl")
+    found = program.gradient(given.params, given.inputs, given.targets, block=2).grads
+    for parameter, gradient in wanted.items():
+        np.testing.assert_allclose(found[parameter], gradient, rtol=1e-4, atol=1e-7)
+    printed: dict[str, Any] = {}
+    exec(program.source(), printed)
+    _, alone = printed["gradient"](given.params, given.inputs, given.targets, 2)
+    for parameter, gradient in alone.items():
+        np.testing.assert_allclose(found[parameter], gradient, rtol=0, atol=1e-12)
