@@ -29,12 +29,12 @@ def stack(
 ) -> str:
     """Add layers of one kind on top of each other: layer k reads s(k-1), and h(k) is what it makes of it.
 
-        none:            s(0) = x,   s(k) = h(k)
-        residual:        s(0) = x,   s(1) = h(1),   s(k) = s(k-1) + h(k)
-        dense:           s(0) = x,   s(k) = x, h(1), ..., h(k), one behind the other; the output is h(depth)
+        none:              s(0) = x,  s(k) = h(k)
+        residual:          s(0) = x,  s(1) = h(1),  s(k) = s(k-1) + h(k)
+        dense:             s(0) = x,  s(k) = x, h(1), ..., h(k), one behind the other; the output is h(depth)
         auto_compressing:  as none, and the output is h(1) + ... + h(depth)
 
-    With feedback each layer but the last also reads what the layer above it was so many steps ago, by dense edges of
+    With feedback each layer but the last also reads what the layer above it was `feedback` steps ago, by dense edges of
     their own beside those from its input. They close cycles through several layers.
 
     Source: residual skips: He et al. 2016, arXiv 1512.03385; dense: Huang et al. 2017, arXiv 1608.06993;
