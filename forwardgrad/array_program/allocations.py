@@ -14,36 +14,22 @@ from forwardgrad.array_program.buffers import Analysed
 from forwardgrad.array_program.dimensions import Affine
 from forwardgrad.array_program.expressions import INFIX, Apply, Argument, Tree, is_test
 from forwardgrad.array_program.instructions import (
-    Broadcast,
     Call,
     Concat,
     Contract,
     Elementwise,
     Flush,
-    Gather,
     Instruction,
     Read,
-    Reduce,
-    ScatterAdd,
-    Signs,
-    Slice,
 )
 from forwardgrad.array_program.memory import Account, Held
+from forwardgrad.array_program.moved_arrays import moved
 from forwardgrad.array_program.numpy_helpers import MANY
 from forwardgrad.array_program.numpy_products import adding, template
-from forwardgrad.array_program.numpy_statements import INTO, weights_by_columns
+from forwardgrad.array_program.numpy_statements import weights_by_columns
+from forwardgrad.array_program.numpy_texts import INTO
 from forwardgrad.array_program.regions import Body, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import Dimensions, Value
-
-RESHAPED: Mapping[str, tuple[bool, bool]] = {
-    "times": (True, False),
-    "pulled": (True, False),
-    "outer": (True, True),
-    "injected": (True, False),
-    "carried": (False, True),
-    "contracted": (True, True),
-}
-"""The helpers that reshape their two operands, and which."""
 
 
 @dataclass(frozen=True)
@@ -330,65 +316,10 @@ class Allocations:
             return self.account.take(dims, kind) if array is None else array
         operands = instruction.operands
         if self.guarded.isdisjoint(operands):
-            return self.moved(instruction, [self.value(operand) for operand in operands], dims, kind)
+            return moved(self.account, instruction, [self.value(operand) for operand in operands], dims, kind)
         if not isinstance(instruction, Call | Concat) and any(map(self.is_zero, operands)):
             return self.account.take(dims, kind)
-        return self.moved(instruction, [self.or_zeros(operand) for operand in operands], dims, kind)
-
-    def moved(self, instruction: Instruction, operands: Sequence[Held], dims: Dimensions, kind: str) -> Held:
-        """What an instruction other than an expression makes of its operands."""
-        account = self.account
-        match instruction:
-            case Contract(axes=axes):
-                return self.product(template(axes), operands[0], operands[1], dims)
-            case Flush():
-                return operands[0]
-            case Slice(or_zero=True) | Concat() | ScatterAdd():
-                return dense(account.computed(*operands, dims=dims, kind=kind))
-            case Reduce():
-                return account.computed(*operands, dims=dims)
-            case Gather(axis=axis):
-                array = dense(account.computed(*operands, dims=dims, kind=kind))
-                last = axis == len(dims) - 1
-                return array._replace(fresh=False, dense=False, rows=last, ordered=False) if axis else array
-            case Signs():
-                account.drop(*operands)
-                whole = account.take(dims, "int")  # numbers of eight bytes, scaled and then converted
-                return account.computed(account.computed(whole, dims=dims, kind="int"), dims=dims)
-            case Call():
-                copies = [account.computed(account.view(array, array.dims), dims=array.dims) for array in operands]
-                return account.computed(account.computed(*copies, *operands, dims=dims), dims=dims)
-            case _:
-                return self.view(instruction, operands[0], dims)
-
-    def view(self, instruction: Instruction, array: Held, dims: Dimensions) -> Held:
-        """A part of an array, or an array repeated."""
-        joined = rows = True
-        match instruction:
-            case Slice(axis=axis, backward=backward):
-                joined = not axis and not backward
-                rows = not backward and axis in (0, len(dims) - 1)
-            case Broadcast(axes=axes):
-                joined = rows = all(dim == Affine(1) for axis, dim in enumerate(dims) if axis not in axes)
-            case _:
-                ...
-        found = self.account.view(array, dims, dense=joined, rows=rows)
-        self.account.drop(array)
-        return found
-
-    def product(self, text: str, left: Held, right: Held, dims: Dimensions) -> Held:
-        """A contraction, by its text."""
-        account, helper = self.account, text.partition("(")[0]
-        if text.startswith("("):
-            both = max(left.dims, right.dims, key=len)
-            return account.computed(account.operator("*", left, right, both), dims=dims)
-        if text == "{0} * {1}":
-            return account.operator("*", left, right, dims)
-        one, two = RESHAPED.get(helper, (False, False))
-        rows = helper in ("times", "pulled", "outer")
-        copies = [account.reshaped(array, rows) for array, joined in ((left, one), (right, two)) if joined]
-        fresh = helper not in RESHAPED or helper == "outer"
-        return dense(account.computed(left, right, *copies, dims=dims, fresh=fresh))
+        return moved(self.account, instruction, [self.or_zeros(operand) for operand in operands], dims, kind)
 
     # Expressions.
 
@@ -414,11 +345,6 @@ class Allocations:
         """An operator of two operands."""
         arrays = [array for array in (left, right) if array is not None]
         return self.account.operator(word, left, right, max((a.dims for a in arrays), key=len)) if arrays else None
-
-
-def dense(array: Held) -> Held:
-    """An array that is made in order, whatever it is made of."""
-    return array._replace(dense=True, rows=True, ordered=True)
 
 
 def summands(tree: Tree) -> list[Tree]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from forwardgrad.array_program.buffers import Analysed, analysed
 from forwardgrad.array_program.dimensions import SYMBOLS
-from forwardgrad.array_program.numpy_statements import Printer, broken
+from forwardgrad.array_program.numpy_statements import Printer
+from forwardgrad.array_program.numpy_texts import broken
 from forwardgrad.array_program.regions import ArrayProgram
 
 

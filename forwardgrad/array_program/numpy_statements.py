@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 
 from forwardgrad.array_program.buffers import Analysed
 from forwardgrad.array_program.dimensions import SYMBOLS, Affine, affine
-from forwardgrad.array_program.expressions import ADDED, ATOM, Apply, Argument, Language, Number, Spelled, Tree, spelled
+from forwardgrad.array_program.expressions import ADDED, ATOM, Apply, Argument, Number, Tree, spelled
 from forwardgrad.array_program.inlining import bodies, outside
 from forwardgrad.array_program.instructions import (
     Broadcast,
@@ -25,50 +24,19 @@ from forwardgrad.array_program.instructions import (
     Signs,
     Slice,
 )
-from forwardgrad.array_program.numpy_products import adding, aligned, index, product, template, transposes
+from forwardgrad.array_program.numpy_products import aligned, index, template, transposes
+from forwardgrad.array_program.numpy_texts import (
+    INTO,
+    NUMPY,
+    Text,
+    calling,
+    complementary,
+    contracted,
+    expression,
+    guarded,
+)
 from forwardgrad.array_program.regions import Body, Invoke, Scan, Statement, When
 from forwardgrad.array_program.values import UNNAMED, Dimensions, Value
-
-NUMPY = Language("np.{}", "{}.astype(dtype)", "np.asarray({}, dtype)")
-
-INTO: Mapping[str, str] = {
-    **{"+": "np.add", "-": "np.subtract", "*": "np.multiply", "/": "np.divide"},
-    **{word: f"np.{word}" for word in ("tanh", "exp", "maximum", "logaddexp", "sin", "square")},
-}
-"""Words of the vocabulary whose function of NumPy writes its result into an array that is there."""
-
-LONGEST = 100
-"""Characters of a line up to which a list of names is not broken."""
-
-
-@dataclass(frozen=True)
-class Text(Spelled):
-    """The text of a value where it is used.
-
-    Args:
-        given: the condition outside which the value is zero; it can be computed under that condition only.
-        adding: the call that adds the value to `{target}`, where there is one.
-    """
-
-    given: str = ""
-    adding: str = ""
-
-
-def calling(names: Sequence[str], function: str, arguments: Sequence[str], margin: str) -> list[str]:
-    """The lines that call a function and name what it gives."""
-    line = f"{margin}{', '.join(names)} = "
-    if len(line) <= LONGEST:
-        return broken(f"{line}{function}(", arguments, ")", margin)
-    *given, last = broken(f"{margin}(", names, f") = {function}(", margin)
-    return [*given, *broken(last, arguments, ")", margin)]
-
-
-def broken(before: str, items: Sequence[str], after: str, margin: str) -> list[str]:
-    """Items between two brackets: on one line, or on a line each where that grows too long."""
-    line = f"{before}{', '.join(items)}{after}"
-    if len(line) <= LONGEST or not items:
-        return [line]
-    return [before, *(f"{margin}    {item}," for item in items), f"{margin}{after}"]
 
 
 class Printer:
@@ -220,9 +188,9 @@ class Printer:
         def collect(tree: Tree) -> None:
             if isinstance(tree, Apply) and tree.word == "+":
                 collect(tree.operands[0])
-                found.append(_expression(tree.operands[1], texts))
+                found.append(expression(tree.operands[1], texts))
             else:
-                found.append(_expression(tree, texts))
+                found.append(expression(tree, texts))
 
         collect(instruction.tree)
         return found
@@ -235,7 +203,7 @@ class Printer:
             lines = [f"{margin}{target} = {' + '.join(always)}"]
         else:
             first, *guarded = guarded
-            other = next((term for term in guarded if _complementary(first.given, term.given)), None)
+            other = next((term for term in guarded if complementary(first.given, term.given)), None)
             guarded = [term for term in guarded if term is not other]
             rest = other.text if other is not None else f"np.zeros({self.shape(value.dims)}, dtype)"
             lines = [f"{margin}{target} = {first.text} if {first.given} else {rest}"]
@@ -302,7 +270,7 @@ class Printer:
         if isinstance(instruction, Call | Concat):  # these are not zero where an operand is
             return self.written(instruction, [Text(self.conditional(self.of(v), v)) for v in instruction.operands])
         texts = [self.of(value) for value in instruction.operands]
-        return _guarded(self.written(instruction, texts), texts)
+        return guarded(self.written(instruction, texts), texts)
 
     def written(self, instruction: Instruction, texts: Sequence[Text]) -> Text:
         """What an instruction makes of operands of these texts."""
@@ -311,11 +279,11 @@ class Printer:
             case Elementwise(tree=tree, arguments=arguments, dims=dims):
                 if not arguments:
                     return self.filled(tree, dims)
-                return _expression(tree, texts)
+                return expression(tree, texts)
             case Contract(right=weight) if weight in self.by_columns and transposes(instruction):
                 return Text(f"matmul({texts[0].text}, {self.by_columns[weight]})")
             case Contract(axes=axes):
-                return _product(axes, texts[0], texts[1])
+                return contracted(axes, texts[0], texts[1])
             case Read(at=at, or_zero=or_zero):
                 given = self.inside(at, instruction.series.dims[0]) if or_zero else ""
                 return Text(f"{first}[{self.form(at)}]", given=given)
@@ -398,40 +366,3 @@ def weights_by_columns(scan: Scan) -> Iterator[Value]:
                     yield weight
                 case _:
                     continue
-
-
-def _expression(tree: Tree, texts: Sequence[Text]) -> Text:
-    """An expression; it is zero where one of its factors is."""
-    if isinstance(tree, Argument):
-        return texts[tree.place]
-    given = _zero_unless(tree, texts)
-    if not given:
-        texts = [Text(f"({text.text} if {text.given} else 0.0)") if text.given else text for text in texts]
-    found = spelled(tree, texts, NUMPY)
-    return Text(found.text, found.binding, given)
-
-
-def _zero_unless(tree: Tree, texts: Sequence[Text]) -> str:
-    """The condition outside which an expression is zero, if there is one."""
-    if isinstance(tree, Argument):
-        return texts[tree.place].given
-    if isinstance(tree, Apply) and tree.word in ("*", "negate"):
-        return next(filter(None, (_zero_unless(operand, texts) for operand in tree.operands)), "")
-    return ""
-
-
-def _product(axes: str, left: Text, right: Text) -> Text:
-    found, into = product(axes, left, right), adding(axes)
-    operands = [operand.text for operand in aligned(axes, left, right)]
-    return Text(found.text, found.binding, adding=into.format(*operands, target="{target}"))
-
-
-def _guarded(found: Text, texts: Sequence[Text]) -> Text:
-    """A product, which is zero where one of its factors is."""
-    given = next((text.given for text in texts if text.given), "")
-    return replace(found, given=given, adding="") if given else found
-
-
-def _complementary(one: str, other: str) -> bool:
-    """Whether one of two conditions holds at each step: to be before the last step of a block, and to be in it."""
-    return (one, other) == ("t + 1 < steps", "t == steps - 1")

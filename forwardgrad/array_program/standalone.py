@@ -17,7 +17,7 @@ from forwardgrad.array_program.lowering.context import Context, LayoutCall, OpCa
 from forwardgrad.array_program.lowering.extent import is_small
 from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.array_program.numpy_source import Printed, printed
-from forwardgrad.array_program.numpy_statements import calling
+from forwardgrad.array_program.numpy_texts import calling
 from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.array_program.taken_along import Functions
 from forwardgrad.compiler.keys import influence_key, value_key
