@@ -1,0 +1,5 @@
+"""Networks of the Neuromorphic Intermediate Representation (NIR), as declared graphs and back; with the extra `nir`."""
+
+from forwardgrad.bridges.nir.importing import from_nir
+
+__all__ = ["from_nir"]
