@@ -214,10 +214,18 @@ class _Exporter:
                 inside.setdefault(component[self.at[edge.source]], []).append(edge)
         return {
             edge.name
-            for each in inside.values()
+            for number, each in inside.items()
             if all(edge.delay == int(isinstance(self.at[edge.source], str)) for edge in each)
+            and not any(self._leaves(edge, number, component) for edge in each)
             for edge in each
         }
+
+    def _leaves(self, edge: Edge, number: int, component: Mapping[Any, int]) -> bool:
+        """Whether an edge is an edge of NIR as it is, to a sum that is read outside of the cycle, without the delay."""
+        if isinstance(self.at[edge.target], str) or not self.spelling.is_plain(edge):
+            return False
+        targets = [component[self.at[reader]] for reader in self.declared.readers(edge.target) if reader in self.at]
+        return edge.target in self.declared.outputs or any(target != number for target in targets)
 
     def _channels(self, edges: list[Edge]) -> dict[str, str]:
         """The nodes that hold the bias of a convolution, one for each channel, by the name of its edge."""

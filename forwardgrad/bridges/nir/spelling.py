@@ -34,6 +34,11 @@ class Spelling:
         """Whether the weight of an edge becomes a matrix: those for which NIR has nothing of their own do."""
         return edge.kind == "dense" or (edge.kind == "sparse" and self.windowed(edge) is None)
 
+    def is_plain(self, edge: Edge) -> bool:
+        """Whether an edge but for its delay is an edge of NIR as well: it passes on all units as they are."""
+        source, target = self._ends(edge)
+        return edge.param is None and source == target and self.declared.passes(edge, edge.delay)
+
     def chain(self, edge: Edge, delay: int, biased: str | None) -> list[tuple[str, Any]]:
         """The NIR nodes that an edge becomes, with their names, in order.
 
