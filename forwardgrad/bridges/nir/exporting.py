@@ -203,29 +203,36 @@ class _Exporter:
         return tuple(int(axis) for axis in np.atleast_1d(self.nodes[place].output_type["output"]))
 
     def _implied(self, edges: list[Edge]) -> set[str]:
-        """The edges whose delay NIR's cycles imply: of one step, from neurons, on cycles without any other delay."""
+        """The edges whose delay NIR's cycles imply: on a cycle without a `Delay`, of one step if they leave a neuron.
+
+        A cycle on which an edge has less is written with a `Delay` for each edge that has one.
+        """
+        lags = {edge.name: int(isinstance(self.at[edge.source], str)) for edge in edges}
+        free = [edge for edge in edges if edge.delay <= lags[edge.name]]
         places: nx.DiGraph[Any] = nx.DiGraph()
         places.add_nodes_from(self.at.values())
-        places.add_edges_from((self.at[edge.source], self.at[edge.target]) for edge in edges)
+        places.add_edges_from((self.at[edge.source], self.at[edge.target]) for edge in free)
         component = {place: i for i, each in enumerate(nx.strongly_connected_components(places)) for place in each}
         inside: dict[int, list[Edge]] = {}
-        for edge in edges:
+        for edge in free:
             if component[self.at[edge.source]] == component[self.at[edge.target]]:
                 inside.setdefault(component[self.at[edge.source]], []).append(edge)
-        return {
-            edge.name
-            for number, each in inside.items()
-            if all(edge.delay == int(isinstance(self.at[edge.source], str)) for edge in each)
-            and not any(self._leaves(edge, number, component) for edge in each)
-            for edge in each
-        }
+        implied: set[str] = set()
+        for each in inside.values():
+            names = {edge.name for edge in each}
+            if all(edge.delay == lags[edge.name] and not self._leaves(edge, names) for edge in each):
+                implied |= names
+        return implied
 
-    def _leaves(self, edge: Edge, number: int, component: Mapping[Any, int]) -> bool:
-        """Whether an edge is an edge of NIR as it is, to a sum that is read outside of the cycle, without the delay."""
+    def _leaves(self, edge: Edge, inside: set[str]) -> bool:
+        """Whether an edge is one of NIR as it is, to a sum from which other edges than those of the cycle lead on.
+
+        These would get its delay no longer, once the sum is taken out.
+        """
         if isinstance(self.at[edge.target], str) or not self.spelling.is_plain(edge):
             return False
-        targets = [component[self.at[reader]] for reader in self.declared.readers(edge.target) if reader in self.at]
-        return edge.target in self.declared.outputs or any(target != number for target in targets)
+        onward = {each.name for each in self.declared.out[edge.target]}
+        return edge.target in self.declared.outputs or not onward <= inside
 
     def _channels(self, edges: list[Edge]) -> dict[str, str]:
         """The nodes that hold the bias of a convolution, one for each channel, by the name of its edge."""

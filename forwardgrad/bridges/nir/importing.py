@@ -21,6 +21,7 @@ from forwardgrad.bridges.nir.primitives import (
     LINKS,
     NEURONS,
     RESETTING,
+    WINDOWED,
     Nest,
     Primitive,
     flattened,
@@ -249,7 +250,8 @@ class _Importer:
         """Add the edge of a link, and its bias."""
         arrivals = self.wiring.arrivals(name)
         source, delay = self.exit[arrivals[0][0]], arrivals[0][1]
-        if len(arrivals) > 1:
+        reshaped = self.shapes[arrivals[0][0]][1] != self.shapes[name][0] and self.primitives[name].kind in WINDOWED
+        if len(arrivals) > 1 or reshaped:
             declare(self.graph, f"{name}.in", op="linear", **self._common(self.shapes[name][0]))
             for each, lag in arrivals:
                 self._edge(self.exit[each], f"{name}.in", lag)

@@ -39,7 +39,8 @@ RESETTING = frozenset({"IF", "LIF", "CubaLIF"})
 NEURONS = frozenset({"I", "LI", "IF", "LIF", "CubaLI", "CubaLIF", "Threshold"})
 POOLS = frozenset({"SumPool2d", "AvgPool2d"})
 CONVOLUTIONS = frozenset({"Conv1d", "Conv2d"})
-LINKS = frozenset({"Linear", "Affine", "Scale"}) | POOLS | CONVOLUTIONS
+WINDOWED = POOLS | CONVOLUTIONS
+LINKS = frozenset({"Linear", "Affine", "Scale"}) | WINDOWED
 """What becomes the weight of an edge."""
 
 _DEFAULTS: Mapping[str, Any] = {"v_reset": 0.0, "w_in": 1.0, "start_dim": 1, "end_dim": -1}
@@ -198,7 +199,7 @@ def flattened(nest: Nest) -> nx.DiGraph[str]:
             if isinstance(node, Nest):
                 waiting.append((f"{prefix}{name}.", node))
                 continue
-            if node.name in flat:
+            if node.name in flat and flat.nodes[node.name]:  # edges may have come before it
                 raise GraphError(f"two NIR nodes are called {node.name!r} once inner graphs are flattened.")
             through = prefix and node.kind in ("Input", "Output")
             flat.add_node(node.name, primitive=Primitive(node.name, "Through", node.fields) if through else node)
@@ -207,9 +208,6 @@ def flattened(nest: Nest) -> nx.DiGraph[str]:
             if flat.has_edge(source, target):
                 raise GraphError(f"NIR edge {edge[0]!r} -> {edge[1]!r} is there twice.")
             flat.add_edge(source, target)
-    for name in flat:
-        if "primitive" not in flat.nodes[name]:
-            raise GraphError(f"NIR node {name!r} is named by an edge alone.")
     return flat
 
 

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from forwardgrad.bridges.nir.primitives import CONVOLUTIONS, NEURONS, POOLS, Primitive, one_number
+from forwardgrad.bridges.nir.primitives import CONVOLUTIONS, NEURONS, POOLS, WINDOWED, Primitive, one_number
 from forwardgrad.errors import GraphError
 from forwardgrad.weights.windows import Windows
 
@@ -138,7 +138,7 @@ def behind(primitive: Primitive, shape: Shape) -> Shape:
     if primitive.kind == "Flatten":
         first, last = (one_number(primitive, field) % len(shape) for field in ("start_dim", "end_dim"))
         return shape if first >= last else (*shape[:first], prod(shape[first : last + 1]), *shape[last + 1 :])
-    if primitive.kind in CONVOLUTIONS | POOLS:
+    if primitive.kind in WINDOWED:
         read = windows(primitive)
         if len(shape) != 1 + len(read.kernel):
             raise GraphError(f"{primitive.place}: needs {1 + len(read.kernel)} axes, channels first, got {shape}.")

@@ -6,7 +6,7 @@ from typing import cast
 
 import networkx as nx
 
-from forwardgrad.bridges.nir.primitives import LINKS, NEURONS, Primitive
+from forwardgrad.bridges.nir.primitives import LINKS, NEURONS, WINDOWED, Primitive
 from forwardgrad.errors import GraphError
 
 PASSING = frozenset({"Delay", "Flatten", "Through"})
@@ -92,17 +92,15 @@ class Wiring:
         """The links that become one edge into the node of another primitive: which one, and with what further delay."""
         found: dict[str, tuple[str, int]] = {}
         for name, primitive in self.primitives.items():
-            if primitive.kind not in LINKS or self.flat.in_degree(name) != 1:
-                continue
-            target, after = name, 0
-            while (targets := list(self.flat.successors(target))) and len(targets) == 1:
-                target = targets[0]
-                after += self.steps.get(target, 0)
-                if target not in self.origins:
-                    break
-            late_bias = after and "bias" in primitive.fields
-            if len(targets) == 1 and self.primitives[target].kind not in LINKS and not late_bias:
-                found[name] = target, after
+            if primitive.kind in LINKS and self.flat.in_degree(name) == 1:
+                *passed, target = self._onward(name)
+                after = sum(self.steps.get(each, 0) for each in (*passed, target))
+                late_bias = after and "bias" in primitive.fields
+                flattened = primitive.kind in WINDOWED and any(
+                    self.primitives[each].kind == "Flatten" for each in passed
+                )
+                if target != name and self.primitives[target].kind not in LINKS and not late_bias and not flattened:
+                    found[name] = target, after
         dense: dict[str, list[str]] = {}
         for name, (target, _) in found.items():
             if self.primitives[name].kind in ("Linear", "Affine"):
@@ -112,6 +110,17 @@ class Wiring:
                 if self.primitives[name].kind == "Affine":
                     del found[name]  # whose bias it is can then be told
         return found
+
+    def _onward(self, name: str) -> list[str]:
+        """The nodes that only pass on what a primitive gives, and the one they lead to; itself if there are several."""
+        onward: list[str] = []
+        last = name
+        while len(targets := list(self.flat.successors(last))) == 1:
+            last = targets[0]
+            onward.append(last)
+            if last not in self.origins:
+                return onward
+        return [name]
 
     def is_readout(self, name: str) -> bool:
         """Whether a neuron does not spike and leads to outputs alone."""
