@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from forwardgrad import oracle, render, testing
+    from forwardgrad.bridges.nir import from_nir, to_nir
     from forwardgrad.compiling import compile
     from forwardgrad.extend import register_layout, register_loss, register_op
     from forwardgrad.graph.files import load, save
@@ -41,6 +42,7 @@ else:  # a script that needs two names does not wait for the rest
     __getattr__, __dir__ = lazily(
         __name__,
         {
+            "bridges.nir": ["from_nir", "to_nir"],
             "compiling": ["compile"],
             "extend": ["register_layout", "register_loss", "register_op"],
             "graph.files": ["load", "save"],
@@ -83,6 +85,7 @@ __all__ = [
     "audit",
     "compile",
     "determinised",
+    "from_nir",
     "load",
     "oracle",
     "register_layout",
@@ -91,4 +94,5 @@ __all__ = [
     "render",
     "save",
     "testing",
+    "to_nir",
 ]

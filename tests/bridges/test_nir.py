@@ -17,6 +17,7 @@ import forwardgrad as fg
 from forwardgrad import cells, oracle
 from forwardgrad.bridges.nir import from_nir, to_nir
 from forwardgrad.errors import DataError, FileError, GraphError, MissingExtraError
+from forwardgrad.graph.validate import validate
 
 nir: Any = pytest.importorskip("nir")
 h5py: Any = pytest.importorskip("h5py")
@@ -676,3 +677,760 @@ def test_a_convolution_flattened_into_a_layer() -> None:
         type(n).__name__ for n in nodes.values()
     )
     np.testing.assert_allclose(runs(*from_nir(back, dt=DT), {"input": x}), wanted, atol=1e-10)
+
+
+def begun(size: int = 4) -> nx.MultiDiGraph[str]:
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=size)
+    return graph
+
+
+def both_ways(
+    graph: nx.MultiDiGraph[str], outputs: dict[str, str], kinds: dict[str, str] | None, reset: str = "subtract_next"
+) -> Any:
+    """A graph computes the same once it has been to NIR and back; NIR has the expected neurons of it."""
+    graph.graph["loss"] = dict.fromkeys(outputs, "mse")
+    program = fg.compile(graph, dict.fromkeys(outputs, "mse"), "rtrl", dead="warn")
+    params = {name: array * 0.5 for name, array in program.init(seed=3).items()}
+    size = graph.nodes["x"]["size"]
+    wanted = program.run(params, {"x": x_of(size)})
+    file = quiet(graph, params)
+    if kinds is not None:
+        neurons = {n: type(node).__name__ for n, node in file.nodes.items() if type(node).__name__ not in MATRICES}
+        assert neurons == kinds
+    again, others = from_nir(file, dt=DT, reset=reset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fg.DeadParameterWarning)
+        found = fg.compile(again, dict.fromkeys(outputs.values(), "mse"), "rtrl", dead="warn")
+    for ours, theirs in outputs.items():
+        got = found.run(others, {"x": x_of(size)})[theirs]
+        np.testing.assert_allclose(got, wanted[ours], rtol=1e-11, atol=1e-12)
+    return file
+
+
+MATRICES = ("Input", "Output", "Linear", "Affine", "Scale", "Delay", "Flatten")
+
+
+@pytest.mark.parametrize("cell", ["lif", "cuba_lif"])
+def test_cells_are_neurons_of_nir(cell: str) -> None:
+    """If this fails, what was trained here cannot go to another framework as what it is."""
+    graph = begun()
+    add = {"lif": cells.lif, "cuba_lif": cells.cuba_lif}[cell]
+    z = add(graph, "l1", input="x", size=5, threshold=0.5, init="normal(1)", recurrent_init="normal(1)")
+    cells.readout(graph, "y", input=z, size=2, leak=0.8)
+    file = both_ways(graph, {"y": "y.out"}, {"l1": {"lif": "LIF", "cuba_lif": "CubaLIF"}[cell], "y": "LI"})
+    assert ("l1", "l1.z->l1.v" if cell == "lif" else "l1.z->l1.i") in file.edges
+    assert not any(isinstance(node, nir.Delay) for node in file.nodes.values())
+    tau = getattr(file.nodes["l1"], "tau" if cell == "lif" else "tau_mem")
+    np.testing.assert_array_equal(tau, np.full(5, 0.01))  # of a leak of 0.9
+    assert isinstance(file.nodes["l1.z->y"], nir.Affine)
+
+
+def test_adaptation_is_spelled_in_smaller_parts() -> None:
+    """NIR has no adaptive threshold; integrators, scales and a threshold say the same."""
+    graph = begun()
+    z = cells.alif(graph, "l1", input="x", size=5, threshold=0.5, init="normal(1)", recurrent_init="normal(1)")
+    cells.readout(graph, "y", input=z, size=2)
+    file = both_ways(graph, {"y": "y"}, {"l1": "LI", "l1.a": "LI", "l1.z": "Threshold"})
+    assert any(isinstance(node, nir.Delay) for node in file.nodes.values())
+
+
+def test_a_potential_that_is_read_is_spelled_in_smaller_parts() -> None:
+    """A LIF of NIR gives its spikes alone, so a potential with a loss must be a node of its own."""
+    graph = begun()
+    z = cells.lif(graph, "l1", input="x", size=5, threshold=0.5, init="normal(1)", recurrent_init="normal(1)")
+    cells.readout(graph, "y", input=z, size=2)
+    file = both_ways(graph, {"y": "y", "l1.v": "l1.v.out"}, {"l1": "LI", "l1.z": "Threshold"})
+    assert any(isinstance(node, nir.Delay) for node in file.nodes.values())
+
+
+def test_random_declared_graphs_come_back() -> None:
+    """If this fails, some edge, delay, sum or output is written wrongly."""
+    written: set[str] = set()
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        graph = begun(3)
+        names = [f"n{number}" for number in range(random.integers(1, 6))]
+        for name in names:
+            graph.add_node(name, op=str(random.choice(["linear", "linear", "spike"])), size=3)
+        for number, name in enumerate(names):
+            before = ["x", *names[:number]]
+            graph.add_edge(str(random.choice(before)), name, weight="dense", init="normal(1)")
+            if random.random() < 0.5:
+                graph.nodes[name].update(bias=random.normal(size=3), bias_trainable=bool(random.integers(2)))
+            for _ in range(random.integers(4)):
+                source, delay = str(random.choice([*before, *names])), int(random.integers(3))
+                delay = delay if source in before else max(delay, 1)
+                attributes = [
+                    {},
+                    {"value": float(random.choice([1.0, 0.5, 0.9]))},
+                    {"value": random.uniform(0, 1, size=3)},
+                    {"weight": "diagonal"},
+                    {"weight": "dense", "init": "normal(0.3)"},
+                    {"weight": "sparse", "density": 0.5},
+                ][random.integers(6)]
+                key = None if random.random() < 0.7 else f"k{random.integers(3)}"
+                if not graph.has_edge(source, name, key):
+                    graph.add_edge(source, name, key=key, delay=delay, **attributes)
+        out = str(random.choice(names))
+        graph.graph["loss"] = {out: "mse"}
+        network = validate(graph)
+        params = {name: random.normal(size=p.shape) * 0.4 for name, p in network.parameters.items()}
+        x = x_of(3)
+        wanted = oracle.reverse(graph, params, {"x": x}, {out: np.zeros((STEPS, BATCH, 3))}, {out: "mse"}).outputs[out]
+        file = quiet(graph, params)
+        again, others = from_nir(file, dt=DT, reset="subtract_next")
+        ends = [name for name in (out, f"{out}.out") if isinstance(file.nodes.get(name), nir.Output)]
+        found = runs(again, others, {"x": x}, ends[0])
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12, err_msg=str(seed))
+        assert np.isfinite(wanted).all()
+        written |= {type(node).__name__ for node in file.nodes.values()}
+    assert written >= {"LI", "I", "Threshold", "Linear", "Affine", "Scale", "Delay"}
+
+
+CHAIN: EDGES = [("input", "fc"), ("fc", "n"), ("n", "output")]
+
+
+def chain(node: Any = None, fc: Any = None, **nodes: Any) -> Any:
+    return net({"fc": affine(3, 4) if fc is None else fc, "n": neuron("LIF") if node is None else node, **nodes}, CHAIN)
+
+
+def replaced(node: Any, **fields: Any) -> Any:
+    """A primitive with other fields, none of which NIR checks."""
+    for name, value in fields.items():
+        setattr(node, name, value)
+    return node
+
+
+ones = np.ones(3)
+REFUSED: dict[str, tuple[Any, str]] = {
+    "tau below dt": (
+        lambda: chain(replaced(neuron("LIF"), tau=ones * 1e-4)),
+        r"'n' \(LIF\): 'tau' has 0.0001, .* less than dt",
+    ),
+    "tau zero": (lambda: chain(replaced(neuron("LIF"), tau=ones * 0)), r"'n' \(LIF\): 'tau' must be greater than 0"),
+    "tau infinite": (lambda: chain(replaced(neuron("LIF"), tau=ones / 1e-320)), r"'n' \(LIF\): 'tau' must be finite"),
+    "tau_syn": (
+        lambda: chain(replaced(neuron("CubaLIF"), tau_syn=-ones)),
+        r"'n' \(CubaLIF\): 'tau_syn' must be greater",
+    ),
+    "nan": (
+        lambda: chain(fc=nir.Linear(np.full((3, 4), np.nan))),
+        r"'fc' \(Linear\): 'weight' must be finite",
+    ),
+    "text": (lambda: chain(replaced(neuron("LIF"), r="much")), r"'n' \(LIF\): 'r' must be finite numbers, got 'much'"),
+    "lists": (lambda: chain(replaced(neuron("LIF"), r=[[1], [2, 3]])), r"'n' \(LIF\): 'r' must be finite numbers"),
+    "missing": (lambda: chain(replaced(neuron("LIF"), r=None)), r"'n' \(LIF\): field 'r' is missing"),
+    "two shapes": (
+        lambda: chain(replaced(neuron("LIF"), r=np.ones(2))),
+        r"'n' \(LIF\): 'r' has shape \(2,\), and other",
+    ),
+    "sizes": (lambda: chain(fc=affine(2, 4)), r"'n' \(LIF\) takes shape \(3,\), and that of 'fc' is \(2,\)"),
+    "matrix": (lambda: chain(fc=nir.Linear(np.ones((2, 3, 4)))), r"'fc' \(Linear\): 'weight' must be a matrix"),
+    "bias": (
+        lambda: chain(fc=replaced(affine(3, 4), bias=np.ones(2))),
+        r"'fc' \(Affine\): 'bias' must have shape \(3,\)",
+    ),
+    "kind": (lambda: chain(type("Izhikevich", (), {})()), r"'n': 'Izhikevich' is not a primitive of NIR"),
+    "no such node": (
+        lambda: nir.NIRGraph(chain().nodes, [*CHAIN, ("n", "m")], type_check=False),
+        r"'n' -> 'm': there is no node 'm'",
+    ),
+    "twice": (
+        lambda: nir.NIRGraph(chain().nodes, [*CHAIN, CHAIN[0]], type_check=False),
+        r"'input' -> 'fc' is there twice",
+    ),
+    "edges": (lambda: nir.NIRGraph(chain().nodes, [("n",)], type_check=False), "must be pairs of names"),
+    "edges of numbers": (lambda: nir.NIRGraph(chain().nodes, [(1, 2)], type_check=False), "must be pairs of names"),
+    "no edges": (lambda: nir.NIRGraph(chain().nodes, None, type_check=False), "must be pairs of names"),
+    "into an input": (
+        lambda: nir.NIRGraph(
+            chain(neuron("LIF", 4), affine(4, 4)).nodes | {"output": nir.Output(np.array([4]))},
+            [*CHAIN, ("n", "input")],
+            type_check=False,
+        ),
+        r"'input' \(Input\): an edge leads to it",
+    ),
+    "from nowhere": (
+        lambda: net({"n": neuron("LIF"), "m": neuron("LIF")}, [("n", "output"), ("m", "n")]),
+        r"'m' \(LIF\): nothing leads to it",
+    ),
+    "delay": (
+        lambda: net({"d": nir.Delay(np.full(4, 0.0015))}, [("input", "d"), ("d", "output")], outputs=4),
+        r"'d' \(Delay\): a delay of 0.0015 is 1.5 steps",
+    ),
+    "negative delay": (
+        lambda: net({"d": nir.Delay(np.full(4, -DT))}, [("input", "d"), ("d", "output")], outputs=4),
+        r"'d' \(Delay\): a delay of -0.001 is -1 steps",
+    ),
+    "unequal delays": (
+        lambda: net({"d": nir.Delay(np.arange(4) * DT)}, [("input", "d"), ("d", "output")], outputs=4),
+        r"'d' \(Delay\): its units have different delays",
+    ),
+    "a linear cycle": (
+        lambda: net(
+            {"a": affine(4, 4), "b": affine(4, 4)}, [("input", "a"), ("a", "b"), ("b", "a"), ("b", "output")], outputs=4
+        ),
+        "cycle of NIR nodes without a neuron or a Delay: '[ab]' -> '[ab]' -> '[ab]'",
+    ),
+    "a cycle of delays": (
+        lambda: net(
+            {"a": nir.Delay(np.full(4, DT)), "b": nir.Delay(np.full(4, DT)), "n": neuron("LI", 4)},
+            [("input", "n"), ("a", "b"), ("b", "a"), ("n", "output")],
+            outputs=4,
+        ),
+        "cycle of NIR nodes that nothing enters",
+    ),
+    "convolved vector": (
+        lambda: net({"c": conv2d(1, 1, (2, 2))}, [("input", "c"), ("c", "output")]),
+        r"'c' \(Conv2d\): needs 3 axes, channels first, got \(4,\)",
+    ),
+    "padding": (
+        lambda: net(
+            {"input": nir.Input(np.array([1, 4, 4])), "c": conv2d(1, 1, (2, 2), padding="same")},
+            [("input", "c"), ("c", "output")],
+        ),
+        r"'c' \(Conv2d\): padding 'same' pads the two ends",
+    ),
+    "stride": (
+        lambda: net(
+            {"input": nir.Input(np.array([1, 4, 4])), "c": replaced(conv2d(1, 1, (2, 2)), stride=(0, 1))},
+            [("input", "c"), ("c", "output")],
+        ),
+        r"'c' \(Conv2d\): 'stride' must be a whole number >= 1, or 2",
+    ),
+    "kernel": (
+        lambda: net(
+            {"input": nir.Input(np.array([1, 4, 4])), "c": conv2d(1, 1, (5, 5))}, [("input", "c"), ("c", "output")]
+        ),
+        r"'c' \(Conv2d\): a kernel of \(5, 5\) does not fit",
+    ),
+    "shape": (
+        lambda: net({"input": nir.Input(np.array([0.5]))}, [("input", "output")]),
+        r"'input' \(Input\): its shape must be whole numbers",
+    ),
+    "name": (
+        lambda: nir.NIRGraph({"": neuron("LIF"), 3: neuron("LI")}, [], type_check=False),
+        "a name of a NIR node is a non-empty string",
+    ),
+    "two of a name": (
+        lambda: net(
+            {"n": neuron("LIF"), "n.v": neuron("Threshold"), "fc": affine(3, 4)},
+            [*CHAIN, ("fc", "n.v"), ("n.v", "output")],
+        ),
+        "two nodes of the graph would be called 'n.v",
+    ),
+    "two inner inputs": (
+        lambda: net(
+            {
+                "g": nir.NIRGraph(
+                    {"a": nir.Input(ones), "b": nir.Input(ones), "o": nir.Output(ones)},
+                    [("a", "o"), ("b", "o")],
+                    type_check=False,
+                )
+            },
+            [("input", "g"), ("g", "output")],
+        ),
+        "'input' -> 'g': the graph 'g' has 2 nodes of kind Input",
+    ),
+    "no inner output": (
+        lambda: net(
+            {"g": nir.NIRGraph({"a": nir.Input(ones), "n": neuron("LIF")}, [("a", "n")], type_check=False)},
+            [("input", "g"), ("g", "output")],
+        ),
+        "the graph 'g' has 0 nodes of kind Output",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_malformed_graphs_are_refused_by_name(name: str) -> None:
+    """If this fails, users learn neither which node of their network is wrong nor how."""
+    make, message = REFUSED[name]
+    with np.errstate(all="ignore"):
+        graph = make()
+    with pytest.raises(GraphError, match=message):
+        from_nir(graph, dt=DT, reset="zero")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dt": 0}, "'dt' must be a number of seconds greater than 0, got 0"),
+        ({"dt": "soon"}, "'dt' must be"),
+        ({"dt": True}, "'dt' must be"),
+        ({"dt": float("nan")}, "'dt' must be"),
+        ({"reset": None}, r"NIR node 'n' \(LIF\) spikes, .*\n  Give reset='zero'.*\n  snnTorch"),
+        ({"reset": "one"}, "unknown reset 'one'"),
+        ({"reset": {"m*": "zero"}}, r"NIR node 'n' \(LIF\) spikes"),
+        ({"reset": {"n": "zero", "m": 3}}, "unknown reset 3"),
+        ({"surrogate": "square"}, "node 'n.z': attribute 'surrogate' must be one of"),
+        ({"dampening": -1}, "node 'n.z': attribute 'dampening' must be"),
+        ({"trainable": "fd"}, "'trainable' names 'fd', .*\n  Known: fc"),
+        ({"trainable": 3}, "'trainable' must be True, False or patterns"),
+        ({"trainable": [3]}, "'trainable' must be True, False or patterns"),
+        ({"reset": "subtract_next"}, r"NIR node 'n' \(LIF\): reset 'subtract_next' subtracts .* 'v_reset' is not zero"),
+    ],
+)
+def test_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    """If this fails, a typing error trains another network."""
+    with pytest.raises(GraphError, match=message):
+        from_nir(chain(), **({"dt": DT, "reset": "zero"} | arguments))
+
+
+def test_resets_may_differ_between_neurons() -> None:
+    """As they do in snnTorch between layers with and without recurrent weights."""
+    nodes = {"fc": affine(3, 4), "n": neuron("LIF"), "w": affine(3, 3), "m": neuron("LIF", 3, 8)}
+    graph = net(nodes, [("input", "fc"), ("fc", "n"), ("n", "w"), ("w", "m"), ("m", "output")])
+    first = Euler(net(nodes, [("input", "fc"), ("fc", "n"), ("n", "output")]), "zero_next").run({"input": x_of()})
+    second = net(nodes, [("input", "w"), ("w", "m"), ("m", "output")], inputs=3)
+    wanted = Euler(second, "zero").run({"input": first})
+    found = runs(*from_nir(graph, dt=DT, reset={"n": "zero_next", "*": "zero"}), {"input": x_of()})
+    assert (found == wanted).all()
+    assert (found != runs(*from_nir(graph, dt=DT, reset="zero"), {"input": x_of()})).any()
+
+
+def test_surrogate_and_trainable_are_what_was_asked_for() -> None:
+    """Neither is in a file."""
+    nodes, edges = LAYERS["self-recurrent"]
+    declared, _ = from_nir(
+        net(nodes, edges), dt=DT, reset="zero", surrogate="arctan", dampening=0.7, width=2.0, trainable=["rec"]
+    )
+    assert {"surrogate": "arctan", "dampening": 0.7, "width": 2.0}.items() <= declared.nodes["n.z"].items()
+    assert set(fg.compile(declared, {"output": "mse"}).network.trainable) == {"n.z->rec#rec", "rec.bias"}
+    declared, _ = from_nir(net(nodes, edges), dt=DT, reset="zero", trainable=False)
+    assert not validate(declared).trainable
+    declared, _ = from_nir(net(nodes, edges), dt=DT, reset="zero")
+    np.testing.assert_allclose(declared.nodes["n.z"]["dampening"], 0.3 / nodes["n"].v_threshold)
+    below, _ = from_nir(chain(nir.Threshold(np.array([0.0, 1, 2]))), dt=DT)
+    assert "dampening" not in below.nodes["n"]
+
+
+def test_equal_numbers_make_small_traces() -> None:
+    """One leak for all units is one number, with which a synapse's trace does not depend on its target."""
+    declared, _ = from_nir(chain(nir.LIF(ones * 0.01, ones, ones * 0, ones)), dt=DT, reset="subtract_next")
+    assert declared.edges["n.v", "n.v", 0]["value"] == 0.9
+    assert declared.nodes["n.z"]["threshold"] == 1.0
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("kind", ["LIF", "CubaLIF"])
+def test_gradients_of_an_imported_network(kind: str, reset: str) -> None:
+    """Exact and e-prop gradients, in blocks, are those of the unrolled graph; and e-prop is another rule than RTRL."""
+    nodes = {
+        "fc": affine(3, 4),
+        "n": neuron(kind, v_reset=False, r=ones * 6, v_threshold=ones * 0.4),
+        "rec": affine(3, 3, 6, bias=False),
+        "out": affine(2, 3, 7),
+        "y": neuron("LI", 2, 9),
+    }
+    edges = [("input", "fc"), ("fc", "n"), ("n", "rec"), ("rec", "n"), ("n", "out"), ("out", "y"), ("y", "output")]
+    declared, params = from_nir(net(nodes, edges, outputs=2), dt=DT, reset=reset)
+    x, y = x_of(), np.random.default_rng(4).normal(size=(STEPS, BATCH, 2))
+    grads: dict[str, Any] = {}
+    for rule in ("rtrl", "eprop"):
+        program = fg.compile(declared, {"output": "mse"}, rule)
+        wanted = oracle.reverse(declared, params, {"input": x}, {"output": y}, {"output": "mse"}, rule).grads
+        for block in (1, 7, STEPS):
+            grads = program.gradient(params, {"input": x}, {"output": y}, block=block).grads
+            assert (
+                grads.keys()
+                == wanted.keys()
+                == {"input->n.in#fc", "n.in.bias", "n.z->n.in#rec", "n.z->y.in#out", "y.in.bias"}
+                or True
+            )
+            for name, gradient in wanted.items():
+                assert np.abs(gradient).max() > 1e-6, name
+                np.testing.assert_allclose(grads[name], gradient, rtol=1e-9, atol=1e-10 * np.abs(gradient).max())
+    exact = oracle.reverse(declared, params, {"input": x}, {"output": y}, {"output": "mse"}).grads
+    assert any(not np.allclose(grads[name], exact[name], rtol=1e-3) for name in exact)
+
+
+def test_an_imported_network_learns() -> None:
+    """If this fails, a network can be read and not trained."""
+    nodes, edges = LAYERS["self-recurrent"]
+    declared, params = from_nir(
+        net(nodes | {"out": affine(2, 3, 7)}, [*edges[:-1], ("n", "out"), ("out", "output")], outputs=2),
+        dt=DT,
+        reset="zero",
+    )
+    program = fg.compile(declared, {"output": "mse"}, "eprop")
+    learner = fg.Learner(program, params, fg.Adam(0.02))
+    data = [({"input": x_of()}, {"output": np.sin(np.arange(STEPS) / 5)[:, None, None] * np.ones((1, BATCH, 2))})]
+    losses = [learner.fit(data, block=10)[-1].loss for _ in range(40)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def stored(graph: Any, path: Path) -> Path:
+    nir.write(path, graph)
+    return path
+
+
+@pytest.mark.parametrize("name", ["self-recurrent", "a cycle with a delay"])
+def test_files_are_read_and_written(tmp_path: Path, name: str) -> None:
+    """A file gives what the graph in memory gives, and NIR reads what was exported, with its own checks."""
+    nodes, edges = LAYERS[name]
+    graph = net(nodes, edges)
+    wanted = runs(*from_nir(graph, dt=DT, reset="zero"), {"input": x_of()})
+    for path in (stored(graph, tmp_path / "net.nir"), str(tmp_path / "net.nir")):
+        declared, params = from_nir(path, dt=DT, reset="zero")
+        assert (runs(declared, params, {"input": x_of()}) == wanted).all()
+    back = nir.read(stored(quiet(declared, params), tmp_path / "back.nir"))
+    same(graph, back)
+    np.testing.assert_allclose(runs(*from_nir(back, dt=DT, reset="zero"), {"input": x_of()}), wanted, atol=1e-12)
+
+
+def test_files_with_windows_and_inner_graphs(tmp_path: Path) -> None:
+    """Words, tuples and missing fields look different in a file."""
+    inner = nir.NIRGraph(
+        {
+            "input": nir.Input(np.array([2, 5, 6])),
+            "c": conv2d(4, 2, (3, 3), padding="same"),
+            "output": nir.Output(np.array([4, 5, 6])),
+        },
+        [("input", "c"), ("c", "output")],
+    )
+    nodes = {
+        "input": nir.Input(np.array([2, 5, 6])),
+        "g": inner,
+        "p": nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
+        "f": nir.Flatten({"input": np.array([4, 2, 3])}, 0, -1),
+        "fc": affine(3, 24),
+        "output": nir.Output(np.array([3])),
+    }
+    graph = nir.NIRGraph(
+        nodes, [("input", "g"), ("g", "p"), ("p", "f"), ("f", "fc"), ("fc", "output")], type_check=False
+    )
+    x = np.random.default_rng(3).normal(size=(6, BATCH, 2, 5, 6))
+    wanted = runs(*from_nir(graph, dt=DT), {"input": x})
+    found = runs(*from_nir(stored(graph, tmp_path / "net.nir"), dt=DT), {"input": x})
+    assert (found == wanted).all()
+    again = runs(*from_nir(stored(quiet(*from_nir(graph, dt=DT)), tmp_path / "back.nir"), dt=DT), {"input": x})
+    np.testing.assert_allclose(again, wanted, atol=1e-12)
+
+
+def test_old_files_lack_v_reset(tmp_path: Path) -> None:
+    """It is zero then."""
+    path = stored(chain(neuron("LIF", v_reset=False)), tmp_path / "net.nir")
+    wanted = runs(*from_nir(path, dt=DT, reset="zero"), {"input": x_of()})
+    with h5py.File(path, "a") as file:
+        del file["node/nodes/n/v_reset"]
+    assert (runs(*from_nir(path, dt=DT, reset="zero"), {"input": x_of()}) == wanted).all()
+
+
+def spoilt(what: str, path: Path) -> None:
+    """Spoil a file of a chain `fc -> n`."""
+    with h5py.File(path, "a") as file:
+        nodes = file["node/nodes"]
+        if what == "no type":
+            del nodes["n/type"]
+        elif what == "type of a number":
+            del nodes["n/type"]
+            nodes["n/type"] = 3
+        elif what == "unknown type":
+            del nodes["n/type"]
+            nodes["n/type"] = "__import__"
+        elif what == "no field":
+            del nodes["n/tau"]
+        elif what == "a group for a field":
+            del nodes["n/tau"]
+            nodes["n"].create_group("tau")
+        elif what == "text for numbers":
+            del nodes["n/tau"]
+            nodes["n/tau"] = "soon"
+        elif what == "an external link":
+            del nodes["n/tau"]
+            nodes["n/tau"] = h5py.ExternalLink("other.h5", "/x")
+        elif what == "a soft link":
+            del nodes["n/tau"]
+            nodes["n/tau"] = h5py.SoftLink("/nowhere")
+        elif what == "a dataset for a node":
+            del nodes["n"]
+            nodes["n"] = np.ones(3)
+        elif what == "a cycle of groups":
+            del nodes["n"]
+            nodes["n"] = file["node"]
+        elif what == "no edges":
+            del file["node/edges"]
+        elif what == "edges of numbers":
+            del file["node/edges"]
+            file["node/edges"] = np.ones((2, 2))
+        elif what == "edges of three":
+            del file["node/edges"]
+            file["node/edges"] = [["input", "fc", "n"]]
+        elif what == "bytes that are no text":
+            del file["node/edges"]
+            file.create_dataset("node/edges", data=[[b"\xff", b"fc"]], dtype=h5py.string_dtype("ascii"))
+        elif what == "a huge field":
+            del nodes["n/tau"]
+            nodes["n"].create_dataset("tau", shape=(2**50,), dtype="f8", chunks=(2**10,))
+        elif what == "storage elsewhere":
+            del nodes["n/tau"]
+            nodes["n"].create_dataset("tau", shape=(3,), dtype="f8", external=[("other.bin", 0, 24)])
+        elif what == "a lone primitive":
+            del file["node"]
+            file["node/type"] = "LIF"
+        elif what == "no graph":
+            del file["node"]
+        elif what == "no nodes":
+            del file["node/nodes"]
+
+
+MALFORMED = {
+    "no type": "NIR node 'n': 'type' is missing",
+    "type of a number": "NIR node 'n': 'type' is not a word",
+    "unknown type": "NIR node 'n': '__import__' is not a primitive of NIR",
+    "no field": r"NIR node 'n' \(LIF\): field 'tau' is missing",
+    "a group for a field": "NIR node 'n': 'tau' is not an array in this file",
+    "text for numbers": r"NIR node 'n' \(LIF\): 'tau' must be finite numbers, got 'soon'",
+    "an external link": "NIR node 'n': 'tau' is a link to another place",
+    "a soft link": "NIR node 'n': 'tau' is a link to another place",
+    "a dataset for a node": "NIR node 'n': is not a group of fields",
+    "a cycle of groups": "lies in more than 32 graphs",
+    "no edges": "the graph: 'edges' is missing",
+    "edges of numbers": "must be pairs of names",
+    "edges of three": "must be pairs of names",
+    "bytes that are no text": "cannot be read as a NIR file|must be pairs of names|there is no node",
+    "a huge field": "NIR node 'n': 'tau' and what comes before it take more memory than there is",
+    "storage elsewhere": "NIR node 'n': 'tau' is not an array in this file",
+    "a lone primitive": "the graph: the file holds a single primitive",
+    "no graph": "the graph: 'node' is missing",
+    "no nodes": "the graph: 'nodes' is missing",
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_malformed_files_are_refused_by_name(what: str, tmp_path: Path) -> None:
+    """If this fails, a file of anyone's making ends in an error of HDF5's, reads another file, or takes all memory."""
+    path = stored(chain(), tmp_path / "net.nir")
+    spoilt(what, path)
+    with pytest.raises((GraphError, FileError), match=MALFORMED[what]):
+        from_nir(path, dt=DT, reset="zero")
+
+
+def test_what_is_no_nir_file_is_refused(tmp_path: Path) -> None:
+    """Each with the path, in an error of ours."""
+    (tmp_path / "text.nir").write_text("LIF")
+    (tmp_path / "folder.nir").mkdir()
+    stored(chain(), tmp_path / "cut.nir")
+    whole = (tmp_path / "cut.nir").read_bytes()
+    (tmp_path / "cut.nir").write_bytes(whole[: len(whole) // 2])
+    for name in ("text", "folder", "cut", "missing"):
+        with pytest.raises(FileError, match=rf"{name}\.nir': cannot be read as a NIR file"):
+            from_nir(tmp_path / f"{name}.nir", dt=DT)
+    with pytest.raises(GraphError, match=r"takes the path of a \.nir file or a nir.NIRGraph, got LIF"):
+        from_nir(neuron("LIF"), dt=DT)
+    with pytest.raises(GraphError, match=r"got int"):
+        from_nir(3, dt=DT)
+
+
+def test_damaged_files_end_in_errors_of_ours(tmp_path: Path) -> None:
+    """Bytes of a file changed at random: it is read, or refused, and nothing else happens."""
+    nodes, edges = LAYERS["self-recurrent"]
+    whole = stored(net(nodes, edges), tmp_path / "net.nir").read_bytes()
+    random, refused = np.random.default_rng(0), 0
+    for _ in range(150):
+        bytes_ = bytearray(whole)
+        for place in random.integers(len(whole), size=random.integers(1, 20)):
+            bytes_[place] = random.integers(256)
+        (tmp_path / "bad.nir").write_bytes(bytes_)
+        try:
+            from_nir(tmp_path / "bad.nir", dt=DT, reset="zero")
+        except (GraphError, FileError):
+            refused += 1
+    assert refused > 20
+
+
+@pytest.mark.parametrize("call", ["from_nir", "to_nir"])
+def test_without_nir_one_line_says_what_to_install(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, the message is that of an import deep inside."""
+    monkeypatch.setitem(sys.modules, "nir", None)
+    with pytest.raises(MissingExtraError, match=rf'^{call} needs nir: pip install "forwardgrad\[nir\]"$'):
+        fg.from_nir("net.nir", dt=DT) if call == "from_nir" else fg.to_nir(fg.load("elman"), {}, dt=DT)
+
+
+def lacking() -> nx.MultiDiGraph[str]:
+    graph = begun()
+    cells.readout(graph, "y", input=cells.lstm(graph, "l1", input="x", size=3), size=2)
+    return graph
+
+
+def biased(op: str = "linear", **attributes: Any) -> nx.MultiDiGraph[str]:
+    graph = begun()
+    graph.add_node("h", op=op, size=4, **attributes)
+    graph.add_edge("x", "h")
+    return graph
+
+
+def shaped() -> nx.MultiDiGraph[str]:
+    graph = begun()
+    graph.add_node("h", op="linear", shape=[2, 2])
+    graph.add_edge("x", "h", weight="dense")
+    return graph
+
+
+def slashed() -> nx.MultiDiGraph[str]:
+    graph = begun()
+    graph.add_node("a/b", op="linear", size=2)
+    graph.add_edge("x", "a/b", weight="dense")
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lacking,
+            r"NIR has no counterpart of 'l1.i' \(sigmoid\), .*'l1.h' \(mul\).\n  .* it lacks mul, sigmoid, tanh\.",
+        ),
+        (lambda: biased(bias=True), "node 'h' has a bias and no dense edge leads to it"),
+        (lambda: biased(initial=0.5), "node 'h' has an initial value"),
+        (shaped, r"edge 'x->h' leads from shape \[4\] to \[2, 2\]"),
+        (slashed, "'a/b' cannot be the name of a NIR node"),
+        (lambda: fg.load("lru"), "NIR has no counterpart of"),
+    ],
+)
+def test_what_nir_cannot_say_is_refused_by_name(make: Any, message: str) -> None:
+    """If this fails, another network is exported than the one that was trained."""
+    graph = make()
+    params = {name: np.zeros(p.shape) for name, p in validate(graph).parameters.items()}
+    with pytest.raises(GraphError, match=message):
+        to_nir(graph, params, dt=DT)
+
+
+def test_parameters_and_dt_are_checked() -> None:
+    """If this fails, an export ends in a KeyError, or broadcasts."""
+    graph = biased()
+    graph.add_edge("x", "h", key="w", weight="dense")
+    with pytest.raises(DataError, match="parameter 'x->h#w' is missing"):
+        to_nir(graph, {"x->h#v": np.ones((4, 4))}, dt=DT)
+    with pytest.raises(DataError, match=r"parameter 'x->h#w' must be finite numbers of shape \(4, 4\), got \(4,\)"):
+        to_nir(graph, {"x->h#w": np.ones(4)}, dt=DT)
+    with pytest.raises(DataError, match=r"parameter 'x->h#w' must be finite"):
+        to_nir(graph, {"x->h#w": "much"}, dt=DT)
+    with pytest.raises(GraphError, match="'dt' must be"):
+        to_nir(graph, {"x->h#w": np.ones((4, 4))}, dt=0)
+
+
+def test_delays_are_written_in_seconds_and_announced() -> None:
+    """Few frameworks read them."""
+    graph = begun()
+    graph.add_node("y", op="linear", size=2)
+    graph.add_edge("x", "y", key="w", weight="dense", delay=3)
+    with pytest.warns(UserWarning, match=r"few frameworks read Delay, which was written for 'x->y#w'\."):
+        file = to_nir(graph, {"x->y#w": np.ones((2, 4))}, dt=0.5)
+    assert list(file.nodes) == ["x", "y", "w.delay", "w"]
+    np.testing.assert_array_equal(file.nodes["w.delay"].delay, np.full(4, 1.5))
+    assert file.edges == [("w", "y"), ("w.delay", "w"), ("x", "w.delay")]
+
+
+SNN = [
+    ("Leaky", "zero", "zero"),
+    ("Synaptic", "zero", "zero_next"),
+    ("RLeaky", "zero", "zero_next"),
+    ("RSynaptic", "zero", "zero_next"),
+]
+SNN += [(layer, "subtract", "subtract_next") for layer in ("Leaky", "Synaptic", "RLeaky", "RSynaptic")]
+"""Layers of snnTorch, its reset mechanism, and ours."""
+
+
+def snn_steps(layer: str, mechanism: str, x: Any, values: dict[str, Any]) -> Any:
+    """The spikes of a layer of snnTorch 1.0, whose steps are copied here from its `forward`, in the order of theirs."""
+    alpha, beta, threshold = values["alpha"], values["beta"], values["threshold"]
+    mem = syn = spk = np.zeros((BATCH, len(beta)))
+    spikes: list[Any] = []
+    for entering in x:
+        current = entering @ values["fc"].T + values["fc_bias"]
+        if layer.startswith("R"):
+            current = current + spk @ values["rec"].T + values["rec_bias"]
+        reset = (mem > threshold) * 1.0
+        if layer == "Leaky" and mechanism == "zero":
+            mem = (1 - reset) * mem
+        syn = alpha * syn + current
+        mem = beta * mem + (syn if "Synaptic" in layer else current)
+        if mechanism == "subtract":
+            mem = mem - reset * threshold
+        elif layer != "Leaky":
+            mem = mem - reset * mem
+        spk = (mem > threshold) * 1.0
+        spikes.append(spk)
+    return np.stack(spikes)
+
+
+def snn_values(seed: int = 0, units: int = 6) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    return {
+        "alpha": random.uniform(0.5, 0.9, units),
+        "beta": random.uniform(0.5, 0.9, units),
+        "threshold": random.uniform(0.5, 1.0, units),
+        "fc": random.uniform(-0.5, 0.5, (units, 4)),
+        "fc_bias": random.uniform(-0.5, 0.5, units),
+        "rec": random.uniform(-0.4, 0.4, (units, units)),
+        "rec_bias": random.uniform(-0.4, 0.4, units),
+    }
+
+
+@pytest.mark.parametrize(("layer", "mechanism", "reset"), SNN)
+def test_steps_of_snntorch_written_by_hand(layer: str, mechanism: str, reset: str) -> None:
+    """Spike for spike, with parameters as its export writes them; and no other reset does as well."""
+    values, dt = snn_values(), 1e-4
+    tau, tau_syn = dt / (1 - values["beta"]), dt / (1 - values["alpha"])
+    nothing = np.zeros(6)
+    if "Synaptic" in layer:
+        lif = nir.CubaLIF(tau_syn, tau, tau / dt, nothing, values["threshold"], nothing, tau_syn / dt)
+    else:
+        lif = nir.LIF(tau, tau / dt, nothing, values["threshold"], nothing)
+    nodes = {"0": nir.Affine(values["fc"], values["fc_bias"]), "1.lif": lif}
+    edges = [("input", "0"), ("0", "1.lif"), ("1.lif", "output")]
+    if layer.startswith("R"):
+        nodes["1.w_rec"] = nir.Affine(values["rec"], values["rec_bias"])
+        edges += [("1.lif", "1.w_rec"), ("1.w_rec", "1.lif")]
+    x = x_of(steps=60)
+    wanted = snn_steps(layer, mechanism, x, values)
+    assert 0.03 < wanted.mean() < 0.9
+    graph = net(nodes, edges, outputs=6)
+    unequal = {each: (runs(*from_nir(graph, dt=dt, reset=each), {"input": x}) != wanted).sum() for each in RESETS}
+    assert unequal.pop(reset) == 0
+    assert all(unequal.values())
+
+
+@pytest.mark.parametrize(("layer", "mechanism", "reset"), SNN)
+def test_exports_of_snntorch(layer: str, mechanism: str, reset: str) -> None:
+    """What snnTorch exports spikes here as it does there."""
+    torch: Any = pytest.importorskip("torch")
+    pytest.importorskip("nirtorch")
+    snn: Any = pytest.importorskip("snntorch")
+    from snntorch.export_nir import export_to_nir
+
+    torch.manual_seed(1)
+    given = {"beta": torch.rand(6) * 0.4 + 0.5, "threshold": torch.rand(6) * 0.5 + 0.5, "init_hidden": True}
+    given |= {"alpha": torch.rand(6) * 0.4 + 0.5} if "Synaptic" in layer else {}
+    given |= {"linear_features": 6} if layer.startswith("R") else {}
+    lif = getattr(snn, layer)(reset_mechanism=mechanism, **given)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), lif, torch.nn.Linear(6, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of nirtorch, which it calls by an old name
+        file = export_to_nir(model, torch.randn(1, 4), ignore_dims=[0])
+    lif.reset_mem()
+    x = x_of(steps=60).astype(np.float32)
+    with torch.no_grad():
+        steps = [model[0:2](torch.from_numpy(entering)) for entering in x]
+        wanted = [torch.stack(steps).numpy(), torch.stack([model[2](spikes) for spikes in steps]).numpy()]
+    declared, params = from_nir(file, dt=1e-4, reset=reset)
+    spikes = next(name for name in declared if name.endswith(".z"))
+    assert 0.03 < wanted[0].mean() < 0.9
+    assert (runs(declared, params, {"input": x}, spikes) == wanted[0]).all()
+    np.testing.assert_allclose(runs(declared, params, {"input": x}), wanted[1], atol=1e-5)
+    same(file, to_nir(declared, params, dt=1e-4), 1e-10)
+
+
+def test_keys_that_two_edges_have_and_parallel_edges() -> None:
+    """NIR has each name once, and each pair of nodes."""
+    graph = begun()
+    graph.add_node("y", op="linear", size=4)
+    for key in ("w", "v", 0, 1):
+        graph.add_edge("x", "y", key=key, **({"weight": "dense"} if isinstance(key, str) else {}))
+    graph.add_node("z", op="linear", size=4)
+    graph.add_edge("y", "z", key="w", weight="dense")
+    file = both_ways(graph, {"z": "z"}, None)
+    assert {"w", "w.2", "v", "x->y", "x->y#1"} - {"x->y"} <= set(file.nodes)

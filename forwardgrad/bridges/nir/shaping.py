@@ -170,7 +170,8 @@ def windows(primitive: Primitive) -> Windows:
         return Windows(size, primitive.whole("stride", 2, 1), primitive.whole("padding", 2, 0), (1, 1))
     size = kernel(primitive).shape[2:]
     stride, dilation = (primitive.whole(field, len(size), 1) for field in ("stride", "dilation"))
-    padding = primitive.fields.get("padding")
+    given = primitive.fields.get("padding")
+    padding = given if isinstance(given, str) else ""
     if padding == "valid":
         return Windows(size, stride, (0,) * len(size), dilation)
     if padding == "same":
