@@ -103,7 +103,7 @@ class Neuron:
             self._edge("i", "i", value=plain(1 - k), delay=1, **self.role)
             source = "i"
         if kind in ("I", "IF"):
-            stays, gain, leak = np.ones(self.size), self.dt * gain, np.zeros(self.size)
+            stays, gain, leak = np.ones(1), self.dt * gain, np.zeros(1)
         else:
             k = self._rate("tau_mem" if kind.startswith("Cuba") else "tau")
             stays, gain, leak = 1 - k, k * gain, k * self._field("v_leak")
@@ -112,7 +112,7 @@ class Neuron:
         self._node(integrated)
         if leak.any():
             self.graph.nodes[self._name(integrated)].update(bias=True, bias_trainable=False)
-            self.biases[self._name(integrated)] = leak
+            self.biases[self._name(integrated)] = np.broadcast_to(leak, (int(self.common["size"]),)).copy()
         self._edge(source, integrated, value=plain(gain))
         self._edge("v", integrated, value=plain(stays), delay=1, **self.role)
         if not spikes:
@@ -150,14 +150,9 @@ class Neuron:
             self._edge("kept", "v")
             self._edge("z", "v", key="reset", value=plain(target), delay=later, role="reset")
 
-    @property
-    def size(self) -> int:
-        return int(self.common["size"])
-
     def _field(self, name: str) -> NDArray[np.float64]:
-        """A field with a number for each unit."""
-        array = self.primitive.array(name)
-        return np.broadcast_to(array.reshape(-1), (self.size,)) if array.size == 1 else array.reshape(-1)
+        """A field with a number for each unit, or one for all."""
+        return self.primitive.array(name).reshape(-1)
 
     def _rate(self, name: str) -> NDArray[np.float64]:
         """dt over a time constant."""

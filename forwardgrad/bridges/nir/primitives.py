@@ -98,8 +98,9 @@ class Primitive:
 
     def shape(self, field: str) -> tuple[int, ...] | None:
         """A field that holds a shape; `None` where it is left open."""
-        if self.fields.get(field) is None or np.size(self.fields[field]) == 0:
-            return None
+        given: Any = self.fields.get(field)
+        if given is None or (isinstance(given, list | tuple) and not given) or getattr(given, "size", 1) == 0:
+            return None  # no axes, as NIR writes where neurons have one number for all units
         array = np.atleast_1d(self.array(field))
         if array.ndim != 1 or (array != np.rint(array)).any() or array.min() < 1:
             raise GraphError(f"{self.place}: its shape must be whole numbers >= 1, got {show(self.fields[field])}.")

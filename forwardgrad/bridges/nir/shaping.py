@@ -15,6 +15,9 @@ from forwardgrad.weights.windows import Windows
 
 Shape = tuple[int, ...]
 
+LARGEST = 2**28
+"""Most units of a layer, 2 GiB of numbers: a shape in a file must not take all memory."""
+
 _KEEPING = NEURONS | {"Scale", "Delay", "Input", "Output", "Through"}
 _PARAMETERS = {"Scale": ("scale",), "Delay": ("delay",), "Threshold": ("threshold",)}
 
@@ -43,6 +46,8 @@ def shapes(flat: nx.DiGraph[str]) -> dict[str, tuple[Shape, Shape]]:
                     f"{inferred.primitives[name].place}: its shape cannot be inferred.",
                     "Give its parameters, or the Input before it, the shape of the layer.",
                 )
+            if prod(inferred.known[name, end]) > LARGEST:
+                raise GraphError(f"{inferred.primitives[name].place}: has more than {LARGEST:,} units.")
     return {name: (inferred.known[name, "in"], inferred.known[name, "out"]) for name in flat}
 
 

@@ -8,6 +8,7 @@ import networkx as nx
 
 from forwardgrad.bridges.nir.primitives import LINKS, NEURONS, WINDOWED, Primitive
 from forwardgrad.errors import GraphError
+from forwardgrad.support.attributes import MOST
 
 PASSING = frozenset({"Delay", "Flatten", "Through"})
 """What only passes on what it gets, later or in another shape."""
@@ -41,10 +42,10 @@ class Wiring:
                 f"{seconds.max():g}; here an edge has one."
             )
         steps = float(seconds[0]) / self.dt
-        if steps < 0 or abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
+        if not 0 <= steps <= MOST or abs(steps - round(steps)) > 1e-6 * max(1.0, steps):
             raise GraphError(
                 f"{self.primitives[name].place}: a delay of {seconds[0]:g} is {steps:g} steps of dt = {self.dt:g}, "
-                "and must be a whole number of them."
+                "and must be a whole number of them, at least 0."
             )
         return round(steps)
 
