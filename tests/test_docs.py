@@ -97,6 +97,8 @@ def test_python_blocks_run_one_after_another(name: str, capsys: pytest.CaptureFi
     """Code that a reader copies must work, and print what stands under it."""
     if name == "docs/laser.md":
         pytest.importorskip("reservoirpy")
+    if name == "docs/howto/nir.md":
+        pytest.importorskip("nir")
     names: dict[str, object] = {}
     for block in blocks(name, "python"):
         exec(compile(block, name, "exec"), names)

@@ -16,12 +16,18 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("bridges.river", "bridges.sklearn", "bridges.torch", "cells", "learning.tasks", "oracle", "render", "testing")
+PARTS = (
+    *("bridges.nir", "bridges.river", "bridges.sklearn", "bridges.torch"),
+    *("cells", "learning.tasks", "oracle", "render", "testing"),
+)
 MODULES = ("forwardgrad", *(f"forwardgrad.{name}" for name in PARTS))
 ELSEWHERE = {"forwardgrad.oracle", "forwardgrad.render", "forwardgrad.testing"}
 """Public names of `forwardgrad` that are modules, with a page each."""
-REPEATED = {"forwardgrad.testing.CheckError", "forwardgrad.testing.VacuousError"}
-"""Names that `forwardgrad` has as well, and which its page lists."""
+REPEATED = {
+    *("forwardgrad.testing.CheckError", "forwardgrad.testing.VacuousError"),
+    *("forwardgrad.bridges.nir.from_nir", "forwardgrad.bridges.nir.to_nir"),
+}
+"""Names that `forwardgrad` has as well, and which are listed as its own."""
 
 
 def listed() -> Counter[str]:
