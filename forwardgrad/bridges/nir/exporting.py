@@ -11,7 +11,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from forwardgrad.bridges.nir.recognition import Declared, Recognised, recognised
+from forwardgrad.bridges.nir.recognition import LINEAR, SPIKE, Declared, Recognised, recognised
 from forwardgrad.bridges.nir.spelling import Spelling
 from forwardgrad.errors import GraphError, MissingExtraError
 from forwardgrad.graph.ends import ends
@@ -32,8 +32,9 @@ def to_nir(graph: nx.MultiDiGraph[str], params: Mapping[str, Any], *, dt: float)
     cycles imply it. Nodes with a loss in `graph.graph`, and nodes that no edge leaves, get an `Output`.
 
     What NIR has no words for is lost: surrogate derivatives, what is trained, roles and other marks for rules, losses,
-    and how potentials are reset, which `from_nir` must be told again. Parameters that edges share become copies, and
-    entries of sparse weights become matrices. Time constants are those which give the same leak with the same `dt`.
+    metadata, and how potentials are reset, which `from_nir` must be told again. Parameters that edges share become
+    copies, and entries of sparse weights become matrices. Time constants are those which give the same leak with the
+    same `dt`.
 
     Args:
         graph: the declared graph.
@@ -119,7 +120,7 @@ class _Exporter:
                     self._neuron(neuron)
             elif node.op.given:
                 self._place(name, self.nir.Input(np.array(node.shape)))
-            elif node.op.name == "spike":
+            elif node.op is SPIKE:
                 threshold = np.broadcast_to(np.asarray(node.options["threshold"], np.float64), (node.size,))
                 self._place(name, self.nir.Threshold(threshold.reshape(node.shape)))
             else:
@@ -136,11 +137,11 @@ class _Exporter:
         for name, node in self.network.nodes.items():
             if node.initial.any():
                 raise GraphError(f"to_nir: node {name!r} has an initial value, and NIR has none.")
-            if name not in self.neurons and not node.op.given and node.op.name not in ("linear", "spike"):
+            if name not in self.neurons and not node.op.given and node.op is not LINEAR and node.op is not SPIKE:
                 lacking.append(name)
         if lacking:
-            words = sorted({self.declared.op(name) for name in lacking})
-            listed = ", ".join(f"{name!r} ({self.declared.op(name)})" for name in lacking)
+            words = sorted({self.declared.op(name).name for name in lacking})
+            listed = ", ".join(f"{name!r} ({self.declared.op(name).name})" for name in lacking)
             raise GraphError(
                 f"to_nir: NIR has no counterpart of {listed}.",
                 f"It has neurons ({_NEURONS}) and linear maps; it lacks {', '.join(words)}.",
@@ -203,9 +204,9 @@ class _Exporter:
         return tuple(int(axis) for axis in np.atleast_1d(self.nodes[place].output_type["output"]))
 
     def _implied(self, edges: list[Edge]) -> set[str]:
-        """The edges whose delay NIR's cycles imply: on a cycle without a `Delay`, of one step if they leave a neuron.
+        """The edges whose delays NIR's cycles imply: one step for each edge that leaves a neuron, and none for others.
 
-        A cycle on which an edge has less is written with a `Delay` for each edge that has one.
+        The delays of a cycle that has others are written out, each as a `Delay`.
         """
         lags = {edge.name: int(isinstance(self.at[edge.source], str)) for edge in edges}
         free = [edge for edge in edges if edge.delay <= lags[edge.name]]
@@ -225,9 +226,9 @@ class _Exporter:
         return implied
 
     def _leaves(self, edge: Edge, inside: set[str]) -> bool:
-        """Whether an edge is one of NIR as it is, to a sum from which other edges than those of the cycle lead on.
+        """Whether an edge leads, as it is, to a sum from which edges leave the cycle.
 
-        These would get its delay no longer, once the sum is taken out.
+        Once the sum is taken out, these edges come from the neuron itself, and no delay is implied for them.
         """
         if isinstance(self.at[edge.target], str) or not self.spelling.is_plain(edge):
             return False
@@ -256,15 +257,18 @@ class _Exporter:
         """The nodes with a bias by the name of the edge whose matrix it is added to, which becomes an `Affine`."""
         left = {node for node in self.network.nodes if self.declared.bias(node) is not None} - held
         left -= {str(neuron.biased) for neuron in self.neurons.values()}
+        matrices: dict[str, list[Edge]] = {}
+        for edge in edges:
+            if edge.target in left and self.spelling.is_matrix(edge):
+                matrices.setdefault(edge.target, []).append(edge)
         found: dict[str, str] = {}
         for node in sorted(left):
-            into = [edge for edge in edges if edge.target == node and self.spelling.is_matrix(edge)]
-            if not into:
+            if node not in matrices:
                 raise GraphError(
                     f"to_nir: node {node!r} has a bias and no dense edge leads to it; NIR has biases in Affine alone.",
                     "Let a dense edge lead to the node.",
                 )
-            found[min(into, key=lambda edge: edge.delay).name] = node
+            found[min(matrices[node], key=lambda edge: edge.delay).name] = node
         return found
 
     def finished(self) -> Any:

@@ -43,7 +43,8 @@ class _Reader:
 
     def __init__(self, h5py: Any) -> None:
         self.h5py, self.groups, self.bytes = h5py, 0, 0
-        self.most = headroom() or 2**40
+        free = headroom()
+        self.most = 2**40 if free is None else free
 
     def child(self, group: Any, key: str, place: str) -> Any:
         """A member of a group that lies in the file itself.

@@ -157,7 +157,7 @@ def primitive(name: str, kind: str, fields: Mapping[str, Any]) -> Primitive:
     """A primitive with those fields that its kind has; fields that older files lack get their defaults.
 
     Raises:
-        GraphError: if there is no such kind.
+        GraphError: if NIR has no primitive of that kind.
     """
     if kind not in FIELDS:
         raise GraphError(f"NIR node {name!r}: {kind!r} is not a primitive of NIR.", did_you_mean(kind, FIELDS))
@@ -189,8 +189,8 @@ def flattened(nest: Nest) -> nx.DiGraph[str]:
     Edges to an inner graph lead to its input, and edges from it come from its output.
 
     Raises:
-        GraphError: if an edge leads to no node or is there twice, two nodes get one name, or an inner graph to or from
-            which an edge leads has not exactly one input or output.
+        GraphError: if an edge is there twice or one of its nodes is missing, two nodes get one name, or an inner graph
+            to or from which an edge leads has not exactly one input or output.
     """
     flat: nx.DiGraph[str] = nx.DiGraph()
     waiting = [("", nest)]

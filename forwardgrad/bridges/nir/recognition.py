@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from forwardgrad import ops
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph.network import Edge, Network
+from forwardgrad.ops import Op
 from forwardgrad.support.attributes import numbers, show
 
 Vector = NDArray[np.float64]
+
+LINEAR, SPIKE, ONE_MINUS = ops.get("linear"), ops.get("spike"), ops.get("one_minus")
+"""The shipped ops of which NIR's neurons are made."""
 
 
 class Declared:
@@ -46,8 +51,8 @@ class Declared:
         for edge in network.edges.values():
             self.out[edge.source].append(edge)
 
-    def op(self, node: str) -> str:
-        return self.network.nodes[node].op.name
+    def op(self, node: str) -> Op:
+        return self.network.nodes[node].op
 
     def into(self, node: str) -> list[Edge]:
         return list(self.network.into[node])
@@ -74,16 +79,16 @@ class Declared:
         name = self.network.nodes[node].bias
         return None if name is None else self.params[name]
 
-    def plain(self, node: str, op: str) -> bool:
+    def plain(self, node: str, op: Op) -> bool:
         """Whether a node has this op and no bias, and need not be seen from outside."""
-        return self.op(node) == op and self.bias(node) is None and node not in self.outputs
+        return self.op(node) is op and self.bias(node) is None and node not in self.outputs
 
     def readers(self, node: str) -> set[str]:
         """The nodes that read a node."""
         return {edge.target for edge in self.out[node]}
 
     def stays(self, state: str, integrated: str) -> tuple[Edge, Vector] | None:
-        """The edge by which a state keeps a part of itself, and that part, from 0 to 1; `None` if there is no such."""
+        """The edge by which a state keeps a part of itself, and that part, from 0 to 1; `None` if there is none."""
         found = [edge for edge in self.into(integrated) if edge.source == state]
         factor = self.factor(found[0]) if len(found) == 1 and found[0].delay == 1 else None
         if factor is None or (factor < 0).any() or (factor > 1).any() or len({*(factor == 1)}) > 1:
@@ -92,7 +97,7 @@ class Declared:
 
     def state(self, node: str) -> tuple[Edge, Vector] | None:
         """As `stays`, for a linear node with an edge to itself."""
-        return self.stays(node, node) if self.op(node) == "linear" else None
+        return self.stays(node, node) if self.op(node) is LINEAR else None
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ def recognised(declared: Declared) -> list[Recognised]:
 def _threshold(declared: Declared, spikes: str) -> tuple[str, Edge, Vector] | None:
     """For a node of spikes that one potential alone drives: the potential, the edge from it, and the threshold."""
     into = declared.into(spikes)
-    if not declared.op(spikes) == "spike" or len(into) != 1 or declared.bias(spikes) is not None:
+    if declared.op(spikes) is not SPIKE or len(into) != 1 or declared.bias(spikes) is not None:
         return None
     node = declared.network.nodes[spikes]
     threshold = np.broadcast_to(np.asarray(node.options["threshold"], np.float64), (node.size,))
@@ -164,16 +169,16 @@ def _subtracting(declared: Declared, spikes: str) -> Recognised | None:
 def _overwriting(declared: Declared, spikes: str) -> Recognised | None:
     """Spikes, in whose step or one step after which the potential becomes `v_reset`."""
     driven = _threshold(declared, spikes)
-    rests = [edge for edge in declared.out[spikes] if declared.op(edge.target) == "one_minus"]
+    rests = [edge for edge in declared.out[spikes] if declared.op(edge.target) is ONE_MINUS]
     if driven is None or len(rests) != 1 or rests[0].delay > 1 or not declared.passes(rests[0], rests[0].delay):
         return None
     rest, later = rests[0].target, rests[0].delay
     products = declared.out[rest]
-    if len(products) != 1 or not declared.plain(rest, "one_minus") or len(declared.into(rest)) != 1:
+    if len(products) != 1 or not declared.plain(rest, ONE_MINUS) or len(declared.into(rest)) != 1:
         return None
     kept = products[0].target
     factors = declared.into(kept)
-    if declared.op(kept) != "mul" or declared.bias(kept) is not None or len(factors) != 2:
+    if not declared.op(kept).product or declared.bias(kept) is not None or len(factors) != 2:
         return None
     if not all(declared.passes(edge) for edge in factors) or factors[0].port == factors[1].port:
         return None
@@ -181,7 +186,7 @@ def _overwriting(declared: Declared, spikes: str) -> Recognised | None:
     potential, target, onward = _target(declared, kept, spikes, later)
     stays = declared.stays(potential, integrated)
     drives = potential if later else integrated
-    if declared.op(integrated) != "linear" or stays is None or driven[0] != drives or potential == integrated:
+    if declared.op(integrated) is not LINEAR or stays is None or driven[0] != drives or potential == integrated:
         return None
     readers = {integrated: {kept}, potential: {integrated}}
     readers[drives] = readers[drives] | {spikes}
@@ -195,10 +200,10 @@ def _overwriting(declared: Declared, spikes: str) -> Recognised | None:
 
 
 def _target(declared: Declared, kept: str, spikes: str, later: int) -> tuple[str, Vector, set[str]]:
-    """The potential behind the product that a spike makes 0, what it becomes by a spike, and edges between them."""
+    """The potential after the product that a spike makes 0, what it becomes by a spike, and edges between them."""
     nothing = np.zeros(declared.network.nodes[kept].size)
     onward = declared.out[kept]
-    if len(onward) != 1 or not declared.passes(onward[0]) or not declared.plain(onward[0].target, "linear"):
+    if len(onward) != 1 or not declared.passes(onward[0]) or not declared.plain(onward[0].target, LINEAR):
         return kept, nothing, set()
     potential = onward[0].target
     others = [edge for edge in declared.into(potential) if edge.name != onward[0].name]
@@ -263,7 +268,7 @@ def _drive(declared: Declared, neuron: Recognised) -> tuple[Edge, Vector] | None
     factor = declared.factor(edge)
     if factor is None or edge.source in neuron.nodes or edge.source in declared.outputs:
         return None
-    alone = declared.op(edge.source) == "linear" and declared.readers(edge.source) <= {edge.source, neuron.entry}
+    alone = declared.op(edge.source) is LINEAR and declared.readers(edge.source) <= {edge.source, neuron.entry}
     return (edge, factor) if alone else None
 
 
