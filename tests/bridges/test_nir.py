@@ -1235,7 +1235,7 @@ def test_malformed_files_are_refused_by_name(what: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_nir_file_is_refused(tmp_path: Path) -> None:
-    """Each with the path, in an error of ours."""
+    """The error names the path, and is one of this library."""
     (tmp_path / "text.nir").write_text("LIF")
     (tmp_path / "folder.nir").mkdir()
     stored(chain(), tmp_path / "cut.nir")

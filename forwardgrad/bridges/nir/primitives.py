@@ -143,12 +143,9 @@ def nested(graph: Any, prefix: str = "", depth: int = 0) -> Nest:
             nodes[name] = nested(node, f"{prefix}{name}.", depth + 1)
             continue
         fields: dict[str, Any] = dict(vars(node)) if hasattr(node, "__dict__") else {}
-        for word in ("input", "output"):
-            types: Any = fields.get(f"{word}_type")
-            if kind == word.capitalize():
-                fields["shape"] = types.get(word) if isinstance(types, Mapping) else types
-            elif word == "input":
-                fields["input_type"] = types.get(word) if isinstance(types, Mapping) else types
+        word = "output" if kind == "Output" else "input"
+        types: Any = fields.get(f"{word}_type")
+        fields["shape"] = fields["input_type"] = types.get(word) if isinstance(types, Mapping) else types
         nodes[name] = primitive(prefix + name, kind, fields)
     return Nest(nodes, edges(graph.edges, prefix))
 
