@@ -62,7 +62,7 @@ class SGD:
     name: ClassVar[str] = "sgd"
 
     def __post_init__(self) -> None:
-        _settings(self, learning_rate=_POSITIVE, momentum=_FRACTION, weight_decay=_DECAY)
+        check_settings(self, learning_rate=_POSITIVE, momentum=FRACTION, weight_decay=DECAY)
 
     def start(self, params: Arrays) -> dict[str, Array]:
         """State: `momentum:NAME` of each parameter's shape and dtype; empty without momentum."""
@@ -75,9 +75,9 @@ class SGD:
             DataError: if a gradient or the state does not fit the parameters, or a gradient is not finite.
         """
         new, memory = dict(params), dict(state)
-        for name, p, g in _pairs(params, grads):
+        for name, p, g in with_gradient(params, grads):
             if self.momentum:
-                g = self.momentum * _recall(state, f"momentum:{name}", p.shape) + g
+                g = self.momentum * remembered(state, f"momentum:{name}", p.shape) + g
                 memory[f"momentum:{name}"] = np.asarray(g, dtype=p.dtype)
             new[name] = np.asarray(_decayed(self, p) - self.learning_rate * g, dtype=p.dtype)
         return new, memory
@@ -119,13 +119,13 @@ class Adam:
     name: ClassVar[str] = "adam"
 
     def __post_init__(self) -> None:
-        _settings(
+        check_settings(
             self,
             learning_rate=_POSITIVE,
-            beta1=_FRACTION,
-            beta2=_FRACTION,
+            beta1=FRACTION,
+            beta2=FRACTION,
             epsilon=_POSITIVE,
-            weight_decay=_DECAY,
+            weight_decay=DECAY,
         )
 
     def start(self, params: Arrays) -> dict[str, Array]:
@@ -143,11 +143,11 @@ class Adam:
             DataError: if a gradient or the state does not fit the parameters, or a gradient is not finite.
         """
         new, memory = dict(params), dict(state)
-        count = int(_recall(state, "count", ())) + 1
+        count = int(remembered(state, "count", ())) + 1
         memory["count"] = np.asarray(count, dtype=np.int64)
-        for name, p, g in _pairs(params, grads):
-            first = self.beta1 * _recall(state, f"first:{name}", p.shape) + (1 - self.beta1) * g
-            second = self.beta2 * _recall(state, f"second:{name}", p.shape) + (1 - self.beta2) * g * g
+        for name, p, g in with_gradient(params, grads):
+            first = self.beta1 * remembered(state, f"first:{name}", p.shape) + (1 - self.beta1) * g
+            second = self.beta2 * remembered(state, f"second:{name}", p.shape) + (1 - self.beta2) * g * g
             direction = (first / (1 - self.beta1**count)) / (np.sqrt(second / (1 - self.beta2**count)) + self.epsilon)
             memory[f"first:{name}"] = np.asarray(first, dtype=p.dtype)
             memory[f"second:{name}"] = np.asarray(second, dtype=p.dtype)
@@ -186,7 +186,7 @@ class RMSprop:
     name: ClassVar[str] = "rmsprop"
 
     def __post_init__(self) -> None:
-        _settings(self, learning_rate=_POSITIVE, decay=_FRACTION, epsilon=_POSITIVE, weight_decay=_DECAY)
+        check_settings(self, learning_rate=_POSITIVE, decay=FRACTION, epsilon=_POSITIVE, weight_decay=DECAY)
 
     def start(self, params: Arrays) -> dict[str, Array]:
         """State: `square:NAME` of each parameter's shape and dtype."""
@@ -195,8 +195,8 @@ class RMSprop:
     def update(self, params: Arrays, grads: Arrays, state: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """One step; raises `DataError` as `SGD.update` does."""
         new, memory = dict(params), dict(state)
-        for name, p, g in _pairs(params, grads):
-            square = self.decay * _recall(state, f"square:{name}", p.shape) + (1 - self.decay) * g * g
+        for name, p, g in with_gradient(params, grads):
+            square = self.decay * remembered(state, f"square:{name}", p.shape) + (1 - self.decay) * g * g
             memory[f"square:{name}"] = np.asarray(square, dtype=p.dtype)
             moved = self.learning_rate * g / (np.sqrt(square) + self.epsilon)
             new[name] = np.asarray(_decayed(self, p) - moved, dtype=p.dtype)
@@ -234,7 +234,7 @@ class LARS:
     name: ClassVar[str] = "lars"
 
     def __post_init__(self) -> None:
-        _settings(self, learning_rate=_POSITIVE, momentum=_FRACTION, trust=_POSITIVE, weight_decay=_DECAY)
+        check_settings(self, learning_rate=_POSITIVE, momentum=FRACTION, trust=_POSITIVE, weight_decay=DECAY)
 
     def start(self, params: Arrays) -> dict[str, Array]:
         """State: `momentum:NAME` of each parameter's shape and dtype."""
@@ -243,11 +243,11 @@ class LARS:
     def update(self, params: Arrays, grads: Arrays, state: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """One step; raises `DataError` as `SGD.update` does."""
         new, memory = dict(params), dict(state)
-        for name, p, g in _pairs(params, grads):
+        for name, p, g in with_gradient(params, grads):
             length, slope = float(np.linalg.norm(p)), float(np.linalg.norm(g))
             ratio = self.trust * length / (slope + self.weight_decay * length) if length and slope else 1.0
             pull = self.learning_rate * ratio * (g + self.weight_decay * p)
-            moved = self.momentum * _recall(state, f"momentum:{name}", p.shape) + pull
+            moved = self.momentum * remembered(state, f"momentum:{name}", p.shape) + pull
             memory[f"momentum:{name}"] = np.asarray(moved, dtype=p.dtype)
             new[name] = np.asarray(p - moved, dtype=p.dtype)
         return new, memory
@@ -334,10 +334,10 @@ def clip_by_value(grads: Arrays, limit: float) -> dict[str, Array]:
     return {name: np.clip(g, -limit, limit) for name, g in grads.items()}
 
 
-_Check = tuple[Callable[[Any], bool], str]
+Check = tuple[Callable[[Any], bool], str]
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a value is a number that a float can hold."""
     if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
         return False
@@ -347,12 +347,12 @@ def _is_number(value: Any) -> bool:
         return False
 
 
-_POSITIVE: _Check = (lambda value: _is_number(value) and value > 0, "a finite number greater than 0")
-_FRACTION: _Check = (lambda value: _is_number(value) and 0 <= value < 1, "a number in [0, 1)")
-_DECAY: _Check = (lambda value: _is_number(value) and value >= 0, "a finite number >= 0")
+_POSITIVE: Check = (lambda value: is_number(value) and value > 0, "a finite number greater than 0")
+FRACTION: Check = (lambda value: is_number(value) and 0 <= value < 1, "a number in [0, 1)")
+DECAY: Check = (lambda value: is_number(value) and value >= 0, "a finite number >= 0")
 
 
-def _settings(optimizer: Any, **checks: _Check) -> None:
+def check_settings(optimizer: Any, **checks: Check) -> None:
     """Check every setting, and keep it as a plain float, which JSON can hold."""
     for setting, (legal, expected) in checks.items():
         value = getattr(optimizer, setting)
@@ -366,7 +366,7 @@ def _decayed(optimizer: Any, p: Array) -> Array:
     return p * (1 - optimizer.learning_rate * optimizer.weight_decay) if optimizer.weight_decay else p
 
 
-def _pairs(params: Arrays, grads: Arrays) -> list[tuple[str, Array, Array]]:
+def with_gradient(params: Arrays, grads: Arrays) -> list[tuple[str, Array, Array]]:
     """Name, parameter and gradient, wherever there is a gradient; in the dtype of the parameter."""
     pairs: list[tuple[str, Array, Array]] = []
     for name, gradient in grads.items():
@@ -388,7 +388,7 @@ def _finite(name: str, gradient: Array) -> None:
         )
 
 
-def _recall(state: Arrays, key: str, shape: tuple[int, ...]) -> Array:
+def remembered(state: Arrays, key: str, shape: tuple[int, ...]) -> Array:
     """One array of the state, checked."""
     if key not in state:
         raise DataError(f"update: the optimizer's state lacks {key!r}.", "Begin with state = optimizer.start(params).")

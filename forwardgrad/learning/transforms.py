@@ -23,11 +23,13 @@ INNER = "inner:"
 """Begins the names of what the optimizer inside remembers."""
 
 
-def _inner(state: Arrays) -> dict[str, Array]:
+def inner_state(state: Arrays) -> dict[str, Array]:
+    """What the optimizer inside remembers, by its own names."""
     return {name[len(INNER) :]: array for name, array in state.items() if name.startswith(INNER)}
 
 
-def _outer(state: Arrays) -> dict[str, Array]:
+def as_inner(state: Arrays) -> dict[str, Array]:
+    """What the optimizer inside remembers, as a part of the state of the one around it."""
     return {f"{INNER}{name}": array for name, array in state.items()}
 
 
@@ -66,7 +68,7 @@ class Scheduled:
 
     def start(self, params: Arrays) -> dict[str, Array]:
         """State: `updates`, a whole number, and that of the optimizer."""
-        return {"updates": np.zeros((), np.int64), **_outer(self.optimizer.start(params))}
+        return {"updates": np.zeros((), np.int64), **as_inner(self.optimizer.start(params))}
 
     def update(self, params: Arrays, grads: Arrays, state: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """One update at the learning rate that the schedule gives."""
@@ -75,8 +77,8 @@ class Scheduled:
         if not (math.isfinite(factor) and factor > 0):
             raise DataError(f"scheduled: the schedule must give a number > 0, got {factor} at update {updates}.")
         now = dataclasses.replace(self.optimizer, learning_rate=self.optimizer.learning_rate * factor)
-        new, memory = now.update(params, grads, _inner(state))
-        return new, {"updates": np.asarray(updates + 1, np.int64), **_outer(memory)}
+        new, memory = now.update(params, grads, inner_state(state))
+        return new, {"updates": np.asarray(updates + 1, np.int64), **as_inner(memory)}
 
     def config(self) -> dict[str, Any]:
         """Name and settings; the schedule by its text or its name."""
@@ -138,7 +140,7 @@ class Accumulated:
     def start(self, params: Arrays) -> dict[str, Array]:
         """State: `blocks`, how many are gathered, `sum:NAME` of each parameter's shape, and that of the optimizer."""
         sums = {f"sum:{name}": np.zeros_like(p) for name, p in params.items()}
-        return {"blocks": np.zeros((), np.int64), **sums, **_outer(self.optimizer.start(params))}
+        return {"blocks": np.zeros((), np.int64), **sums, **as_inner(self.optimizer.start(params))}
 
     def update(self, params: Arrays, grads: Arrays, state: Arrays) -> tuple[dict[str, Array], dict[str, Array]]:
         """Gather one block; after the last of `blocks`, one update."""
@@ -148,8 +150,8 @@ class Accumulated:
         if gathered < self.blocks:
             return dict(params), memory | {f"sum:{name}": total for name, total in sums.items()}
         means = {name: np.asarray(total / self.blocks, total.dtype) for name, total in sums.items()}
-        new, inner = self.optimizer.update(params, means, _inner(state))
-        return new, memory | {f"sum:{name}": np.zeros_like(total) for name, total in sums.items()} | _outer(inner)
+        new, inner = self.optimizer.update(params, means, inner_state(state))
+        return new, memory | {f"sum:{name}": np.zeros_like(total) for name, total in sums.items()} | as_inner(inner)
 
     def config(self) -> dict[str, Any]:
         """Name and settings."""
