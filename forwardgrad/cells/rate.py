@@ -172,9 +172,12 @@ def ei_pair(
         e(t) = leak e(t-1) + (1 - leak) relu(W_e x(t) + W_ee e(t-1) - W_ei i(t-1) + b_e)
         i(t) = leak i(t-1) + (1 - leak) relu(W_i x(t) + W_ie e(t-1) - W_ii i(t-1) + b_i)
 
-    The four recurrent matrices start with entries of 0 or more, so that each unit has one sign (Dale's law); training
-    does not keep it. A rule that drops edges which mix units, such as e-prop, trains what drives the second population
-    only where the readout reads `name.i` too.
+    The four recurrent matrices start with entries of 0 or more, so that each unit has one sign (Dale's law). Training
+    keeps it where the optimizer does: `Constrained(Adam(0.01), {"l1.*->l1.to_?": nonnegative()})`, both from
+    `forwardgrad.learning.constraints`, for a cell of name `l1`. The minus sign of i is that of the node `name.minus`.
+
+    A rule that drops edges which mix units, such as e-prop, trains what drives the second population only where the
+    readout reads `name.i` too.
 
     Source: Wilson & Cowan 1972, doi 10.1016/S0006-3495(72)86068-5; as a network that is trained, Song et al. 2016,
     doi 10.1371/journal.pcbi.1004792, where weights are rectified.
