@@ -24,7 +24,7 @@ def example(name: str) -> ModuleType:
 
 def test_every_example_is_tested() -> None:
     """An example that no test runs would rot."""
-    expected = {"quickstart", "from_scratch", "add_task", "recall_cue", "jax_training"}
+    expected = {"quickstart", "from_scratch", "add_task", "recall_cue", "jax_training", "fptt_adding"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == expected
 
 
@@ -112,6 +112,14 @@ def test_recall_needs_credit_over_time(capsys: pytest.CaptureFixture[str]) -> No
     reached = dict(re.findall(r"^(\w+) +(0\.\d+) ", printed, re.MULTILINE))
     assert float(reached["eprop"]) > 0.7
     assert float(reached["immediate"]) < 0.4
+
+
+def test_fptt_learns_in_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    """With updates inside each sequence, and no credit across parts, an LSTM must beat what needs no memory."""
+    example("fptt_adding").main(updates=300, alphas=(0.1,), steps=12, parts=3, units=16)
+    reached = re.fullmatch(r"without memory: MSE 0.1667\nalpha 0.1: MSE (0\.\d{4})\n", capsys.readouterr().out)
+    assert reached is not None
+    assert float(reached[1]) < 0.05
 
 
 def test_a_program_fits_into_a_loop_of_jax() -> None:
