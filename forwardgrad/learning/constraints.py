@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -169,7 +169,7 @@ class Constrained:
     """
 
     optimizer: Optimizer
-    constraints: Mapping[str, Constraint | Sequence[Constraint]]
+    constraints: Mapping[str, Constraint | list[Constraint] | tuple[Constraint, ...]]
 
     def __post_init__(self) -> None:
         given: Any = self.constraints
@@ -178,8 +178,10 @@ class Constrained:
                 f"constrained: a mapping from parameters to constraints is needed, got {given!r}.",
                 'For example Constrained(Adam(0.01), {"h->h": zero_diagonal()}).',
             )
-        for pattern, constraints in self._listed().items():
-            for constraint in cast("tuple[Any, ...]", constraints):
+        for pattern, constraints in cast("dict[Any, tuple[Any, ...]]", self._listed()).items():
+            if not isinstance(pattern, str):
+                raise DataError(f"constrained: a pattern of parameter names is a string, got {pattern!r}.")
+            for constraint in constraints:
                 if not isinstance(constraint, Constraint):
                     raise DataError(
                         f"constrained: {pattern!r} needs a constraint, such as nonnegative(), got {constraint!r}."
@@ -188,7 +190,7 @@ class Constrained:
     def _listed(self) -> dict[str, tuple[Constraint, ...]]:
         """The constraints of each pattern."""
         return {
-            pattern: tuple(given) if isinstance(given, Sequence) else (given,)
+            pattern: tuple(given) if isinstance(given, list | tuple) else (given,)
             for pattern, given in self.constraints.items()
         }
 

@@ -203,6 +203,8 @@ def test_what_is_not_finite_is_refused_by_the_learner_and_not_hidden(constraint:
         (lambda: spectral_radius(0.0), "'largest' must be a finite number > 0, got 0.0"),
         (lambda: Constrained(SGD(1), {}), "a mapping from parameters to constraints"),
         (lambda: Constrained(SGD(1), {"h->h": nonnegative}), "'h->h' needs a constraint, such as nonnegative()"),  # pyright: ignore[reportArgumentType]
+        (lambda: Constrained(SGD(1), {"h->h": "nonnegative()"}), "needs a constraint"),  # pyright: ignore[reportArgumentType]
+        (lambda: Constrained(SGD(1), {1: nonnegative()}), "is a string, got 1"),  # pyright: ignore[reportArgumentType]
         (lambda: learner(Constrained(SGD(1), {"h->hh": nonnegative()})), "'h->hh': fits no parameter.\n.*'h->h'"),
         (lambda: learner(Constrained(SGD(1), {"l1.*": nonnegative()})), "fits no parameter"),
         (
