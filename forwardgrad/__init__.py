@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from forwardgrad.errors import (
     CheckError,
+    CompilerError,
     DataError,
     DeadParameterWarning,
     FileError,
@@ -61,6 +62,7 @@ __all__ = [
     "SGD",
     "Adam",
     "CheckError",
+    "CompilerError",
     "DataError",
     "DeadParameterWarning",
     "EdgeView",

@@ -56,7 +56,8 @@ def compile(
             parameter names to rules: the first pattern that fits is used.
         dtype: `float64` or `float32`.
         backend: `numpy` runs printed NumPy (`Program.source`), `jax` the same program under JAX, on any of its
-            devices (extra `jax`); `interpreter` defines what these must compute.
+            devices (extra `jax`), `c` the same as C, for which the machine needs a C compiler; `interpreter` defines
+            what these must compute.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             ignored; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         by_inputs: whether a step also gives the gradient by its inputs (`Step.by_inputs`), along the paths of the rule
@@ -71,6 +72,8 @@ def compile(
     Raises:
         GraphError: if the graph or a loss node is malformed.
         RuleError: if a rule is unknown or cannot serve this graph.
+        MissingExtraError: if the machine lacks what a backend needs.
+        CompilerError: if the machine's C compiler does not work.
         CheckError: if `verify` finds a gradient that differs from the oracle's.
 
     Warns:

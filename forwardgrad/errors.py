@@ -88,6 +88,10 @@ class MissingExtraError(ForwardgradError, ImportError):
     """An optional dependency is not installed."""
 
 
+class CompilerError(ForwardgradError, RuntimeError):
+    """The machine's C compiler does not work, or what it compiled cannot be loaded."""
+
+
 class CheckError(ForwardgradError, AssertionError):
     """A property that `forwardgrad.testing` asserts does not hold."""
 

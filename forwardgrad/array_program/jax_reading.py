@@ -6,7 +6,7 @@ carried as a window of the latest steps. Nothing here imports JAX before it is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -18,7 +18,6 @@ from forwardgrad.array_program.expressions import Apply, Argument, Number, Tree
 from forwardgrad.array_program.inlining import bodies
 from forwardgrad.array_program.instructions import (
     Broadcast,
-    Call,
     Concat,
     Contract,
     Elementwise,
@@ -34,7 +33,6 @@ from forwardgrad.array_program.instructions import (
 from forwardgrad.array_program.numpy_helpers import number
 from forwardgrad.array_program.regions import ArrayProgram, Body, Function, Invoke, Scan, When
 from forwardgrad.array_program.values import Value
-from forwardgrad.errors import RuleError
 from forwardgrad.layouts.draws import signs
 
 Traced = Any
@@ -58,25 +56,6 @@ class Reading:
 
     program: ArrayProgram
     jax: ModuleType
-
-    def refuse_calls(self, described: Callable[[str], str]) -> None:
-        """Refuse a program that calls functions of Python.
-
-        Args:
-            described: what a function computes, in the words of the graph.
-
-        Raises:
-            RuleError: naming the first of them.
-        """
-        for function in self.program.functions:
-            for body in bodies(function.body):
-                for statement in body.statements:
-                    if isinstance(statement.instruction, Call):
-                        raise RuleError(
-                            f"backend 'jax': {described(statement.instruction.function)} is a function of Python, "
-                            "which JAX cannot run.",
-                            "Write it as a formula, such as value='tanh(x)'; or take the backend 'numpy'.",
-                        )
 
     def traced(self, name: str, arrays: Sequence[Traced], symbols: Mapping[str, int]) -> list[Traced]:
         """The results of a function, given its inputs in order.

@@ -24,7 +24,14 @@ def _jax(plan: Plan, dtype: Any) -> Engine:
     return JaxEngine(plan, dtype)
 
 
-BACKENDS: dict[str, Callable[[Plan, Any], Engine]] = {"numpy": _numpy, "interpreter": Interpreted, "jax": _jax}
+def _c(plan: Plan, dtype: Any) -> Engine:
+    """C, for which the machine's compiler is looked for when it is first asked for."""
+    from forwardgrad.backends.c_engine import CEngine
+
+    return CEngine(plan, dtype)
+
+
+BACKENDS: dict[str, Callable[[Plan, Any], Engine]] = {"numpy": _numpy, "interpreter": Interpreted, "jax": _jax, "c": _c}
 """The backends by name."""
 
 __all__ = ["BACKENDS", "Engine", "Interpreted", "LoweredEngine", "State"]

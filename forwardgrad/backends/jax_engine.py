@@ -13,13 +13,12 @@ import numpy as np
 
 from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.jax_reading import Reading
-from forwardgrad.array_program.lowering.context import OpCall
-from forwardgrad.array_program.lowering.extent import is_small
 from forwardgrad.array_program.regions import Function
 from forwardgrad.backends.engine import State
 from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
+from forwardgrad.backends.refusals import refuse_calls, refuse_large
 from forwardgrad.compiler import Plan
-from forwardgrad.errors import MissingExtraError, RuleError
+from forwardgrad.errors import MissingExtraError
 from forwardgrad.ops import Array
 
 
@@ -47,28 +46,14 @@ class JaxEngine(LoweredEngine):
 
     def __init__(self, plan: Plan, dtype: Any) -> None:
         self.jax = load_jax()
-        if not is_small(plan):
-            raise RuleError(
-                "backend 'jax': too many places act on each other for this program to be written out.",
-                "Give some parameters a rule that stores less, such as eprop; or take the backend 'numpy'.",
-            )
+        refuse_large(plan, "jax")
         super().__init__(plan, dtype)
 
     @cached_property
     def reading(self) -> Reading:
         """The functions of the program."""
-        lowered = self.lowered
-        reading = Reading(lowered.program, self.jax)
-        reading.refuse_calls(self._described)
-        return reading
-
-    def _described(self, name: str) -> str:
-        called = self.lowered.context.calls[name]
-        if not isinstance(called, OpCall):
-            return "a layout of yours"
-        op = self.plan.network.nodes[called.node].op.name
-        what = f"the derivative of op {op!r} by port {called.port!r}" if called.port else f"the value of op {op!r}"
-        return f"{what}, on node {called.node!r},"
+        refuse_calls(self.lowered, "jax", "JAX")
+        return Reading(self.lowered.program, self.jax)
 
     @cached_property
     def _functions(self) -> Mapping[str, Function]:

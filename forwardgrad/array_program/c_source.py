@@ -1,0 +1,146 @@
+"""C source: an array program as one translation unit of C99.
+
+Each function takes what its symbols stand for, its arrays, and memory for those in between. It allocates nothing, and
+keeps nothing. Lengths of blocks and batches are numbers that it is given; sizes of nodes are part of the source.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from forwardgrad.array_program.buffers import Analysed
+from forwardgrad.array_program.c_entries import Entries
+from forwardgrad.array_program.c_expressions import Dialect, form, product
+from forwardgrad.array_program.c_loops import Storage
+from forwardgrad.array_program.c_names import comment, identifier
+from forwardgrad.array_program.c_prelude import prelude
+from forwardgrad.array_program.c_statements import Needs, Statements
+from forwardgrad.array_program.c_storage import TYPES, Stores
+from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.instructions import Signs
+from forwardgrad.array_program.regions import ArrayProgram, Function
+from forwardgrad.array_program.values import Value
+
+
+@dataclass(frozen=True)
+class PrintedFunction:
+    """A function of a translation unit.
+
+    Args:
+        name: of the function in C: `void name(const call *c, void *const *arrays, char *rest)`.
+        room: the function that gives the bytes of `rest`: `size_t room(const call *c)`.
+        function: what it computes.
+        outputs: the values that it makes and that come out; its arrays are the inputs and these.
+        text: its lines.
+    """
+
+    name: str
+    room: str
+    function: Function
+    outputs: tuple[Value, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A translation unit.
+
+    Args:
+        text: all of it.
+        functions: what it holds, by the names in the program.
+        constants: the order in which a call brings the constants of the program.
+        signs: the draws of random signs, by the number that the unit knows them by.
+    """
+
+    text: str
+    functions: Mapping[str, PrintedFunction]
+    constants: tuple[Value, ...]
+    signs: tuple[Signs, ...]
+
+
+def unit(program: ArrayProgram, functions: Mapping[str, Analysed]) -> Unit:
+    """A program as a translation unit.
+
+    Args:
+        program: the program.
+        functions: its functions, `analysed`.
+    """
+    dialect, signs, constants = Dialect(program.dtype), list[Signs](), tuple(program.constants)
+    printed: dict[str, PrintedFunction] = {}
+    for number, (name, analysed) in enumerate(functions.items()):
+        known = {each: (found.name, found.function, found.outputs) for each, found in printed.items()}
+        printed[name] = _function(number, analysed, constants, dialect, Needs(known, signs))
+    text = "\n\n".join(each.text for each in printed.values())
+    return Unit(f"{prelude(text, dialect)}\n{text}\n", printed, constants, tuple(signs))
+
+
+def _function(
+    number: int, analysed: Analysed, constants: Sequence[Value], dialect: Dialect, needs: Needs
+) -> PrintedFunction:
+    function = analysed.function
+    given = {
+        value: Storage(identifier("k", place, value.name), value.dims) for place, value in enumerate(constants)
+    } | {value: Storage(identifier("a", place, value.name), value.dims) for place, value in enumerate(function.inputs)}
+    outputs = tuple(dict.fromkeys(value for value in function.body.results if value not in given))
+    count = len(function.inputs)
+    results = {
+        value: Storage(identifier("a", count + place, value.name), value.dims) for place, value in enumerate(outputs)
+    }
+    stores = Stores(analysed, given, results)
+    lines = Statements(Entries(stores, dialect), needs).body(function.body)
+    pointers = [
+        *(_pointer(given[value], value, f"arrays[{place}]", "const ") for place, value in enumerate(function.inputs)),
+        *(_pointer(results[value], value, f"arrays[{count + place}]") for place, value in enumerate(outputs)),
+        *(_pointer(given[value], value, f"c->constants[{place}]", "const ") for place, value in enumerate(constants)),
+    ]
+    name, room = (identifier(kind, number, function.name) for kind in "fn")
+    memory = [f"room({product(value.dims).text}, sizeof({TYPES[value.type.dtype]}))" for _, value in stores.local]
+    text = [
+        *comment(f"The bytes that {function.name} needs besides its arrays."),
+        f"size_t {room}(const call *c) {{",
+        *_known(_room(memory, needs)),
+        "}",
+        "",
+        *comment(function.doc),
+        f"void {name}(const call *c, void *const *arrays, char *rest) {{",
+        *_known(lines, pointers, [(*each, size) for each, size in zip(stores.local, memory, strict=True)]),
+        "}",
+    ]
+    return PrintedFunction(name, room, function, outputs, "\n".join(text))
+
+
+def _pointer(storage: Storage, value: Value, what: str, const: str = "") -> tuple[str, str]:
+    kind = TYPES[value.type.dtype]
+    return storage.name, f"{const}{kind} *const restrict {storage.name} = {what};"
+
+
+def _room(memory: Sequence[str], needs: Needs) -> list[str]:
+    """The body of the function that gives the bytes of memory: for own arrays, and what the neediest call takes."""
+    lines = ["size_t own = 0, most = 0;", *(f"own += {size};" for size in memory)]
+    for name, symbols in dict.fromkeys(needs.invoked):
+        room = f"n{name[1:]}"
+        lines += ["{", "    call there = *c;"]
+        lines += [f"    there.{symbol} = {form(number).text};" for symbol, number in symbols]
+        lines += [f"    const size_t other = {room}(&there);", "    most = other > most ? other : most;", "}"]
+    return [*lines, "return own + most;"]
+
+
+def _known(
+    lines: Sequence[str],
+    pointers: Sequence[tuple[str, str]] = (),
+    local: Sequence[tuple[Storage, Value, str]] = (),
+) -> list[str]:
+    """Lines, and before them those that name what they read."""
+    used = set(re.findall(r"\w+", "\n".join(lines)))
+    declared = [line for name, line in pointers if name in used]
+    for storage, value, size in local:
+        kind = TYPES[value.type.dtype]
+        declared += [f"{kind} *const restrict {storage.name} = ({kind} *)rest;", f"rest += {size};"]
+    words = set(re.findall(r"\w+", "\n".join([*declared, *lines])))
+    symbols = [f"const extent {symbol} = c->{symbol};" for symbol in SYMBOLS if symbol in words - {"c"}]
+    whole = [*symbols, *declared, *lines]
+    names = ["c"] if not pointers and not local else ["c", "arrays", "rest"]
+    unused = [f"(void){name};" for name in names if name not in set(re.findall(r"\w+", "\n".join(whole)))]
+    return [f"    {line}" for line in (*unused, *whole)]

@@ -1,0 +1,272 @@
+"""Statements as C: the lines of a function's body, its arithmetic entry by entry in as few loops as there can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from forwardgrad.array_program.c_entries import Entries
+from forwardgrad.array_program.c_expressions import form
+from forwardgrad.array_program.c_loops import Index, Nest, Storage, every, nested
+from forwardgrad.array_program.c_storage import TYPES, is_free
+from forwardgrad.array_program.c_sums import sum_lines, summed
+from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.inlining import VIEWS
+from forwardgrad.array_program.instructions import (
+    Concat,
+    Contract,
+    Elementwise,
+    Flush,
+    Gather,
+    Reduce,
+    ScatterAdd,
+    Signs,
+    letters_of,
+)
+from forwardgrad.array_program.regions import Body, Function, Invoke, Scan, Statement, When
+from forwardgrad.array_program.values import Dimensions, Value
+
+MOST = 24
+"""Statements whose entries are computed in one loop, or it would read more arrays than a processor follows."""
+
+AHEAD = 200
+"""Statements among which those are looked for that a loop can do besides."""
+
+
+@dataclass
+class Needs:
+    """What a function needs of others.
+
+    Args:
+        functions: the functions before it, each with its name in C and the values that come out of it.
+        signs: the draws of random signs in the program so far.
+
+    Attributes:
+        invoked: the functions that it invokes, with what symbols stand for there.
+    """
+
+    functions: Mapping[str, tuple[str, Function, tuple[Value, ...]]]
+    signs: list[Signs]
+    invoked: list[tuple[str, tuple[tuple[str, Affine], ...]]] = field(
+        default_factory=list[tuple[str, tuple[tuple[str, Affine], ...]]]
+    )
+
+
+class Statements:
+    """Prints the statements of one function.
+
+    Args:
+        entries: reads entries of its values.
+        needs: what it needs of others, which is added to.
+    """
+
+    def __init__(self, entries: Entries, needs: Needs) -> None:
+        self.entries, self.stores, self.needs = entries, entries.stores, needs
+
+    def body(self, body: Body) -> list[str]:
+        """The lines of a body."""
+        waiting: list[Statement] = [each for each in body.statements if not self._is_never_made(each)]
+        lines: list[str] = []
+        while waiting:
+            loop = list(self._together(waiting))
+            lines += self._loop(loop) if loop else self._single(waiting[0])
+            done = set(map(id, loop or waiting[:1]))
+            waiting = [each for each in waiting if id(each) not in done]
+        return lines
+
+    def _is_never_made(self, statement: Statement) -> bool:
+        return len(statement.results) == 1 and self.stores.is_view(statement.results[0])
+
+    # What is computed entry by entry.
+
+    def _together(self, waiting: Sequence[Statement]) -> Iterator[Statement]:
+        """The first of some statements, and those after it, that one loop can do; none if the first needs its own."""
+        if not _by_entries(waiting[0]):
+            return
+        dims = waiting[0].results[0].dims
+        pending = {value for each in waiting for value in each.results}
+        taken: set[Value] = set()
+        for statement in waiting[:AHEAD]:
+            fits = _by_entries(statement) and statement.results[0].dims == dims
+            if fits and all(self._ready(value, statement, taken, pending) for value in statement.instruction.operands):
+                taken.update(statement.results)
+                yield statement
+                if len(taken) == MOST:
+                    return
+
+    def _ready(self, value: Value, statement: Statement, taken: set[Value], pending: set[Value]) -> bool:
+        """Whether a statement of a loop can read a value: it is there, or its entry of the same turn is."""
+        if value in taken:
+            return _reads_in_place(statement, value)
+        if value in pending:
+            return False
+        if self.stores.is_view(value):
+            made = self.stores.made[value]
+            return all(
+                operand not in taken and self._ready(operand, statement, set(), pending) for operand in made.operands
+            )
+        return True
+
+    def _loop(self, statements: Sequence[Statement]) -> list[str]:
+        """The loop that does some statements."""
+        own, dims = {id(each) for each in statements}, statements[0].results[0].dims
+
+        def written(nest: Nest) -> list[str]:
+            lines: list[str] = []
+            computed: dict[Value, str] = {}
+            for place, statement in enumerate(statements):
+                (value,) = statement.results
+                text = self.entries.made(statement.instruction, every(dims), nest, computed).text
+                readers = self.stores.readers[value]
+                kept = not readers <= own or self.stores.known(value) is not None
+                if readers & own:
+                    computed[value] = name = f"e{place}"
+                    lines.append(f"const {TYPES[value.type.dtype]} {name} = {text};")
+                    text = name
+                if kept:
+                    lines.append(f"{nest.entry(self.stores.of(value), every(dims))} = {text};")
+            return nest.loops(0, lines, "simd")
+
+        return nested(dims, [range(len(dims))], written)
+
+    def _copied(
+        self, value: Value, target: Storage, dims: Dimensions, shift: tuple[int, Affine] | None = None
+    ) -> list[str]:
+        """The loop that puts a value into an array, or into a part of it that begins further on along an axis."""
+
+        def written(nest: Nest) -> list[str]:
+            there: list[Index] = list(every(dims))
+            if shift is not None:
+                there[shift[0]] = there[shift[0]].shifted(shift[1])
+            text = self.entries.of(value, every(dims), nest, {}).text
+            return nest.loops(0, [f"{nest.entry(target, there)} = {text};"], "simd")
+
+        return nested(dims, [range(len(dims))], written)
+
+    # What has loops of its own.
+
+    def _single(self, statement: Statement) -> list[str]:
+        """The lines of a statement."""
+        match statement.instruction:
+            case Scan() as scan:
+                return self._scan(scan, statement.results)
+            case When(form=test, then=then, otherwise=otherwise):
+                targets = [self.stores.of(value) for value in statement.results]
+                more, less = ([f"    {line}" for line in self._branch(part, targets)] for part in (then, otherwise))
+                return [f"if ({form(test).text} >= 0) {{", *more, *(["} else {", *less] if less else []), "}"]
+            case Invoke() as invoke:
+                return self._invoke(invoke, statement.results)
+            case instruction:
+                target = self.stores.of(statement.results[0])
+        match instruction:
+            case Contract() | Reduce():
+                return sum_lines(summed(instruction), target, self.entries)
+            case Concat():
+                return self._concat(instruction, target)
+            case ScatterAdd():
+                return self._scatter(instruction, target, statement.results[0].dims)
+            case Signs():
+                self.needs.signs.append(instruction)
+                given = ", ".join(self.stores.of(value).pointer for value in instruction.operands)
+                return [f"c->signs({len(self.needs.signs) - 1}, steps, batch, {given}, {target.pointer});"]
+            case _:
+                raise AssertionError(f"C has no reading of {type(instruction).__name__}")
+
+    def _branch(self, body: Body, targets: Sequence[Storage]) -> list[str]:
+        """The lines of a body, what comes out of it where it belongs."""
+        self.stores.place(body, targets)
+        lines = self.body(body)
+        for value, target in zip(body.results, targets, strict=True):
+            if self.stores.known(value) != target:
+                lines += self._copied(value, target, value.dims)
+        return lines
+
+    def _scan(self, scan: Scan, results: Sequence[Value]) -> list[str]:
+        """A loop over time, and before it what was before the block."""
+        lines: list[str] = []
+        slots = self.stores.slots(scan, results)
+        for place, before in enumerate(scan.before):
+            if before is not None:
+                start = scan.length if scan.backward else affine(0)
+                lines += self._copied(before, self.stores.of(results[place]), before.dims, (0, start))
+        self.entries.lengths[scan.index] = scan.length
+        t, length = scan.index, form(scan.length).text
+        inside = [f"    {line}" for line in self._branch(scan.body, slots)]
+        del self.entries.lengths[scan.index]
+        loop = (
+            f"extent {t} = {length} - 1; {t} >= 0; {t}--" if scan.backward else f"extent {t} = 0; {t} < {length}; {t}++"
+        )
+        return [*lines, f"for ({loop}) {{", *inside, "}"]
+
+    def _concat(self, concat: Concat, target: Storage) -> list[str]:
+        lines: list[str] = []
+        start = affine(0)
+        for part in concat.parts:
+            lines += self._copied(part, target, part.dims, (concat.axis, start))
+            start = start + part.dims[concat.axis]
+        return lines
+
+    def _scatter(self, scatter: ScatterAdd, target: Storage, dims: Dimensions) -> list[str]:
+        """Zeros, and the loop that adds entries where tables say."""
+        operand, axis = scatter.operand, scatter.axis
+
+        def zeros(nest: Nest) -> list[str]:
+            return nest.loops(0, [f"{nest.entry(target, every(dims))} = 0;"], "simd")
+
+        def written(nest: Nest) -> list[str]:
+            at = every(operand.dims)
+            found = [Index(looked_up=self.entries.of(table, (at[axis],), nest, {}).text) for table in scatter.tables]
+            entry = nest.entry(target, (*at[:axis], *found, *at[axis + 1 :]))
+            return nest.loops(0, [f"{entry} += {self.entries.of(operand, at, nest, {}).text};"])
+
+        whole = nested(operand.dims, [range(len(operand.dims))], written)
+        return [*nested(dims, [range(len(dims))], zeros), *whole]
+
+    def _invoke(self, invoke: Invoke, results: Sequence[Value]) -> list[str]:
+        """The call of a function. What it hands through is not copied."""
+        name, function, outputs = self.needs.functions[invoke.function]
+        self.needs.invoked.append((name, invoke.symbols))
+        where = {each: self.stores.of(value) for each, value in zip(function.inputs, invoke.arguments, strict=True)}
+        given, handed = list(where.values()), list[tuple[Value, Storage]]()
+        for value, inside in zip(results, function.body.results, strict=True):
+            if inside in outputs and inside not in where:
+                where[inside] = self.stores.of(value)
+                continue
+            storage = where.get(inside) or self.stores.of(inside)  # a constant has one name in all functions
+            if self.stores.known(value) is None:
+                self.stores.put(value, storage)
+            else:
+                handed.append((value, storage))
+        pointers = [f"(void *)({each.pointer})" for each in (*given, *(where[value] for value in outputs))]
+        lines = ["{", f"    void *const arrays[] = {{{', '.join(pointers)}}};", "    call there = *c;"]
+        lines += [f"    there.{symbol} = {form(number).text};" for symbol, number in invoke.symbols]
+        lines += [f"    {name}(&there, arrays, rest);", "}"]
+        return lines + [line for value, storage in handed for line in self._moved(storage, value)]
+
+    def _moved(self, source: Storage, value: Value) -> list[str]:
+        """The loop that copies an array to where a value is kept."""
+        at, target = every(value.dims), self.stores.of(value)
+
+        def written(nest: Nest) -> list[str]:
+            return nest.loops(0, [f"{nest.entry(target, at)} = {nest.entry(source, at)};"], "simd")
+
+        return nested(value.dims, [range(len(at))], written)
+
+
+def _by_entries(statement: Statement) -> bool:
+    """Whether each entry of what a statement makes follows from single entries of what it reads."""
+    instruction = statement.instruction
+    if isinstance(instruction, Contract):
+        ours, theirs, result = letters_of(instruction.axes)
+        return set(result) == {*ours, *theirs}
+    return is_free(instruction) or isinstance(instruction, (Elementwise, Flush, Gather, *VIEWS))
+
+
+def _reads_in_place(statement: Statement, value: Value) -> bool:
+    """Whether an entry of what a statement makes reads a value at the same place, and nowhere else."""
+    instruction = statement.instruction
+    if isinstance(instruction, Contract):
+        ours, theirs, result = letters_of(instruction.axes)
+        words = [word for each, word in ((instruction.left, ours), (instruction.right, theirs)) if each == value]
+        return all(word == result for word in words)
+    return isinstance(instruction, Elementwise | Flush) and value.dims == statement.results[0].dims

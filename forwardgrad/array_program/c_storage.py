@@ -1,0 +1,99 @@
+"""Storage in C: which values of a function are kept in memory, and where. Others are computed where they are read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from forwardgrad.array_program.buffers import Analysed
+from forwardgrad.array_program.c_loops import Storage
+from forwardgrad.array_program.c_names import identifier
+from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.expressions import Apply
+from forwardgrad.array_program.inlining import VIEWS, bodies
+from forwardgrad.array_program.instructions import Elementwise, Gather, Instruction, Signs
+from forwardgrad.array_program.regions import Body, Invoke, Scan
+from forwardgrad.array_program.values import Value
+
+TYPES: Mapping[str, str] = {"float": "real", "int": "extent", "bool": "truth"}
+"""How C calls the dtypes of values."""
+
+
+def is_free(instruction: Instruction) -> bool:
+    """Whether entries of what an instruction makes cost nothing where they are read: a view, a copy or a number."""
+    if isinstance(instruction, Elementwise):
+        return not isinstance(instruction.tree, Apply)
+    return isinstance(instruction, (*VIEWS, Gather))
+
+
+class Stores:
+    """Where the values of a function are kept.
+
+    Args:
+        analysed: the function.
+        given: where its inputs are, and the constants of the program.
+        results: where what comes out of it goes.
+
+    Attributes:
+        made: the instruction that makes each value.
+        readers: the statements that read a value, and the bodies out of which it comes, by their `id`.
+        local: the arrays that the function needs besides, each with the value that it was made for.
+    """
+
+    def __init__(self, analysed: Analysed, given: Mapping[Value, Storage], results: Mapping[Value, Storage]) -> None:
+        self._known, self._added_to = {**given, **results}, analysed.added_to
+        self.made: dict[Value, Instruction] = {}
+        self.readers: defaultdict[Value, set[int]] = defaultdict(set)
+        self.local: list[tuple[Storage, Value]] = []
+        self._whole: set[Value] = set()
+        for body in bodies(analysed.function.body):
+            for statement in body.statements:
+                self.made.update(dict.fromkeys(statement.results, statement.instruction))
+                for value in statement.instruction.operands:
+                    self.readers[value].add(id(statement))
+                if isinstance(statement.instruction, Invoke | Signs):
+                    self._whole.update(statement.instruction.operands)
+            for value in body.results:
+                self.readers[value].add(id(body))
+
+    def known(self, value: Value) -> Storage | None:
+        """Where a value is, if it is or will be kept in memory; none if it is computed where it is read."""
+        if value in self._known or value in self._added_to or value in self._whole:
+            return self.of(value)
+        return None
+
+    def of(self, value: Value) -> Storage:
+        """Where a value is kept, which gets memory of its own if it has none."""
+        if value not in self._known:
+            if value in self._added_to:
+                self._known[value] = self.of(self._added_to[value])
+            else:
+                storage = Storage(identifier("v", len(self._known), value.name), value.dims)
+                self.local.append((storage, value))
+                self._known[value] = storage
+        return self._known[value]
+
+    def is_view(self, value: Value) -> bool:
+        """Whether a value is never made, but read out of others."""
+        return value in self.made and is_free(self.made[value]) and self.known(value) is None
+
+    def put(self, value: Value, storage: Storage) -> None:
+        """Keep a value there."""
+        self._known[value] = storage
+
+    def place(self, body: Body, targets: Sequence[Storage]) -> None:
+        """Have what comes out of a body made where it belongs, as far as the body makes it."""
+        made = {value for statement in body.statements for value in statement.results}
+        for value, target in zip(body.results, targets, strict=True):
+            if value in made and value not in self._known and value not in self._added_to:
+                self._known[value] = target
+
+    def slots(self, scan: Scan, series: Sequence[Value]) -> list[Storage]:
+        """Where the results of a scan are at a step."""
+        return [self.of(value).at(ahead(scan, place) + scan.index) for place, value in enumerate(series)]
+
+
+def ahead(scan: Scan, place: int) -> Affine:
+    """At which index a result of a scan has its first step."""
+    before = scan.before[place]
+    return affine(0) if before is None or scan.backward else before.dims[0]

@@ -1,0 +1,50 @@
+"""Programs that only Python can run: refused by name where another language is to run them."""
+
+from __future__ import annotations
+
+from forwardgrad.array_program.inlining import bodies
+from forwardgrad.array_program.instructions import Call
+from forwardgrad.array_program.lowering.context import OpCall
+from forwardgrad.array_program.lowering.extent import is_small
+from forwardgrad.array_program.lowering.lower import Lowered
+from forwardgrad.compiler import Plan
+from forwardgrad.errors import RuleError
+
+
+def refuse_large(plan: Plan, backend: str) -> None:
+    """Refuse a plan of which there would be too much to write.
+
+    Raises:
+        RuleError: naming the backend.
+    """
+    if not is_small(plan):
+        raise RuleError(
+            f"backend {backend!r}: too many places act on each other for this program to be written out.",
+            "Give some parameters a rule that stores less, such as eprop; or take the backend 'numpy'.",
+        )
+
+
+def refuse_calls(lowered: Lowered, backend: str, language: str) -> None:
+    """Refuse a program that calls functions of Python.
+
+    Raises:
+        RuleError: naming the first of them.
+    """
+    for function in lowered.program.functions:
+        for body in bodies(function.body):
+            for statement in body.statements:
+                if isinstance(statement.instruction, Call):
+                    raise RuleError(
+                        f"backend {backend!r}: {_described(lowered, statement.instruction.function)} is a function of "
+                        f"Python, which {language} cannot run.",
+                        "Write it as a formula, such as value='tanh(x)'; or take the backend 'numpy'.",
+                    )
+
+
+def _described(lowered: Lowered, name: str) -> str:
+    called = lowered.context.calls[name]
+    if not isinstance(called, OpCall):
+        return "a layout of yours"
+    op = lowered.context.plan.network.nodes[called.node].op.name
+    what = f"the derivative of op {op!r} by port {called.port!r}" if called.port else f"the value of op {op!r}"
+    return f"{what}, on node {called.node!r},"
