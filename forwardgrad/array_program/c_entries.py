@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from forwardgrad.array_program.c_expressions import CHOSEN, Dialect, form
-from forwardgrad.array_program.c_loops import Index, Nest
+from forwardgrad.array_program.c_loops import Index, Nest, Storage
 from forwardgrad.array_program.c_storage import Stores
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.expressions import ADDED, ATOM, MULTIPLIED, Spelled
+from forwardgrad.array_program.expressions import ADDED, ATOM, MULTIPLIED, Argument, Spelled
 from forwardgrad.array_program.instructions import (
     Broadcast,
     Contract,
@@ -93,6 +93,23 @@ class Entries:
                 return Spelled(f"flushed({of(operand, indices).text}, {least})")
             case _:
                 raise AssertionError(f"no entries of {type(instruction).__name__}")
+
+    def placed(self, value: Value, indices: Sequence[Index]) -> tuple[Storage, tuple[Index, ...]] | None:
+        """Where an entry of a value is in memory; none if it is not there as it is, evenly apart along each axis."""
+        storage = self.stores.known(value)
+        if storage is not None:
+            return storage, (*(Index(start=each) for each in storage.lead), *indices)
+        match self.stores.made[value]:
+            case Elementwise(tree=Argument(), arguments=(operand,)):
+                return self.placed(operand, indices[len(indices) - len(operand.dims) :])
+            case Read(series=series, at=at, or_zero=False):
+                return self.placed(series, (Index(start=at), *indices))
+            case Slice(operand=operand, axis=axis, start=start, backward=False, or_zero=False):
+                return self.placed(operand, (*indices[:axis], indices[axis].shifted(start), *indices[axis + 1 :]))
+            case Broadcast(operand=operand, axes=axes):
+                return self.placed(operand, [indices[axis] for axis in axes])
+            case _:
+                return None
 
     def _slice(self, cut: Slice, indices: Sequence[Index], nest: Nest, computed: Mapping[Value, str]) -> Spelled:
         index = indices[cut.axis]

@@ -27,11 +27,11 @@ CHOSEN = -1
 
 OWN: Mapping[str, str] = {
     **{"sign": "sign_of", "square": "squared", "maximum": "larger", "minimum": "smaller", "logaddexp": "log_of_sum"},
-    **{"**": "pow", "abs": "fabs"},
+    **{"**": "pow", "abs": "fabs", "exp": "exp_of", "tanh": "tanh_of"},
 }
 """Words whose function in C has another name: one of our own, of `c_prelude`, or one of `math.h`."""
 
-OURS = frozenset({"sign_of", "squared", "larger", "smaller", "log_of_sum"})
+OURS = frozenset({"sign_of", "squared", "larger", "smaller", "log_of_sum", "exp_of", "tanh_of"})
 """Those of our own, which have one name for both dtypes."""
 
 

@@ -72,12 +72,12 @@ class Storage:
         return self.name if place == "0" else f"{self.name} + {place}"
 
 
-def address(dims: Dimensions, indices: Sequence[Index], text: Callable[[Index], Spelled | None]) -> str:
-    """The place of an entry in an array that is kept row by row; indices without a text are left out."""
+def address(dims: Dimensions, indices: Sequence[Index], text: Callable[[Index], Spelled]) -> str:
+    """The place of an entry in an array that is kept row by row."""
     terms: list[str] = []
     for place, index in enumerate(indices):
         spelled, stride = text(index), product(dims[place + 1 :])
-        if spelled is not None and spelled.text != "0" and stride.text != "0":
+        if spelled.text != "0" and stride.text != "0":
             terms.append(_times(spelled, stride))
     return " + ".join(terms) or "0"
 
@@ -110,23 +110,23 @@ class Nest:
         """An entry of an array."""
         dims, every = storage.dims, (*(Index(start=each) for each in storage.lead), *indices)
         self._read.append((dims, every))
-        return f"{storage.name}[{address(dims, every, self._of)}]"
+        return f"{storage.name}[{address(dims, every, self.of)}]"
 
     def pin(self, index: Index) -> Spelled:
         """An index as a number, which is why its axis has a loop of its own."""
         if index.axis is not None:
             self.pinned.add(index.axis)
-        return self._of(index) or Spelled("0")
+        return self.of(index)
 
-    def _of(self, index: Index) -> Spelled | None:
-        """An index as a number; none for an axis that another one stands for."""
+    def of(self, index: Index) -> Spelled:
+        """An index as a number."""
         if index.looked_up:
             return Spelled(index.looked_up, ADDED)
         axis = index.axis
         if axis is None or self.dims[axis] == ONE:
             return form(index.start)
-        if self._last_of.get(axis, axis) != axis:
-            return None
+        if self._last_of.get(axis, axis) != axis:  # another one stands for it
+            return form(index.start)
         name = f"i{axis}"
         if index.start == NONE:
             return Spelled(f"-{name}", NEGATED) if index.backward else Spelled(name)
@@ -159,7 +159,7 @@ class Nest:
         if len(found) != 2 or found[1] != found[0] + 1:
             return False
         first, second = (indices[places[number]] for number in found)
-        fits = (first.axis, second.axis) == (one, other) and first.plain and second.plain
+        fits = (first.axis, second.axis) == (one, other) and not first.backward and second.plain
         return fits and dims[places[found[1]]] == self.dims[other]
 
     def loops(self, level: int, inside: list[str], simd: str = "") -> list[str]:
@@ -176,7 +176,8 @@ class Nest:
             head = f"for (extent {name} = 0; {name} < {size}; {name}++) {{"
             pragma = [f"#pragma omp {simd}"] if simd and place == len(groups) - 1 else []
             inside = [*pragma, head, *(f"    {line}" for line in inside), "}"]
-        return inside if groups or level else ["{", *(f"    {line}" for line in inside), "}"]
+        declares = not groups and any(line.startswith(("const ", "real ")) for line in inside)
+        return ["{", *(f"    {line}" for line in inside), "}"] if declares else inside
 
 
 def nested(dims: Dimensions, levels: Sequence[Sequence[int]], written: Callable[[Nest], list[str]]) -> list[str]:

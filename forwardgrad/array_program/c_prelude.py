@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping
 
 from forwardgrad.array_program.c_expressions import Dialect
+from forwardgrad.array_program.c_functions import DOUBLE, SINGLE
+from forwardgrad.array_program.c_kernels import KERNELS
 from forwardgrad.array_program.dimensions import SYMBOLS
 
 HEAD = """\
 #include <math.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef {real} real;
 typedef ptrdiff_t extent;
@@ -30,6 +33,11 @@ static inline size_t room(extent entries, size_t size) {{
 """
 
 HELPERS: Mapping[str, str] = {
+    "larger_room": """\
+static inline size_t larger_room(size_t one, size_t other) {
+    return one > other ? one : other;
+}
+""",
     "flushed": """\
 /* Zero, if a number is next to nothing. */
 static inline real flushed(real x, real least) {
@@ -62,9 +70,10 @@ static inline real smaller(real x, real y) {
 /* log(exp(x) + exp(y)), where exp may be too large for its type. */
 static inline real log_of_sum(real x, real y) {
     const real most = x > y ? x : y;
-    return x == y ? x + log~(2) : x != x || y != y ? x + y : most + log1p~(exp~(-fabs~(x - y)));
+    return x == y ? x + log~(2) : x != x || y != y ? x + y : most + log1p~(exp_of(-fabs~(x - y)));
 }
 """,
+    "few_panels": KERNELS,
 }
 """Helpers by name; `~` is the suffix of functions of `math.h`."""
 
@@ -72,5 +81,9 @@ static inline real log_of_sum(real x, real y) {
 def prelude(text: str, dialect: Dialect) -> str:
     """The beginning of a translation unit, whose functions are given."""
     head = HEAD.format(real="float" if dialect.single else "double", symbols=", ".join(SYMBOLS))
-    used = set(re.findall(r"\w+", text))
-    return "\n".join([head, *(helper.replace("~", dialect.suffix) for name, helper in HELPERS.items() if name in used)])
+    helpers = {**(SINGLE if dialect.single else DOUBLE), **HELPERS}
+    wanted, used = set[str](), set(re.findall(r"\w+", text))
+    while more := (used & helpers.keys()) - wanted:
+        wanted |= more
+        used.update(*(re.findall(r"\w+", helpers[name]) for name in more))
+    return "\n".join([head, *(text.replace("~", dialect.suffix) for name, text in helpers.items() if name in wanted)])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from forwardgrad.array_program.buffers import Analysed
 from forwardgrad.array_program.c_entries import Entries
-from forwardgrad.array_program.c_expressions import Dialect, form, product
+from forwardgrad.array_program.c_expressions import Dialect, form
 from forwardgrad.array_program.c_loops import Storage
 from forwardgrad.array_program.c_names import comment, identifier
 from forwardgrad.array_program.c_prelude import prelude
@@ -96,16 +96,16 @@ def _function(
         *(_pointer(given[value], value, f"c->constants[{place}]", "const ") for place, value in enumerate(constants)),
     ]
     name, room = (identifier(kind, number, function.name) for kind in "fn")
-    memory = [f"room({product(value.dims).text}, sizeof({TYPES[value.type.dtype]}))" for _, value in stores.local]
+    memory = [(local, kind, f"room({entries}, sizeof({kind}))") for local, kind, entries in stores.local]
     text = [
         *comment(f"The bytes that {function.name} needs besides its arrays."),
         f"size_t {room}(const call *c) {{",
-        *_known(_room(memory, needs)),
+        *_known(_room([size for _, _, size in memory], needs)),
         "}",
         "",
         *comment(function.doc),
         f"void {name}(const call *c, void *const *arrays, char *rest) {{",
-        *_known(lines, pointers, [(*each, size) for each, size in zip(stores.local, memory, strict=True)]),
+        *_known(lines, pointers, memory),
         "}",
     ]
     return PrintedFunction(name, room, function, outputs, "\n".join(text))
@@ -119,28 +119,29 @@ def _pointer(storage: Storage, value: Value, what: str, const: str = "") -> tupl
 def _room(memory: Sequence[str], needs: Needs) -> list[str]:
     """The body of the function that gives the bytes of memory: for own arrays, and what the neediest call takes."""
     lines = ["size_t own = 0, most = 0;", *(f"own += {size};" for size in memory)]
+    for entries in dict.fromkeys(needs.packed):
+        lines.append(f"most = larger_room(most, room({entries}, sizeof(real)));")
     for name, symbols in dict.fromkeys(needs.invoked):
         room = f"n{name[1:]}"
         lines += ["{", "    call there = *c;"]
         lines += [f"    there.{symbol} = {form(number).text};" for symbol, number in symbols]
-        lines += [f"    const size_t other = {room}(&there);", "    most = other > most ? other : most;", "}"]
+        lines += [f"    most = larger_room(most, {room}(&there));", "}"]
     return [*lines, "return own + most;"]
 
 
 def _known(
     lines: Sequence[str],
     pointers: Sequence[tuple[str, str]] = (),
-    local: Sequence[tuple[Storage, Value, str]] = (),
+    memory: Sequence[tuple[str, str, str]] = (),
 ) -> list[str]:
     """Lines, and before them those that name what they read."""
     used = set(re.findall(r"\w+", "\n".join(lines)))
     declared = [line for name, line in pointers if name in used]
-    for storage, value, size in local:
-        kind = TYPES[value.type.dtype]
-        declared += [f"{kind} *const restrict {storage.name} = ({kind} *)rest;", f"rest += {size};"]
+    for name, kind, size in memory:
+        declared += [f"{kind} *const restrict {name} = ({kind} *)rest;", f"rest += {size};"]
     words = set(re.findall(r"\w+", "\n".join([*declared, *lines])))
     symbols = [f"const extent {symbol} = c->{symbol};" for symbol in SYMBOLS if symbol in words - {"c"}]
     whole = [*symbols, *declared, *lines]
-    names = ["c"] if not pointers and not local else ["c", "arrays", "rest"]
+    names = ["c"] if not pointers and not memory else ["c", "arrays", "rest"]
     unused = [f"(void){name};" for name in names if name not in set(re.findall(r"\w+", "\n".join(whole)))]
     return [f"    {line}" for line in (*unused, *whole)]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from forwardgrad.array_program.c_entries import Entries
 from forwardgrad.array_program.c_expressions import form
 from forwardgrad.array_program.c_loops import Index, Nest, Storage, every, nested
+from forwardgrad.array_program.c_products import matrix_product
 from forwardgrad.array_program.c_storage import TYPES, is_free
 from forwardgrad.array_program.c_sums import sum_lines, summed
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.inlining import VIEWS
+from forwardgrad.array_program.inlining import VIEWS, outside
 from forwardgrad.array_program.instructions import (
     Concat,
     Contract,
@@ -43,6 +44,7 @@ class Needs:
 
     Attributes:
         invoked: the functions that it invokes, with what symbols stand for there.
+        packed: the entries of matrices that it packs.
     """
 
     functions: Mapping[str, tuple[str, Function, tuple[Value, ...]]]
@@ -50,6 +52,7 @@ class Needs:
     invoked: list[tuple[str, tuple[tuple[str, Affine], ...]]] = field(
         default_factory=list[tuple[str, tuple[tuple[str, Affine], ...]]]
     )
+    packed: list[str] = field(default_factory=list[str])
 
 
 class Statements:
@@ -62,6 +65,8 @@ class Statements:
 
     def __init__(self, entries: Entries, needs: Needs) -> None:
         self.entries, self.stores, self.needs = entries, entries.stores, needs
+        self.ready: dict[int, tuple[str, str]] = {}
+        """Packed matrices that are there before a loop: for a statement by its `id`, with the test whether they are."""
 
     def body(self, body: Body) -> list[str]:
         """The lines of a body."""
@@ -160,7 +165,7 @@ class Statements:
                 target = self.stores.of(statement.results[0])
         match instruction:
             case Contract() | Reduce():
-                return sum_lines(summed(instruction), target, self.entries)
+                return self._sum(instruction, target, self.ready.get(id(statement), ("", "")))
             case Concat():
                 return self._concat(instruction, target)
             case ScatterAdd():
@@ -171,6 +176,32 @@ class Statements:
                 return [f"c->signs({len(self.needs.signs) - 1}, steps, batch, {given}, {target.pointer});"]
             case _:
                 raise AssertionError(f"C has no reading of {type(instruction).__name__}")
+
+    def _sum(self, instruction: Contract | Reduce, target: Storage, ready: tuple[str, str]) -> list[str]:
+        each = summed(instruction)
+        matrices = matrix_product(each, target, self.entries)
+        if matrices is None:
+            return sum_lines(each, target, self.entries)
+        _, n, k = matrices.sizes()
+        self.needs.packed.append(f"few_panels({n}, {k})")
+        return matrices.lines(*ready)
+
+    def _packed(self, scan: Scan) -> list[str]:
+        """The lines that pack matrices which are the same at all steps, if there are enough of these."""
+        lines: list[str] = []
+        for statement in scan.body.statements:
+            if not isinstance(statement.instruction, Contract):
+                continue
+            each = summed(statement.instruction)
+            matrices = matrix_product(each, Storage("none", statement.results[0].dims), self.entries)
+            if matrices is None or not matrices.is_plain or not outside(scan)(matrices.value):
+                continue
+            m, n, k = matrices.sizes()
+            name = self.stores.room("real", f"panels({n}, {k})", f"{matrices.value.name}_packed")
+            test = f"{m} * ({form(scan.length).text}) >= MANY"
+            self.ready[id(statement)] = name, test
+            lines += [f"if ({test}) {{", f"    {matrices.packing(name)}", "}"]
+        return lines
 
     def _branch(self, body: Body, targets: Sequence[Storage]) -> list[str]:
         """The lines of a body, what comes out of it where it belongs."""
@@ -190,6 +221,7 @@ class Statements:
                 start = scan.length if scan.backward else affine(0)
                 lines += self._copied(before, self.stores.of(results[place]), before.dims, (0, start))
         self.entries.lengths[scan.index] = scan.length
+        lines += self._packed(scan)
         t, length = scan.index, form(scan.length).text
         inside = [f"    {line}" for line in self._branch(scan.body, slots)]
         del self.entries.lengths[scan.index]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from forwardgrad.array_program.buffers import Analysed
+from forwardgrad.array_program.c_expressions import product
 from forwardgrad.array_program.c_loops import Storage
 from forwardgrad.array_program.c_names import identifier
 from forwardgrad.array_program.dimensions import Affine, affine
@@ -37,14 +38,14 @@ class Stores:
     Attributes:
         made: the instruction that makes each value.
         readers: the statements that read a value, and the bodies out of which it comes, by their `id`.
-        local: the arrays that the function needs besides, each with the value that it was made for.
+        local: the arrays that the function needs besides: their names, the types and the number of their entries.
     """
 
     def __init__(self, analysed: Analysed, given: Mapping[Value, Storage], results: Mapping[Value, Storage]) -> None:
         self._known, self._added_to = {**given, **results}, analysed.added_to
         self.made: dict[Value, Instruction] = {}
         self.readers: defaultdict[Value, set[int]] = defaultdict(set)
-        self.local: list[tuple[Storage, Value]] = []
+        self.local: list[tuple[str, str, str]] = []
         self._whole: set[Value] = set()
         for body in bodies(analysed.function.body):
             for statement in body.statements:
@@ -68,10 +69,15 @@ class Stores:
             if value in self._added_to:
                 self._known[value] = self.of(self._added_to[value])
             else:
-                storage = Storage(identifier("v", len(self._known), value.name), value.dims)
-                self.local.append((storage, value))
-                self._known[value] = storage
+                name = self.room(TYPES[value.type.dtype], product(value.dims).text, value.name)
+                self._known[value] = Storage(name, value.dims)
         return self._known[value]
+
+    def room(self, kind: str, entries: str, words: str) -> str:
+        """The name of an array of so many entries."""
+        name = identifier("v", len(self.local), words)
+        self.local.append((name, kind, entries))
+        return name
 
     def is_view(self, value: Value) -> bool:
         """Whether a value is never made, but read out of others."""

@@ -1,0 +1,151 @@
+"""Contractions in C as products of matrices: which axes are rows, columns and summed, and in which loops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from forwardgrad.array_program.c_entries import Entries
+from forwardgrad.array_program.c_expressions import product
+from forwardgrad.array_program.c_loops import Index, Nest, Storage, address
+from forwardgrad.array_program.c_sums import Sum
+from forwardgrad.array_program.dimensions import affine
+from forwardgrad.array_program.values import Dimensions, Value
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An array in a product.
+
+    Args:
+        storage: where it is.
+        indices: of an entry, in loops over the axes of the product.
+    """
+
+    storage: Storage
+    indices: tuple[Index, ...]
+
+    def step(self, axis: int | None) -> str:
+        """The entries from one to the next along an axis."""
+        for place, index in enumerate(self.indices):
+            if axis is not None and index.axis == axis:
+                return product(self.storage.dims[place + 1 :]).text
+        return "0"
+
+    def first(self, nest: Nest, within: set[int]) -> str:
+        """The address of the entry that is the first along some axes."""
+        indices = [replace(index, axis=None) if index.axis in within else index for index in self.indices]
+        place = address(self.storage.dims, indices, nest.of)
+        return self.storage.name if place == "0" else f"{self.storage.name} + {place}"
+
+
+@dataclass(frozen=True)
+class MatrixProduct:
+    """A contraction as a product of matrices, in loops over what else there is.
+
+    Args:
+        nest: the loops: over what operands and result all have and over further rows and columns; over further sums.
+        rows, columns, summed: the axes of the matrices, several of them as one; none for a single row.
+        left, right, target: the arrays.
+        value: the right operand.
+    """
+
+    nest: Nest
+    rows: list[int]
+    columns: list[int]
+    summed: list[int]
+    left: Placed
+    right: Placed
+    target: Placed
+    value: Value
+
+    def sizes(self) -> tuple[str, str, str]:
+        """The rows, the columns, and the terms of each sum."""
+        return self._size(self.rows), self._size(self.columns), self._size(self.summed)
+
+    def _size(self, axes: Sequence[int]) -> str:
+        return product(tuple(self.nest.dims[axis] for axis in axes)).text
+
+    def packing(self, packed: str) -> str:
+        """The statement that packs the right operand."""
+        (_, n, k), right = self.sizes(), self.right
+        steps = f"{right.step(self.summed[-1])}, {right.step(self.columns[-1])}"
+        return f"pack({n}, {k}, {right.first(self.nest, self._within)}, {steps}, {packed});"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one product, without loops."""
+        return not any(self.nest.levels)
+
+    @property
+    def _within(self) -> set[int]:
+        return {*self.rows, *self.columns, *self.summed}
+
+    def lines(self, packed: str = "", test: str = "") -> list[str]:
+        """The lines that compute the product. The memory behind all arrays of the function is used for packing.
+
+        Args:
+            packed: the packed right operand, if there is one.
+            test: when it is there.
+        """
+        (m, n, k), left, right, target = self.sizes(), self.left, self.right, self.target
+        row = self.rows[-1] if self.rows else None
+        a = f"{left.first(self.nest, self._within)}, {left.step(row)}, {left.step(self.summed[-1])}"
+        b = f"{right.first(self.nest, self._within)}, {right.step(self.summed[-1])}, {right.step(self.columns[-1])}"
+        c = f"{target.first(self.nest, self._within)}, {target.step(row)}"
+        add = "1" if self.nest.levels[1] else "0"
+        call = [f"multiply({m}, {n}, {k}, {a}, {b}, {c}, {add}, (real *)rest);"]
+        if packed:
+            fast = f"multiply_packed({m}, {n}, {k}, {a}, {packed}, {c}, {add});"
+            call = [f"if ({test}) {{", f"    {fast}", "} else {", f"    {call[0]}", "}"]
+        if not self.nest.levels[1]:
+            return self.nest.loops(0, call)
+        zero = f"multiply({m}, {n}, 0, {left.storage.name}, 0, 0, {right.storage.name}, 0, 0, {c}, 0, (real *)rest);"
+        return self.nest.loops(0, [zero, *self.nest.loops(1, call)])
+
+
+def matrix_product(each: Sum, target: Storage, entries: Entries) -> MatrixProduct | None:
+    """A sum as a product of matrices, if it is one."""
+    sizes = each.sizes
+    letters = list(sizes)
+    kept = [letter for letter in each.result if sizes[letter] != affine(1)]
+    if len(each.operands) != 2 or not kept:
+        return None
+    (one, ours), (other, theirs) = each.operands
+    if kept[-1] in ours:
+        (one, ours), (other, theirs) = (other, theirs), (one, ours)
+    shared = [letter for letter in letters if letter not in each.result and sizes[letter] != affine(1)]
+    alone = any((letter in ours) != (letter in theirs) for letter in shared)
+    if kept[-1] in ours or alone or not shared:
+        return None
+    placed = [_placed(value, word, letters, entries) for value, word in ((one, ours), (other, theirs))]
+    left, right = placed
+    if left is None or right is None:
+        return None
+    lead = tuple(Index(start=start) for start in target.lead)
+    into = Placed(target, (*lead, *(Index(letters.index(letter)) for letter in each.result)))
+    outside = [letter for letter in kept if letter in ours and letter in theirs]
+    rows = [letter for letter in kept if letter in ours and letter not in theirs]
+    columns = [letter for letter in kept if letter not in ours]
+    axes = [[letters.index(letter) for letter in group] for group in (outside, rows, columns, shared)]
+    return _joined(tuple(sizes.values()), axes, left, right, into, other)
+
+
+def _joined(
+    dims: Dimensions, axes: Sequence[Sequence[int]], left: Placed, right: Placed, target: Placed, value: Value
+) -> MatrixProduct:
+    """The product, whose matrices have axes that lie side by side in all arrays; the others are loops."""
+    seen = Nest(dims, axes)
+    for each in (left, right, target):
+        seen.entry(each.storage, each.indices)
+    seen.settle()
+    outside, rows, columns, shared = seen.joined
+    others = [*outside, *rows[:-1], *columns[:-1]]
+    nest = Nest(dims, [[axis for group in groups for axis in group] for groups in (others, shared[:-1])])
+    return MatrixProduct(nest, rows[-1] if rows else [], columns[-1], shared[-1], left, right, target, value)
+
+
+def _placed(value: Value, word: str, letters: Sequence[str], entries: Entries) -> Placed | None:
+    """Where the entries of an operand are, if they are evenly apart along each axis."""
+    found = entries.placed(value, [Index(letters.index(letter)) for letter in word])
+    return None if found is None else Placed(*found)
