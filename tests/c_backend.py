@@ -13,8 +13,8 @@ from forwardgrad.array_program.buffers import analysed
 from forwardgrad.array_program.c_source import unit
 from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.backends.c_cache import shared_library
+from forwardgrad.backends.c_calls import CompiledUnit
 from forwardgrad.backends.c_compiler import find_compiler
-from forwardgrad.backends.c_engine import CompiledUnit
 from forwardgrad.errors import MissingExtraError
 from forwardgrad.ops import Array
 

@@ -1,7 +1,8 @@
 """exp and tanh in C, without branches, so that loops which call them can be vectorised.
 
 Both are within 2 units in the last place of the exact value, and keep what is not a number. Results of `exp` below
-twice the smallest normal number become zero. Forms and coefficients are those of Cephes (S. Moshier, netlib.org/cephes).
+twice the smallest normal number become zero. Forms and coefficients are those of Cephes (S. Moshier,
+netlib.org/cephes).
 """
 
 from __future__ import annotations

@@ -1,0 +1,191 @@
+"""Calls of C: the functions of a shared object, given arrays of NumPy, and given memory for what they make."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+from threading import local
+from typing import Any, cast
+
+import numpy as np
+
+from forwardgrad.array_program.c_source import Unit
+from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.numpy_helpers import number
+from forwardgrad.array_program.values import Value
+from forwardgrad.layouts.draws import signs
+from forwardgrad.ops import Array
+from forwardgrad.support import reuse
+
+LINE = 64
+"""Bytes of a line of the cache, at which arrays begin."""
+
+SMALL = 2**20
+"""Bytes of memory for arrays in between that each thread keeps for the next call."""
+
+FRAMES = 64
+"""Functions, each for a length and a batch, of which it is remembered where they put what they make."""
+
+DRAWS = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 3, *[ctypes.c_void_p] * 3)
+"""The function that draws random signs: of which number, for how many steps and samples, by and into which arrays."""
+
+
+class Call(ctypes.Structure):
+    """What a function in C is told besides its arrays."""
+
+    _fields_ = (
+        *((symbol, ctypes.c_ssize_t) for symbol in SYMBOLS),
+        ("constants", ctypes.c_void_p),
+        ("signs", DRAWS),
+    )
+
+
+Addresses = dict[str, tuple[Array, int]]
+"""Arrays by name, each with its address, which takes NumPy a microsecond to tell."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A function, ready to be called for one length of blocks and one batch.
+
+    Args:
+        run: the function in the shared object.
+        symbols: what `SYMBOLS` stand for.
+        inputs: the names and dtypes of what it reads.
+        made: of what it makes: name, shape, dtype, and where it begins in memory that holds all of it, in bytes.
+        size: the numbers that this memory has room for.
+        room: the bytes that the function needs besides.
+        results: the names of what comes out.
+        pointers: the type of its list of arrays.
+    """
+
+    run: Any
+    symbols: tuple[int, ...]
+    inputs: tuple[tuple[str, np.dtype[Any]], ...]
+    made: tuple[tuple[str, tuple[int, ...], np.dtype[Any], int], ...]
+    size: int
+    room: int
+    results: tuple[str, ...]
+    pointers: Any
+
+
+class CompiledUnit:
+    """The functions of a program in a shared object. They can be called by several threads at once.
+
+    Args:
+        unit: the program as C.
+        library: what was compiled of it.
+        constants: the constants of the program.
+        dtype: what `float` stands for.
+    """
+
+    def __init__(
+        self, unit: Unit, library: ctypes.CDLL, constants: Mapping[Value, Array], dtype: np.dtype[Any]
+    ) -> None:
+        self.unit, self.dtypes = unit, {"float": dtype, "int": np.dtype(np.intp), "bool": np.dtype(np.bool_)}
+        self._library, self._local, self._item = library, local(), dtype.itemsize
+        self._constants = {
+            value.name: as_read(constants[value], self.dtypes[value.type.dtype]) for value in unit.constants
+        }
+        self._held = (ctypes.c_void_p * max(len(constants), 1))(*map(address_of, self._constants.values()))
+        self._draws = DRAWS(self._draw)
+        self._frame = lru_cache(FRAMES)(self._new_frame)
+
+    def run(
+        self, name: str, arrays: Mapping[str, Any], symbols: Mapping[str, int], addresses: Addresses | None = None
+    ) -> dict[str, Array]:
+        """What a function gives, by name.
+
+        Args:
+            name: of the function in the program.
+            arrays: those that it reads, by name, and others.
+            symbols: the numbers that `steps`, `batch` and `fresh` stand for.
+            addresses: of arrays that were found before, by name; others are added.
+        """
+        frame = self._frame(name, tuple([symbols.get(symbol, 1) for symbol in SYMBOLS]))
+        addresses = {} if addresses is None else addresses
+        known: dict[str, Array] = {}
+        places: list[int] = []
+        for word, dtype in frame.inputs:
+            known[word] = array = as_read(arrays[word], dtype)
+            found = addresses.get(word)
+            if found is None or found[0] is not array:
+                found = addresses[word] = array, address_of(array)
+            places.append(found[1])
+        if frame.made:
+            memory = reuse.empty((frame.size,), self.dtypes["float"])
+            start = address_of(memory)
+            shift = -start % LINE
+            for word, shape, dtype, offset in frame.made:
+                known[word] = array = np.ndarray(shape, dtype, memory, shift + offset)
+                addresses[word] = array, start + shift + offset
+                places.append(start + shift + offset)
+        call = Call(*frame.symbols, ctypes.addressof(self._held), self._draws)
+        with self._room(frame.room) as rest:
+            frame.run(ctypes.byref(call), frame.pointers(*places), rest)
+        return {word: known[word] if word in known else self._constants[word] for word in frame.results}
+
+    @contextmanager
+    def _room(self, size: int) -> Generator[int]:
+        """The address of so many bytes, which small calls of a thread share."""
+        held: tuple[Array, int] | None = getattr(self._local, "room", None)
+        if held is None or size > held[1]:
+            count = size + LINE if size > SMALL else max(2 * size, LINE)
+            memory = reuse.empty((-(-(count + LINE) // self._item),), self.dtypes["float"])
+            held = memory, count
+            if size <= SMALL:
+                self._local.room = held
+        start = address_of(held[0])
+        yield start + -start % LINE
+
+    def _new_frame(self, name: str, numbers: tuple[int, ...]) -> Frame:
+        printed = self.unit.functions[name]
+        function, symbols = printed.function, dict(zip(SYMBOLS, numbers, strict=True))
+        run, room = self._library[printed.name], self._library[printed.room]
+        run.argtypes, run.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p), None
+        room.argtypes, room.restype = (ctypes.c_void_p,), ctypes.c_size_t
+        made: list[tuple[str, tuple[int, ...], np.dtype[Any], int]] = []
+        size = 0
+        for value in printed.outputs:
+            shape, dtype = tuple(dim.at(symbols) for dim in value.dims), self.dtypes[value.type.dtype]
+            made.append((value.name, shape, dtype, size))
+            size += -(-prod(shape) * dtype.itemsize // LINE) * LINE
+        call = Call(*numbers, ctypes.addressof(self._held), self._draws)
+        return Frame(
+            run=run,
+            symbols=numbers,
+            inputs=tuple((value.name, self.dtypes[value.type.dtype]) for value in function.inputs),
+            made=tuple(made),
+            size=(size + LINE) // self._item,
+            room=room(ctypes.byref(call)),
+            results=tuple(value.name for value in function.body.results),
+            pointers=ctypes.c_void_p * max(len(function.inputs) + len(made), 1),
+        )
+
+    def _draw(self, stream: int, steps: int, batch: int, draw: int, block: int, into: int) -> None:
+        """Draw random signs, the same ones as under any backend."""
+        wanted, symbols = self.unit.signs[stream], {"steps": steps, "batch": batch}
+        shapes = [[dim.at(symbols) for dim in dims] for dims in (wanted.draw.dims, wanted.block.dims, wanted.dims)]
+        counts, blocks, result = map(self._at, (draw, block, into), shapes)
+        result[...] = signs(wanted.seed, wanted.stream, number(counts), number(blocks), result.shape)
+
+    def _at(self, place: int, shape: Sequence[int]) -> Array:
+        """The array of numbers at an address."""
+        memory: Any = (ctypes.c_char * (prod(shape) * self._item)).from_address(place)
+        return np.frombuffer(memory, self.dtypes["float"]).reshape(shape)
+
+
+def as_read(array: Any, dtype: np.dtype[Any]) -> Array:
+    """An array as C reads it: of its dtype, row by row."""
+    if isinstance(array, np.ndarray) and array.dtype == dtype and array.flags.c_contiguous:
+        return cast("Array", array)
+    return np.ascontiguousarray(array, dtype).reshape(np.shape(array))
+
+
+def address_of(array: Array) -> int:
+    """Where the first entry of an array is."""
+    return array.__array_interface__["data"][0]
