@@ -35,9 +35,14 @@ def in_a_hurry(folder: Path, options: str = "-O1") -> Iterator[None]:
         yield
 
 
-def run_c(program: ArrayProgram, name: str, arrays: Mapping[str, Any], symbols: Mapping[str, int]) -> dict[str, Array]:
-    """The results of a function of a program, as C; equal programs are compiled once."""
+def compiled_unit(program: ArrayProgram) -> CompiledUnit:
+    """A program as C, compiled and loaded; equal programs are compiled once."""
     printed = unit(program, analysed(program))
     library = shared_library(printed.text, find_compiler())
     constants = {value: program.constants[value] for value in printed.constants}
-    return CompiledUnit(printed, library, constants, np.dtype(program.dtype)).run(name, arrays, symbols)
+    return CompiledUnit(printed, library, constants, np.dtype(program.dtype))
+
+
+def run_c(program: ArrayProgram, name: str, arrays: Mapping[str, Any], symbols: Mapping[str, int]) -> dict[str, Array]:
+    """The results of a function of a program, as C."""
+    return compiled_unit(program).run(name, arrays, symbols)

@@ -28,7 +28,7 @@ from array_program.test_instructions import (
     earlier,
     summed,
 )
-from c_backend import in_a_hurry, needs_compiler, run_c
+from c_backend import compiled_unit, in_a_hurry, needs_compiler, run_c
 from checks import compiled
 
 import forwardgrad as fg
@@ -64,9 +64,10 @@ def function(name: str, builder: Builder, *results: Value) -> Function:
 def assert_like_the_evaluator(program: ArrayProgram, **symbols: int) -> None:
     """Assert that all functions of a program give in C what they give to the evaluator."""
     arrays = {**ARRAYS, "x": X[: symbols.get("steps", len(X))]}
+    unit = compiled_unit(program)
     for each in program.functions:
         given = {name: arrays[name] for name in (value.name for value in each.inputs)}
-        found = run_c(program, each.name, given, SYMBOLS | symbols)
+        found = unit.run(each.name, given, SYMBOLS | symbols)
         for name, wanted in Evaluator(program).run(each.name, given, SYMBOLS | symbols).items():
             assert found[name].shape == wanted.shape, f"{each.name}: {name}"
             assert found[name].dtype == wanted.dtype, f"{each.name}: {name}"
@@ -88,8 +89,9 @@ def single() -> ArrayProgram:
 
 def test_an_instruction_gives_in_c_what_it_says() -> None:
     """If this fails, C reads an instruction in another way than the program means it."""
+    unit = compiled_unit(single())
     for each, (name, (_, wanted)) in zip(single().functions, INSTRUCTIONS.items(), strict=True):
-        found = run_c(single(), each.name, ARRAYS, SYMBOLS)["y"]
+        found = unit.run(each.name, ARRAYS, SYMBOLS)["y"]
         np.testing.assert_allclose(found, wanted, rtol=1e-13, err_msg=name)
 
 
@@ -138,6 +140,10 @@ def made_of_views() -> list[Function]:
     flushed = b.add(Flush(one))
     scattered = b.add(ScatterAdd(b.add(Slice(flushed, 3, affine(0), affine(2))), 3, (TABLE,), (affine(5),)))
     add("scattered_products", b, scattered)
+
+    b = Builder()
+    one, other = (b.add(Contract(SERIES, SERIES, axes)) for axes in ("tbi,tbj->ij", "tbi,tbi->i"))
+    add("difference_of_sums", b, b.elementwise(apply("-", Argument(0), Argument(1)), one, other))
 
     b = Builder()
     add("one_number", b, b.add(Reduce(SERIES, (0, 1, 2))))
@@ -253,9 +259,10 @@ def test_expressions(dtype: str) -> None:
     one, other = (grid.reshape(-1).astype(dtype) for grid in np.meshgrid(NUMBERS, NUMBERS))
     arrays = {"a": one, "b": other, "c": one[::-1].copy()}
     within = 1e-13 if dtype == "float64" else 2e-6
+    unit = compiled_unit(program)
     with np.errstate(all="ignore"):
         for word, each in zip(TREES, functions, strict=True):
-            found = run_c(program, each.name, arrays, {})["y"]
+            found = unit.run(each.name, arrays, {})["y"]
             wanted = Evaluator(program).run(each.name, arrays, {})["y"]
             np.testing.assert_allclose(found, wanted, rtol=within, atol=1e-300, err_msg=word)
 

@@ -1,5 +1,7 @@
 """Does an array program as C give the gradients of the oracle, and states of the interpreter? And what if it cannot?"""
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import os
@@ -207,7 +209,7 @@ def elman() -> fg.Program:
 def cold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A cache with nothing in it, in memory as on the disk."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    c_cache._loaded.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    c_cache._loaded.cache_clear()
     return tmp_path / "cache" / "forwardgrad"
 
 
@@ -261,7 +263,7 @@ def test_the_cache_is_the_users_alone(cold: Path) -> None:
     assert stat.S_IMODE(cold.stat().st_mode) == 0o700
     (kept,) = cold.iterdir()
     assert not kept.stat().st_mode & 0o077
-    c_cache._loaded.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    c_cache._loaded.cache_clear()
     before = kept.stat().st_mtime_ns
     assert ran(elman()).loss == wanted.loss
     assert kept.stat().st_mtime_ns == before  # it was loaded, and not made again
@@ -290,13 +292,13 @@ def test_a_file_that_was_tampered_with_is_made_again(how: str, cold: Path, tmp_p
             kept.symlink_to(other)
         case _:
             kept.mkdir()
-    c_cache._loaded.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    c_cache._loaded.cache_clear()
     assert ran(elman()).loss == wanted.loss
     if how != "folder":
         (again,) = cold.iterdir()
         assert stat.S_ISREG(again.lstat().st_mode)
         assert not again.stat().st_mode & 0o077
-        assert c_cache._is_whole(again, again.name.split(".")[0])  # pyright: ignore[reportPrivateUsage]
+        assert c_cache._is_whole(again, again.name.split(".")[0])
 
 
 def test_a_file_of_another_program_is_not_taken(cold: Path) -> None:
@@ -305,7 +307,7 @@ def test_a_file_of_another_program_is_not_taken(cold: Path) -> None:
     (kept,) = cold.iterdir()
     made_from = c_cache.key("another program", find_compiler())
     kept.rename(cold / f"{made_from}.{kept.name.split('.')[1]}.so")
-    assert c_cache._kept(cold, made_from) is None  # pyright: ignore[reportPrivateUsage]
+    assert c_cache._kept(cold, made_from) is None
 
 
 @pytest.mark.parametrize("how", ["open to others", "a file", "a link", "of another user", "no home", "null byte"])
@@ -348,7 +350,7 @@ def test_a_full_disk_is_no_reason_not_to_run(cold: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(c_cache, "write_bytes", full)
     assert np.isfinite(ran(elman()).loss)
     assert not list(cold.iterdir())
-    c_cache._loaded.cache_clear()  # pyright: ignore[reportPrivateUsage]
+    c_cache._loaded.cache_clear()
 
     def nowhere(*given: Any, **named: Any) -> Any:
         raise OSError(28, "No space left on device")
@@ -376,7 +378,7 @@ def test_processes_that_compile_at_once_do_not_meet(cold: Path) -> None:
     assert len({out for out, _ in said}) == 1
     names = {path.name.split(".")[0] for path in cold.iterdir()}
     assert len(names) == 1
-    assert all(c_cache._is_whole(path, *names) for path in cold.iterdir())  # pyright: ignore[reportPrivateUsage]
+    assert all(c_cache._is_whole(path, *names) for path in cold.iterdir())
 
 
 def test_equal_programs_share_what_was_compiled() -> None:
