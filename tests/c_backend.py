@@ -27,6 +27,14 @@ def needs_compiler() -> None:
         pytest.skip(str(missing), allow_module_level=True)
 
 
+def skip_without(backend: str) -> None:
+    """Skip a test where the machine lacks what a backend needs."""
+    if backend == "jax":
+        pytest.importorskip("jax")
+    if backend == "c":
+        needs_compiler()
+
+
 def in_a_hurry(folder: Path, options: str = "-O1") -> Iterator[None]:
     """Code that is compiled fast rather than fast, in a cache of its own, as long as a fixture lasts."""
     with pytest.MonkeyPatch.context() as patch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what ru
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as `nohup` starts it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+os.environ.setdefault("FORWARDGRAD_CFLAGS", "-O1")  # what the backend `c` runs once need not be fast
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from c_backend import skip_without
 
 import forwardgrad as fg
 from forwardgrad import cells, oracle
@@ -73,13 +74,12 @@ def same(found: list[Any], wanted: list[Any], within: float = 1e-12) -> bool:
     return all(np.allclose(a, b, rtol=0, atol=within) for a, b in zip(found, wanted, strict=True))
 
 
-@pytest.mark.parametrize("backend", ["numpy", "interpreter", "jax"])
+@pytest.mark.parametrize("backend", ["numpy", "interpreter", "jax", "c"])
 def test_gradients_are_those_of_autograd(backend: str) -> None:
     """Below, inside and above it over a whole sequence. In blocks its own and those above stay exact, and below it they
     are those of a network whose credit ends with the block.
     """
-    if backend == "jax":
-        pytest.importorskip("jax")
+    skip_without(backend)
     encoder, layer, head = parts = parts_of(backend=backend)
     x, y = data()
     (head(by_autograd(layer, encoder(x))) - y).square().mean().backward()
@@ -154,11 +154,10 @@ def test_the_gradient_by_inputs_follows_the_paths_of_the_rule(rule: str) -> None
     assert np.allclose(step.by_inputs["x"].sum(axis=(0, 1)), wanted, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax"])
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax", "c"])
 def test_inputs_that_share_an_adjoint_each_get_it(backend: str) -> None:
     """Sums and skips: the adjoint of an input is then that of another one, or of the output itself."""
-    if backend == "jax":
-        pytest.importorskip("jax")
+    skip_without(backend)
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name in ("a", "b", "skip"):
         graph.add_node(name, op="input", size=2)

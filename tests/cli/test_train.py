@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c_backend import skip_without
 from cli.running import JOB, answer, files, forget, needs_engine, needs_matplotlib
 from nets import FOR_SERIES
 
@@ -232,11 +233,10 @@ def test_options_that_do_not_go_together(place, run):
         assert words in "\n".join(err)
 
 
-@pytest.mark.parametrize("backend", ["interpreter", "jax"])
+@pytest.mark.parametrize("backend", ["interpreter", "jax", "c"])
 def test_any_backend_trains_alike(backend, place, run):
     """If this fails, a backend learns something else, or a command runs another one than it was told."""
-    if backend == "jax":
-        pytest.importorskip("jax")
+    skip_without(backend)
     found = {}
     for name in ("numpy", backend):
         assert run("train", "small.toml", *JOB[:-1], name, "--backend", name)[0] == 0

@@ -9,6 +9,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from c_backend import skip_without
 from checks import assert_like_oracle, error
 from nets import declare, problem
 
@@ -103,11 +104,10 @@ def test_gradients_are_those_of_the_oracle(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ["rtrl", "eprop", "snap(1)", "snap(2)", "immediate"])
-@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax"])
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax", "c"])
 def test_the_gradient_of_a_kernel_adds_up_over_synapses(rule: str, backend: str) -> None:
     """The same network with a weight of its own for every synapse; its gradients are added up here, by hand."""
-    if backend == "jax":
-        pytest.importorskip("jax")
+    skip_without(backend)
     shared, untied = convolutional(), convolutional()
     network = validate(shared)
     params = fg.compile(shared).init(seed=4)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from c_backend import skip_without
 from nets import declare
 
 import forwardgrad as fg
@@ -25,12 +26,11 @@ def network(weight: str = "embedding") -> Any:
     return graph
 
 
-@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax"])
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax", "c"])
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8])
 def test_tokens_are_their_units(backend: str, dtype: Any) -> None:
     """Values, gradients and streams are those of one-hot vectors; only columns of tokens that came have gradients."""
-    if backend == "jax":
-        pytest.importorskip("jax")
+    skip_without(backend)
     program, y = fg.compile(network(), rule="rtrl", backend=backend), np.ones((5, 2, 2))
     params, tokens = program.init(seed=1), TOKENS.astype(dtype)
     hot = np.eye(5)[TOKENS]

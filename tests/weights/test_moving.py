@@ -8,6 +8,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from c_backend import skip_without
 from checks import assert_like_oracle, error
 from nets import declare
 
@@ -116,12 +117,11 @@ def test_gradients_are_those_of_the_oracle(rule: str) -> None:
     assert_like_oracle(Problem.tame(joined(), {"y": "mse"}, Origin(seed=1, steps=7)), rule, blocks=(1, 3))
 
 
-@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax"])
+@pytest.mark.parametrize("backend", ["interpreter", "numpy", "jax", "c"])
 @pytest.mark.parametrize("rule", ["rtrl", "eprop", "immediate"])
 def test_one_matrix_cut_into_parts_learns_as_its_parts(rule: str, backend: str) -> None:
     """Moving credit changes nothing of it: if slices mixed, e-prop would cut a gate from its state."""
-    if backend == "jax":
-        pytest.importorskip("jax")
+    skip_without(backend)
     one = fg.compile(joined(), rule=rule, backend=backend)
     two = fg.compile(apart(), loss={"y": "mse"}, rule=rule)
     params, random = one.init(seed=3), np.random.default_rng(4)
