@@ -14,6 +14,9 @@ HEAD = """\
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 typedef {real} real;
 typedef ptrdiff_t extent;
@@ -31,6 +34,21 @@ static inline size_t room(extent entries, size_t size) {{
     return entries > 0 ? ((size_t)entries * size + 63) / 64 * 64 : 0;
 }}
 """
+
+ENTRY = """
+/* Run a function with subnormal results set to zero, where the processor can do so: they are slow, and decay. */
+void enter(void (*function)(const call *, void *const *, char *), const call *c, void *const *arrays, char *rest) {
+#if defined(__SSE__)
+    const unsigned int before = _mm_getcsr();
+    _mm_setcsr(before | 0x8000);
+    function(c, arrays, rest);
+    _mm_setcsr(before);
+#else
+    function(c, arrays, rest);
+#endif
+}
+"""
+"""How functions are run from outside."""
 
 HELPERS: Mapping[str, str] = {
     "larger_room": """\

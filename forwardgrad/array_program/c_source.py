@@ -15,7 +15,7 @@ from forwardgrad.array_program.c_entries import Entries
 from forwardgrad.array_program.c_expressions import Dialect, form
 from forwardgrad.array_program.c_loops import Storage
 from forwardgrad.array_program.c_names import comment, identifier
-from forwardgrad.array_program.c_prelude import prelude
+from forwardgrad.array_program.c_prelude import ENTRY, prelude
 from forwardgrad.array_program.c_statements import Needs, Statements
 from forwardgrad.array_program.c_storage import TYPES, Stores
 from forwardgrad.array_program.dimensions import SYMBOLS
@@ -73,7 +73,7 @@ def unit(program: ArrayProgram, functions: Mapping[str, Analysed]) -> Unit:
         known = {each: (found.name, found.function, found.outputs) for each, found in printed.items()}
         printed[name] = _function(number, analysed, constants, dialect, Needs(known, signs))
     text = "\n\n".join(each.text for each in printed.values())
-    return Unit(f"{prelude(text, dialect)}\n{text}\n", printed, constants, tuple(signs))
+    return Unit(f"{prelude(text, dialect)}\n{text}\n{ENTRY}", printed, constants, tuple(signs))
 
 
 def _function(

@@ -53,7 +53,7 @@ class Frame:
     """A function, ready to be called for one length of blocks and one batch.
 
     Args:
-        run: the function in the shared object.
+        function: where the function is in the shared object.
         symbols: what `SYMBOLS` stand for.
         inputs: the names and dtypes of what it reads.
         made: of what it makes: name, shape, dtype, and where it begins in memory that holds all of it, in bytes.
@@ -63,7 +63,7 @@ class Frame:
         pointers: the type of its list of arrays.
     """
 
-    run: Any
+    function: int
     symbols: tuple[int, ...]
     inputs: tuple[tuple[str, np.dtype[Any]], ...]
     made: tuple[tuple[str, tuple[int, ...], np.dtype[Any], int], ...]
@@ -92,6 +92,8 @@ class CompiledUnit:
             value.name: as_read(constants[value], self.dtypes[value.type.dtype]) for value in unit.constants
         }
         self._held = (ctypes.c_void_p * max(len(constants), 1))(*map(address_of, self._constants.values()))
+        self._enter: Any = library["enter"]
+        self._enter.argtypes, self._enter.restype = (ctypes.c_void_p,) * 4, None
         self._draws = DRAWS(self._draw)
         self._frame = lru_cache(FRAMES)(self._new_frame)
 
@@ -126,7 +128,7 @@ class CompiledUnit:
                 places.append(start + shift + offset)
         call = Call(*frame.symbols, ctypes.addressof(self._held), self._draws)
         with self._room(frame.room) as rest:
-            frame.run(ctypes.byref(call), frame.pointers(*places), rest)
+            self._enter(frame.function, ctypes.byref(call), frame.pointers(*places), rest)
         return {word: known[word] if word in known else self._constants[word] for word in frame.results}
 
     @contextmanager
@@ -145,8 +147,7 @@ class CompiledUnit:
     def _new_frame(self, name: str, numbers: tuple[int, ...]) -> Frame:
         printed = self.unit.functions[name]
         function, symbols = printed.function, dict(zip(SYMBOLS, numbers, strict=True))
-        run, room = self._library[printed.name], self._library[printed.room]
-        run.argtypes, run.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p), None
+        room = self._library[printed.room]
         room.argtypes, room.restype = (ctypes.c_void_p,), ctypes.c_size_t
         made: list[tuple[str, tuple[int, ...], np.dtype[Any], int]] = []
         size = 0
@@ -156,7 +157,7 @@ class CompiledUnit:
             size += -(-prod(shape) * dtype.itemsize // LINE) * LINE
         call = Call(*numbers, ctypes.addressof(self._held), self._draws)
         return Frame(
-            run=run,
+            function=_address(self._library[printed.name]),
             symbols=numbers,
             inputs=tuple((value.name, self.dtypes[value.type.dtype]) for value in function.inputs),
             made=tuple(made),
@@ -177,6 +178,10 @@ class CompiledUnit:
         """The array of numbers at an address."""
         memory: Any = (ctypes.c_char * (prod(shape) * self._item)).from_address(place)
         return np.frombuffer(memory, self.dtypes["float"]).reshape(shape)
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def as_read(array: Any, dtype: np.dtype[Any]) -> Array:

@@ -152,6 +152,14 @@ def test_a_fresh_state_is_the_start() -> None:
         assert error(steps[0].grads, steps[1].grads) <= TOLERANCE
 
 
+def test_arithmetic_outside_is_as_before() -> None:
+    """If this fails, subnormal numbers of the user's own are zero from the first call on."""
+    program = elman()
+    least = np.full(4, np.finfo(np.float64).tiny)
+    ran(program)
+    assert (least / 2 > 0).all()
+
+
 # Refusals.
 
 
