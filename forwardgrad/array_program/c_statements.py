@@ -12,7 +12,7 @@ from forwardgrad.array_program.c_products import matrix_product
 from forwardgrad.array_program.c_storage import TYPES, is_free
 from forwardgrad.array_program.c_sums import sum_lines, summed
 from forwardgrad.array_program.dimensions import Affine, affine
-from forwardgrad.array_program.inlining import VIEWS, outside
+from forwardgrad.array_program.inlining import VIEWS, inner, outside
 from forwardgrad.array_program.instructions import (
     Concat,
     Contract,
@@ -65,18 +65,24 @@ class Statements:
 
     def __init__(self, entries: Entries, needs: Needs) -> None:
         self.entries, self.stores, self.needs = entries, entries.stores, needs
+        self._depth, self._done = 0, set[int]()
         self.ready: dict[int, tuple[str, str]] = {}
         """Packed matrices that are there before a loop: for a statement by its `id`, with the test whether they are."""
 
     def body(self, body: Body) -> list[str]:
         """The lines of a body."""
+        outermost, self._depth = self._depth == 0, self._depth + 1
         waiting: list[Statement] = [each for each in body.statements if not self._is_never_made(each)]
         lines: list[str] = []
         while waiting:
             loop = list(self._together(waiting))
             lines += self._loop(loop) if loop else self._single(waiting[0])
             done = set(map(id, loop or waiting[:1]))
+            if outermost:
+                self._done.update(*map(_identities, loop or waiting[:1]))
+                self.stores.release(self._done)
             waiting = [each for each in waiting if id(each) not in done]
+        self._depth -= 1
         return lines
 
     def _is_never_made(self, statement: Statement) -> bool:
@@ -283,6 +289,16 @@ class Statements:
             return nest.loops(0, [f"{nest.entry(target, at)} = {nest.entry(source, at)};"], "simd")
 
         return nested(value.dims, [range(len(at))], written)
+
+
+def _identities(statement: Statement) -> set[int]:
+    """A statement, and the bodies and statements in it, by their `id`."""
+    found = {id(statement)}
+    if isinstance(statement.instruction, Scan | When):
+        for body in inner(statement.instruction):
+            found.add(id(body))
+            found.update(*map(_identities, body.statements))
+    return found
 
 
 def _by_entries(statement: Statement) -> bool:
