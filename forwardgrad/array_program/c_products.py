@@ -81,25 +81,26 @@ class MatrixProduct:
     def _within(self) -> set[int]:
         return {*self.rows, *self.columns, *self.summed}
 
-    def lines(self, packed: str = "", test: str = "") -> list[str]:
+    def lines(self, packed: str = "", test: str = "", added: bool = False) -> list[str]:
         """The lines that compute the product. The memory behind all arrays of the function is used for packing.
 
         Args:
             packed: the packed right operand, if there is one.
             test: when it is there.
+            added: whether the product is added to what is in the array.
         """
         (m, n, k), left, right, target = self.sizes(), self.left, self.right, self.target
         row = self.rows[-1] if self.rows else None
         a = f"{left.first(self.nest, self._within)}, {left.step(row)}, {left.step(self.summed[-1])}"
         b = f"{right.first(self.nest, self._within)}, {right.step(self.summed[-1])}, {right.step(self.columns[-1])}"
         c = f"{target.first(self.nest, self._within)}, {target.step(row)}"
-        add = "1" if self.nest.levels[1] else "0"
+        add = "1" if self.nest.levels[1] or added else "0"
         call = [f"multiply({m}, {n}, {k}, {a}, {b}, {c}, {add}, (real *)rest);"]
         if packed:
             fast = f"multiply_packed({m}, {n}, {k}, {a}, {packed}, {c}, {add});"
             call = [f"if ({test}) {{", f"    {fast}", "} else {", f"    {call[0]}", "}"]
-        if not self.nest.levels[1]:
-            return self.nest.loops(0, call)
+        if not self.nest.levels[1] or added:
+            return self.nest.loops(0, self.nest.loops(1, call))
         zero = f"multiply({m}, {n}, 0, {left.storage.name}, 0, 0, {right.storage.name}, 0, 0, {c}, 0, (real *)rest);"
         return self.nest.loops(0, [zero, *self.nest.loops(1, call)])
 

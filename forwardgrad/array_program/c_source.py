@@ -18,6 +18,7 @@ from forwardgrad.array_program.c_names import comment, identifier
 from forwardgrad.array_program.c_prelude import ENTRY, prelude
 from forwardgrad.array_program.c_statements import Needs, Statements
 from forwardgrad.array_program.c_storage import TYPES, Stores
+from forwardgrad.array_program.c_totals import totals
 from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.instructions import Signs
 from forwardgrad.array_program.regions import ArrayProgram, Function
@@ -89,7 +90,7 @@ def _function(
         value: Storage(identifier("a", count + place, value.name), value.dims) for place, value in enumerate(outputs)
     }
     stores = Stores(analysed, given, results)
-    lines = Statements(Entries(stores, dialect), needs).body(function.body)
+    lines = Statements(Entries(stores, dialect), totals(analysed, stores), needs).body(function.body)
     pointers = [
         *(_pointer(given[value], value, f"arrays[{place}]", "const ") for place, value in enumerate(function.inputs)),
         *(_pointer(results[value], value, f"arrays[{count + place}]") for place, value in enumerate(outputs)),

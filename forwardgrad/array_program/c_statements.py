@@ -11,6 +11,7 @@ from forwardgrad.array_program.c_loops import Index, Nest, Storage, every, neste
 from forwardgrad.array_program.c_products import matrix_product
 from forwardgrad.array_program.c_storage import TYPES, is_free
 from forwardgrad.array_program.c_sums import sum_lines, summed
+from forwardgrad.array_program.c_totals import Total
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.inlining import VIEWS, inner, outside
 from forwardgrad.array_program.instructions import (
@@ -60,10 +61,14 @@ class Statements:
 
     Args:
         entries: reads entries of its values.
+        totals: the sums to which products are added in place: by the products, and by themselves.
         needs: what it needs of others, which is added to.
     """
 
-    def __init__(self, entries: Entries, needs: Needs) -> None:
+    def __init__(
+        self, entries: Entries, totals: tuple[Mapping[Value, Total], Mapping[Value, Total]], needs: Needs
+    ) -> None:
+        self.products, self.totals = totals
         self.entries, self.stores, self.needs = entries, entries.stores, needs
         self._depth, self._done = 0, set[int]()
         self.ready: dict[int, tuple[str, str]] = {}
@@ -127,16 +132,20 @@ class Statements:
             computed: dict[Value, str] = {}
             for place, statement in enumerate(statements):
                 (value,) = statement.results
-                text = self.entries.made(statement.instruction, every(dims), nest, computed).text
+                total = self.totals.get(value)
+                in_place = total is not None and total.is_in_place(self.stores)
+                instruction = total.rest if total is not None and in_place else statement.instruction
+                text = self.entries.made(instruction, every(dims), nest, computed).text
                 readers = self.stores.readers[value]
                 kept = not readers <= own or self.stores.known(value) is not None
+                kept = kept and not (in_place and isinstance(instruction, Elementwise) and is_free(instruction))
                 if readers & own:
                     computed[value] = name = f"e{place}"
                     lines.append(f"const {TYPES[value.type.dtype]} {name} = {text};")
                     text = name
                 if kept:
                     lines.append(f"{nest.entry(self.stores.of(value), every(dims))} = {text};")
-            return nest.loops(0, lines, "simd")
+            return nest.loops(0, lines, "simd") if lines else []
 
         return nested(dims, [range(len(dims))], written)
 
@@ -167,11 +176,11 @@ class Statements:
                 return [f"if ({form(test).text} >= 0) {{", *more, *(["} else {", *less] if less else []), "}"]
             case Invoke() as invoke:
                 return self._invoke(invoke, statement.results)
+            case Contract() | Reduce():
+                return self._sum(statement)
             case instruction:
                 target = self.stores.of(statement.results[0])
         match instruction:
-            case Contract() | Reduce():
-                return self._sum(instruction, target, self.ready.get(id(statement), ("", "")))
             case Concat():
                 return self._concat(instruction, target)
             case ScatterAdd():
@@ -183,14 +192,18 @@ class Statements:
             case _:
                 raise AssertionError(f"C has no reading of {type(instruction).__name__}")
 
-    def _sum(self, instruction: Contract | Reduce, target: Storage, ready: tuple[str, str]) -> list[str]:
-        each = summed(instruction)
+    def _sum(self, statement: Statement) -> list[str]:
+        assert isinstance(statement.instruction, Contract | Reduce)
+        each, (value,) = summed(statement.instruction), statement.results
+        total = self.products.get(value)
+        added = total is not None and total.is_in_place(self.stores)
+        target = self.stores.of(total.value if total is not None and added else value)
         matrices = matrix_product(each, target, self.entries)
         if matrices is None:
-            return sum_lines(each, target, self.entries)
+            return sum_lines(each, target, self.entries, added)
         _, n, k = matrices.sizes()
         self.needs.packed.append(f"few_panels({n}, {k})")
-        return matrices.lines(*ready)
+        return matrices.lines(*self.ready.get(id(statement), ("", "")), added)
 
     def _packed(self, scan: Scan) -> list[str]:
         """The lines that pack matrices which are the same at all steps, if there are enough of these."""

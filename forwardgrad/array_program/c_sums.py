@@ -58,8 +58,8 @@ def summed(instruction: Contract | Reduce) -> Sum:
     return Sum(((instruction.operand, word),), kept)
 
 
-def sum_lines(each: Sum, target: Storage, entries: Entries) -> list[str]:
-    """The loops that put a sum into an array."""
+def sum_lines(each: Sum, target: Storage, entries: Entries, added: bool = False) -> list[str]:
+    """The loops that put a sum into an array, or add it to what is there."""
     letters, (outer, between, inner) = list(each.sizes), each.order()
     axes = {letter: Index(axis) for axis, letter in enumerate(letters)}
     dims = tuple(each.sizes.values())
@@ -71,10 +71,10 @@ def sum_lines(each: Sum, target: Storage, entries: Entries) -> list[str]:
         text = " * ".join(factor.within(MULTIPLIED + place) for place, factor in enumerate(factors))
         if not inner or inner in each.result:
             add = nest.loops(2, [f"{entry} += {text};"], "simd")
-            start = nest.loops(2, [f"{entry} = 0;"], "simd")
+            start = [] if added else nest.loops(2, [f"{entry} = 0;"], "simd")
             return nest.loops(0, [*start, *nest.loops(1, add)])
         add = nest.loops(2, [f"sum += {text};"], "simd reduction(+ : sum)")
-        return nest.loops(0, ["real sum = 0;", *nest.loops(1, add), f"{entry} = sum;"])
+        return nest.loops(0, ["real sum = 0;", *nest.loops(1, add), f"{entry} {'+=' if added else '='} sum;"])
 
     return nested(dims, levels, written)
 

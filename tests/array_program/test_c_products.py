@@ -145,14 +145,9 @@ def sums_that_are_not_begun_at_zero(patch: Patch) -> None:
     )
 
 
-def results_that_are_shared(patch: Patch) -> None:
-    """All that is kept between is kept in one place."""
-    original = c_storage.Stores.room
-
-    def room(self: c_storage.Stores, kind: str, entries: str, words: str) -> str:
-        return self.local[0][0] if self.local else original(self, kind, entries, words)
-
-    patch.setattr(c_storage.Stores, "room", room)
+def memory_used_again_too_soon(patch: Patch) -> None:
+    """What is yet to be read gives way to what is made next."""
+    patch.setattr(c_storage.Stores, "_is_read", lambda self, *given: False)
 
 
 def symbols_of_the_caller(patch: Patch) -> None:
@@ -209,7 +204,7 @@ FAULTS = (
     scans_that_begin_with_nothing,
     scans_in_one_direction,
     sums_that_are_not_begun_at_zero,
-    results_that_are_shared,
+    memory_used_again_too_soon,
     symbols_of_the_caller,
     choices_that_are_not_made,
     flushed_at_every_number,

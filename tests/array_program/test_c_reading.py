@@ -142,8 +142,11 @@ def made_of_views() -> list[Function]:
     add("scattered_products", b, scattered)
 
     b = Builder()
-    one, other = (b.add(Contract(SERIES, SERIES, axes)) for axes in ("tbi,tbj->ij", "tbi,tbi->i"))
-    add("difference_of_sums", b, b.elementwise(apply("-", Argument(0), Argument(1)), one, other))
+    roots = b.elementwise(apply("sqrt", Argument(0)), SERIES)
+    one, other = (b.add(Contract(each, SERIES, "tbi,tbj->ij")) for each in (SERIES, roots))
+    third = b.add(Contract(SERIES, roots, "tbi,tbj->ij"))
+    less = b.elementwise(apply("-", Argument(0), Argument(1)), one, third)
+    add("difference_of_sums", b, b.elementwise(apply("*", Argument(0), Argument(1)), less, b.add(Flush(other))))
 
     b = Builder()
     add("one_number", b, b.add(Reduce(SERIES, (0, 1, 2))))
