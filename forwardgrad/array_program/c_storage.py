@@ -49,6 +49,7 @@ class Stores:
         self.local: list[tuple[str, str, str]] = []
         self._whole: set[Value] = set()
         self._views: dict[int, Value] = {}
+        self._kept: defaultdict[str, list[Value]] = defaultdict(list)
         self._in_use: dict[str, tuple[str, str]] = {}
         self._unused: list[tuple[str, str, str]] = []
         for body in bodies(analysed.function.body):
@@ -89,15 +90,15 @@ class Stores:
         """Where a value is kept, which gets memory of its own if it has none."""
         if value not in self._known:
             if value in self._added_to:
-                self._known[value] = self.of(self._added_to[value])
+                self.put(value, self.of(self._added_to[value]))
             elif value in self._flushed:
                 target = self.of(self._flushed[value])
-                self._known[value] = target.at(affine(0)) if len(target.dims) > len(value.dims) else target
+                self.put(value, target.at(affine(0)) if len(target.dims) > len(value.dims) else target)
             else:
                 kind, entries = TYPES[value.type.dtype], product(value.dims).text
                 name = self._taken(kind, entries) or self.room(kind, entries, value.name)
                 self._in_use[name] = kind, entries
-                self._known[value] = Storage(name, value.dims)
+                self.put(value, Storage(name, value.dims))
         return self._known[value]
 
     def room(self, kind: str, entries: str, words: str) -> str:
@@ -120,9 +121,10 @@ class Stores:
         Args:
             done: the statements and bodies that have been run, by their `id`.
         """
-        needed = {storage.name for value, storage in list(self._known.items()) if self._is_read(value, done)}
-        for name in [name for name in self._in_use if name not in needed]:
-            self._unused.append((name, *self._in_use.pop(name)))
+        for name in list(self._in_use):
+            if not any(self._is_read(value, done) for value in self._kept[name]):
+                self._unused.append((name, *self._in_use.pop(name)))
+                del self._kept[name]
 
     def _is_read(self, value: Value, done: Collection[int]) -> bool:
         """Whether a value, or a view of it, is yet to be read."""
@@ -141,13 +143,14 @@ class Stores:
     def put(self, value: Value, storage: Storage) -> None:
         """Keep a value there."""
         self._known[value] = storage
+        self._kept[storage.name].append(value)
 
     def place(self, body: Body, targets: Sequence[Storage]) -> None:
         """Have what comes out of a body made where it belongs, as far as the body makes it."""
         made = {value for statement in body.statements for value in statement.results}
         for value, target in zip(body.results, targets, strict=True):
             if value in made and value not in self._known and value not in self._added_to:
-                self._known[value] = target
+                self.put(value, target)
 
     def slots(self, scan: Scan, series: Sequence[Value]) -> list[Storage]:
         """Where the results of a scan are at a step."""

@@ -4,18 +4,21 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from array_program.cases import named
+from array_program.cases import BLOCKS, NAMES, RULES, named
 from c_backend import in_a_hurry, needs_compiler
 from checks import TOLERANCE, compiled, error
 from hypothesis import HealthCheck, Phase, assume, given, settings
@@ -151,6 +154,32 @@ def test_a_fresh_state_is_the_start() -> None:
     for before in (theirs.start(problem.batch), state):
         steps = [program.step(problem.params, before, inputs, targets)[1] for program in (ours, theirs)]
         assert error(steps[0].grads, steps[1].grads) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("rule", [*RULES, "eprop; feedback=adaptive", *("snap(1)", "snap(2)", "uoro", "kf-rtrl")])
+def test_all_graphs_under_all_rules(name: str, rule: str) -> None:
+    """If this fails, some combination of instructions is read differently in C."""
+    problem = named(name)
+    try:
+        programs = [compiled(problem, rule, backend=backend) for backend in ("c", "interpreter")]
+    except fg.RuleError as refused:
+        pytest.skip(str(refused))
+    for block in BLOCKS:
+        found, wanted = (gradients(program, problem, block) for program in programs)
+        assert error(found.grads, wanted.grads) <= TOLERANCE, f"block {block}"
+
+
+def test_programs_are_copied_and_run_by_several_threads() -> None:
+    """If this fails, what was loaded goes into a copy, or two calls share memory."""
+    problem = named("gru")
+    program = compiled(problem, "rtrl", backend="c")
+    wanted = gradients(program, problem, 3).grads
+    copies = [program, copy.deepcopy(program), pickle.loads(pickle.dumps(program))]
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(lambda place: gradients(copies[place % 3], problem, 3).grads, range(24)):
+            assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_arithmetic_outside_is_as_before() -> None:
