@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from forwardgrad.layouts.traces import Traces
@@ -10,6 +10,12 @@ from forwardgrad.ops import Array
 
 State = dict[str, Array]
 """Activations and influence between two blocks: a flat dictionary of arrays, the batch on axis 1 of each."""
+
+Back = Callable[[Mapping[str, Array], Mapping[str, Array]], dict[str, Array]]
+"""`back(losses, signals)`: the gradient of each parameter in a step that was run, arguments as in `gradients`."""
+
+Ahead = Callable[[Mapping[str, Array], State, Mapping[str, Array]], tuple[dict[str, Array], State, Back]]
+"""`ahead(params, state, inputs)`: one step. It gives `(1, batch, size)` by output node, the state after, and `back`."""
 
 
 class Engine(Protocol):
@@ -62,4 +68,13 @@ class Engine(Protocol):
 
     def advance(self, tape: Any, state: Mapping[str, Array], fresh: bool) -> State:
         """The state after the block."""
+        ...
+
+    def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
+        """The function that runs one step of so many samples; it may be called again and again.
+
+        Args:
+            outputs: the nodes whose values are asked for.
+            batch: number of samples.
+        """
         ...

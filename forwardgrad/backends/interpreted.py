@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from forwardgrad.backends.engine import State
+from forwardgrad.backends.chained import by_calls
+from forwardgrad.backends.engine import Ahead, State
 from forwardgrad.backends.interpreter import Interpreter, Memory, Shape
 from forwardgrad.backends.tape import Tape
 from forwardgrad.compiler import Plan
@@ -70,3 +71,6 @@ class Interpreted:
 
     def advance(self, tape: Tape, state: Mapping[str, Array], fresh: bool) -> State:
         return self._state(self._interpreter.advance(tape, self._memory(state)))
+
+    def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
+        return by_calls(self, outputs, batch)

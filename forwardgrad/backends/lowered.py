@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,8 +14,10 @@ from forwardgrad.array_program.lowering.context import LayoutCall, OpCall, Serie
 from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.array_program.numpy_source import printed
 from forwardgrad.array_program.regions import Function
-from forwardgrad.backends.engine import State
+from forwardgrad.backends.chained import Names, Part, chained
+from forwardgrad.backends.engine import Ahead, State
 from forwardgrad.backends.loading import by_rows, load
+from forwardgrad.backends.single_sample import HELPERS
 from forwardgrad.backends.stored_arrays import StoredArrays
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import is_influence
@@ -67,9 +69,13 @@ class LoweredEngine:
     @cached_property
     def _parts(self) -> Mapping[str, Part]:
         """The functions of the program."""
+        return self._loaded({})
+
+    def _loaded(self, helpers: Mapping[str, Callable[..., Any]]) -> dict[str, Part]:
+        """The functions of the program, which call these helpers in place of those of the same names."""
         program, calls = self.lowered.program, self.lowered.context.calls
         names: dict[str, Any] = {name: found for name, found in vars(numpy_helpers).items() if name[0] != "_"}
-        names |= {"np": np, "dtype": self.dtype.type, "empty": reuse.empty}
+        names |= {"np": np, "dtype": self.dtype.type, "empty": reuse.empty, **helpers}
         names |= {value.name: array for value, array in program.constants.items()}
         names |= {name: self._function(called) for name, called in calls.items()}
         written = printed(self.lowered.functions)
@@ -153,6 +159,16 @@ class LoweredEngine:
                 made[key] = np.ascontiguousarray(array)
         return made
 
+    def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
+        series = {name: self.series(name) for name in outputs}
+        after = {key: name for name, key in self._keys["after"]}
+        names = Names(
+            outputs={name: (each.value.name, each.first.constant) for name, each in series.items()},
+            after={key: after[key] for key in self._held.all},
+            grads={key: name for name, key in self._keys["grads"]},
+        )
+        return chained(self._loaded(HELPERS) if batch == 1 else self._parts, names, batch)
+
     def series(self, name: str) -> Series:
         """The values of a node over time."""
         return self.lowered.context.nodes[name]
@@ -167,28 +183,6 @@ class LoweredEngine:
     def results(self, group: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Gradients (`grads`) or the parts of the state after a block (`after`), among arrays by name."""
         return {key: arrays[name] for name, key in self._keys[group]}
-
-
-@dataclass(frozen=True)
-class Part:
-    """A function of a program, ready to be called.
-
-    Args:
-        run: the function.
-        words: the names of what it takes.
-        bound: those of them that come from outside, each with the group that holds it and its key there.
-        results: the names of what it gives.
-    """
-
-    run: Callable[..., Any]
-    words: tuple[str, ...]
-    bound: tuple[tuple[str, str, str], ...]
-    results: tuple[str, ...]
-
-    def __call__(self, arrays: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-        """What it gives, by name."""
-        made = self.run(*[arrays[word] for word in self.words])
-        return zip(self.results, (made,) if len(self.results) == 1 else made, strict=True)
 
 
 @dataclass

@@ -187,9 +187,9 @@ class Learner:
             if self.clip is not None:
                 grads = clip_by_norm(grads, self.clip)
             params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
-            _check_finite("parameter", params, last)
+            numerics.refuse_update("parameter", params, last)
             if not math.isfinite(step.grad_norm):  # squares are what optimizers remember
-                _check_finite("memory of the optimizer", optimizer_state, last)
+                numerics.refuse_update("memory of the optimizer", optimizer_state, last)
         # Nothing has failed: now, and only now, the learner moves on; in one call, which no interrupt can part.
         vars(self).update(
             params=params,
@@ -332,13 +332,6 @@ class Learner:
 def ends(answer: Any) -> bool:
     """Whether what a callback returned ends learning."""
     return isinstance(answer, str) and answer == STOP
-
-
-def _check_finite(what: str, arrays: Mapping[str, Array], step: int) -> None:
-    if numerics.finite(arrays.values()):
-        return
-    name = next(name for name, array in arrays.items() if not np.isfinite(array).all())
-    raise NonFiniteError(f"{what} {name!r}", "would not be finite after the update", step)
 
 
 def _limit(clip: Any) -> float:

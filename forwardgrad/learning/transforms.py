@@ -194,8 +194,8 @@ class Pair:
         return {"name": "pair", "init": _text(self.start_with), "update": _text(self.update_with)}
 
 
-def as_optimizer(given: Any) -> Optimizer:
-    """What a learner was given: an optimizer, or a pair of functions.
+def as_optimizer(given: Any, what: str = "learner") -> Optimizer:
+    """What a learner or a stream was given: an optimizer, or a pair of functions; `what` names it in the error.
 
     Raises:
         DataError: if it is neither.
@@ -205,7 +205,7 @@ def as_optimizer(given: Any) -> Optimizer:
         return Pair(*cast("tuple[Any, Any]", pair))
     if isinstance(given, type) or not all(callable(getattr(given, it, None)) for it in ("start", "update", "config")):
         raise DataError(
-            f"learner: an optimizer has start, update and config, got {type(given).__name__}.",
+            f"{what}: an optimizer has start, update and config, got {type(given).__name__}.",
             "For example SGD(0.01), Adam(0.001), or a pair of functions (init, update) such as optax.adam(0.001).",
         )
     return cast(Optimizer, given)

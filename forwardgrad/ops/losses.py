@@ -100,9 +100,10 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
     """
     rows = y.reshape(-1, y.shape[-1])
     targets = target.reshape(len(rows), *target.shape[2:])
-    try:  # with copies: a function may write into what it is given, and keep what it returns
-        value = np.array(loss.value(rows.copy(), targets.copy()))
-        gradient = np.array(loss.gradient(rows.copy(), targets.copy()), y.dtype)
+    lent = SHIPPED.get(loss.name) is not loss  # a user's function may write into what it is given, or keep it
+    try:
+        value = np.array(loss.value(*_copies(rows, targets) if lent else (rows, targets)))
+        gradient = np.array(loss.gradient(*_copies(rows, targets) if lent else (rows, targets)), y.dtype)
     except (TypeError, ValueError) as error:
         raise OpError(f"loss {loss.name!r}: value or gradient fails.", f"{type(error).__name__}: {error}") from error
     if value.shape != rows.shape[:1] or gradient.shape != rows.shape:
@@ -110,11 +111,18 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
             f"loss {loss.name!r}: value and gradient have shapes {value.shape} and {gradient.shape}.",
             f"For y of shape {rows.shape} they must be {rows.shape[:1]} and {rows.shape}.",
         )
-    scale = np.full(y.shape[:2], 1 / y.shape[1], y.dtype) if weight is None else weight / y.shape[1]
-    value, gradient = value.reshape(scale.shape), gradient.reshape(y.shape)
-    if weight is not None and not weight.all():  # what has no weight may also be NaN
+    value, gradient = value.reshape(y.shape[:2]), gradient.reshape(y.shape)
+    if weight is None:
+        scale = y.dtype.type(1 / y.shape[1])
+        return float((value * scale).sum()), gradient * scale
+    scale = weight / y.shape[1]
+    if not weight.all():  # what has no weight may also be NaN
         value, gradient = np.where(weight == 0, 0, value), np.where((weight == 0)[..., None], 0, gradient)
     return float((value * scale).sum()), gradient * scale[..., None]
+
+
+def _copies(*arrays: Array) -> list[Array]:
+    return [array.copy() for array in arrays]
 
 
 def names() -> list[str]:

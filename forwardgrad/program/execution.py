@@ -182,13 +182,13 @@ class Execution:
         engine = self.engine
         tape = engine.forward(given.params, state, given.inputs, shape)
         outputs = {name: tape.values(name).copy() for name in self.losses}
-        loss, seeds = self._evaluate(outputs, given.targets)
+        loss, seeds = self.evaluate(outputs, given.targets)
         after = engine.advance(tape, state, fresh) if not last or engine.lossy else None
         grads, by_inputs = engine.gradients(tape, state, after, seeds, given.signals, fresh)
         size, slope = (numerics.squares(arrays.values()) for arrays in (self._measured(after or {}), grads))
         return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, by_inputs, size, slope)
 
-    def _evaluate(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
+    def evaluate(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
         """The loss, and its derivative by each output."""
         total, seeds = 0.0, dict[str, Array]()
         for name, loss in self.losses.items():

@@ -110,6 +110,14 @@ def exploded(state: Mapping[str, Array], step: int) -> NonFiniteError | None:
     return None
 
 
+def refuse_update(what: str, arrays: Mapping[str, Array], step: int) -> None:
+    """Raise `NonFiniteError` if an array that an update gave is not finite; `what` names the kind of array."""
+    if finite(arrays.values()):
+        return
+    name = next(name for name, array in arrays.items() if not np.isfinite(array).all())
+    raise NonFiniteError(f"{what} {name!r}", "would not be finite after the update", step)
+
+
 def locate(order: Iterable[str], block: Passed, steps: int, run: Callable[[int, Any], Passed]) -> NonFiniteError:
     """What was not finite first in a block that is not sound.
 

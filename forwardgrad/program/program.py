@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
 from typing import Any
@@ -14,26 +14,25 @@ import numpy as np
 from forwardgrad.arrays import count, truths
 from forwardgrad.backends import State
 from forwardgrad.compiler import Decision, Plan
-from forwardgrad.errors import DataError, GraphError, did_you_mean
-from forwardgrad.explain.derivation import Derived, about, listing, listing_html
-from forwardgrad.explain.notation import printable
+from forwardgrad.errors import DataError
+from forwardgrad.explain.derivation import Derived
 from forwardgrad.graph import Network
 from forwardgrad.graph import draw as draw_parameter
+from forwardgrad.learning.transforms import as_optimizer
 from forwardgrad.ops import Array
 from forwardgrad.ops.losses import Loss
 from forwardgrad.program import budget
-from forwardgrad.program.blocks import Block, Length, cut
 from forwardgrad.program.border import read_params
-from forwardgrad.program.cost import Cost
 from forwardgrad.program.derived import derive
+from forwardgrad.program.described import Described
 from forwardgrad.program.execution import Execution, Step, batch_of, read_draw
-from forwardgrad.program.pricing import price, refuse_too_large
-from forwardgrad.program.recording import Record, Recorder
-from forwardgrad.program.sequence import Result, as_pieces, executed, total
+from forwardgrad.program.pricing import refuse_too_large
+from forwardgrad.program.sequence import Sequences
+from forwardgrad.program.stream import Stream
 from forwardgrad.rules.table import Rule
 
 
-class Program:
+class Program(Described, Sequences):
     """A declared graph compiled to an online learning algorithm. Made by `forwardgrad.compile`.
 
     It can be copied and pickled. Loading compiles it again; register ops, losses and layouts of your own before. Copies
@@ -169,127 +168,6 @@ class Program:
         after, step = self._execution.step(params, before, inputs, targets, mask, signals, last=last)
         return {} if last else after, step
 
-    def gradient(
-        self,
-        params: Mapping[str, Any],
-        inputs: Any,
-        targets: Mapping[str, Any] | None = None,
-        block: Length = "auto",
-        mask: Any = None,
-        signals: Mapping[str, Any] | None = None,
-        *,
-        draw: int | None = None,
-    ) -> Result:
-        """The gradient over a sequence from the start state, weights frozen, in blocks; memory does not grow with time.
-
-        Args:
-            params: `{name: array}`.
-            inputs: `{input node: (time, batch, size)}`; or an iterable of `(inputs, targets)` or
-                `(inputs, targets, mask)`, pieces of a sequence that need not fit in memory (then without `targets`).
-            targets: as in `step`.
-            block: number of steps per block; a piece longer than that is cut into blocks. `"auto"` chooses it from the
-                program, the batch and memory, never from the length of the sequence.
-            mask, signals: as in `step`.
-            draw: as in `start`: by default each call draws signs of its own.
-
-        Returns:
-            The loss and the gradients, summed over the sequence.
-
-        Raises:
-            DataError: if an array does not fit, or the iterable is empty.
-            MemoryBudgetError: if state and block would take more memory than is free, as in `start`.
-            NonFiniteError: as in `step`. What the iterable raises passes unchanged.
-
-        >>> import forwardgrad as fg, networkx as nx, numpy as np
-        >>> g = nx.MultiDiGraph()
-        >>> g.add_node("x", op="input", size=1)
-        >>> g.add_node("y", op="linear", size=1)
-        >>> _ = g.add_edge("x", "y", weight="dense")
-        >>> _ = g.add_edge("y", "y", value=0.5, delay=1)
-        >>> program = fg.compile(g, loss={"y": "mse"}, rule="rtrl")
-        >>> x = np.ones((3, 1, 1))
-        >>> result = program.gradient({"x->y": np.array([[1.0]])}, {"x": x}, {"y": 0 * x}, block=1)
-        >>> result.loss, result.grads["x->y"]   # y is 1, 1.5, 1.75
-        (6.3125, array([[12.625]]))
-        """
-        weights = self._frozen(params)
-        return total(
-            step for *_, step in self._executed("gradient", weights, inputs, targets, mask, signals, block, draw)
-        )
-
-    def _executed(
-        self,
-        what: str,
-        params: Mapping[str, Array],
-        inputs: Any,
-        targets: Any,
-        mask: Any,
-        signals: Any,
-        block: Length,
-        draw: int | None,
-    ) -> Iterator[tuple[State, State, Block, Step]]:
-        blocks = self.blocks(as_pieces(what, inputs, targets, mask, signals), block)
-        return executed(self._execution, what, params, blocks, draw, self.fits)
-
-    def _frozen(self, params: Any) -> dict[str, Array]:
-        """Parameters of our own: the code of a stream may change those that it was called with."""
-        return {name: array.copy() for name, array in read_params(self.plan.parameters, params, self.dtype).items()}
-
-    @budget.told("record")
-    def record(
-        self,
-        params: Mapping[str, Any],
-        inputs: Any,
-        targets: Mapping[str, Any] | None = None,
-        block: Length = "auto",
-        mask: Any = None,
-        signals: Mapping[str, Any] | None = None,
-        only: Iterable[str] | None = None,
-        keep: bool = False,
-        *,
-        draw: int | None = None,
-    ) -> Record:
-        """Run a sequence as `gradient` does, and collect what flows: traces, learning signals and their products.
-
-        Influence is followed at every place, step by step, which takes much longer than the gradient alone.
-
-        Args:
-            params, inputs, targets, block, mask, signals, draw: as in `gradient`.
-            only: the parameters to follow; by default all that are trained.
-            keep: whether to keep the gradient of each step's loss: an array like the parameter per step.
-
-        Returns:
-            Sizes per parameter, node, mode and step; and the gradient, the same as without recording (of one draw).
-
-        Raises:
-            DataError: if an array does not fit, or a parameter is not trained.
-
-        >>> import forwardgrad as fg, numpy as np
-        >>> program, x = fg.compile(fg.load("elman")), np.ones((3, 1, 1))
-        >>> record = program.record(program.init(), {"x": x}, {"y": 0 * x})
-        >>> record.traces["h->h", "h", "all"].round(2)
-        array([ 0.  ,  7.04, 11.03])
-        """
-        if isinstance(only, str):
-            raise DataError(f"record: only is a collection of names, got {only!r}.", f"Write only=[{only!r}].")
-        chosen = tuple(self.plan.entries) if only is None else tuple(dict.fromkeys(only))
-        for name in chosen:
-            if name not in self.plan.entries:
-                raise DataError(f"record: {name!r} is no trained parameter.", did_you_mean(name, self.plan.entries))
-        recorder = Recorder(self.plan, self._engine, self.losses, chosen, self.dtype, keep)
-        weights = self._frozen(params)
-        for before, after, piece, step in self._executed(
-            "record", weights, inputs, targets, mask, signals, block, draw
-        ):
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # sizes of large numbers; masked losses
-                recorder.add(weights, before, after, piece, step.grads)
-        return recorder.record()
-
-    @property
-    def signalled(self) -> tuple[str, ...]:
-        """The nodes on which the user gives learning signals, for rules with `feedback="signal"`."""
-        return self._execution.signalled
-
     @budget.told("advance")
     def advance(
         self, params: Mapping[str, Any], state: Mapping[str, Any], inputs: Mapping[str, Any]
@@ -317,17 +195,56 @@ class Program:
         """
         return self._execution.advance(params, self._execution.read_state(state), inputs)
 
-    def blocks(self, stream: Iterable[Any], block: Length = "auto") -> Iterator[Block]:
-        """Cut a stream into blocks, none made before it is asked for.
+    def stream(
+        self,
+        params: Mapping[str, Any],
+        *,
+        batch: int | None = None,
+        optimizer: Any = None,
+        state: Mapping[str, Any] | None = None,
+        optimizer_state: Mapping[str, Any] | None = None,
+        draw: int | None = None,
+        max_memory: int | str | None = None,
+    ) -> Stream:
+        """Learn or predict one time step per call, as data arrive.
 
         Args:
-            stream: pieces `(inputs, targets)` or `(inputs, targets, mask)`, arrays as in `step`.
-            block: steps per block; a longer piece is cut. `None`: each piece is a block.
+            params: `{name: array}`; they are copied.
+            batch: number of samples; by default that of `state`, or 1.
+            optimizer: as for a `Learner`; `None` leaves the parameters as they are.
+            state: a state to go on from, such as that of a `Learner`; by default the start.
+            optimizer_state: what the optimizer remembers, in the form of `optimizer.start(params)`.
+            draw: for random layouts, the number of the signs, as in `start`. Each `reset` takes the next one.
+            max_memory: as in `start`.
+
+        Returns:
+            A `Stream`. Its results are those of `step` with blocks of one step, each followed by an update.
 
         Raises:
-            DataError: if an array does not fit.
+            DataError: if an argument does not fit.
+            MemoryBudgetError: as in `start`.
+
+        >>> import forwardgrad as fg, numpy as np
+        >>> program = fg.compile(fg.load("elman"), rule="rtrl")
+        >>> stream = program.stream(program.init(), optimizer=fg.SGD(0.05))
+        >>> x = np.sin(np.arange(501))
+        >>> losses = [stream.step(x[t], x[t + 1]).loss for t in range(500)]   # one unit: a number is a sample
+        >>> sum(losses[:50]) > 10 * sum(losses[-50:])
+        True
+        >>> stream.step(x[500]).outputs["y"].shape   # no target: nothing is learned
+        (1, 1)
         """
-        return cut(self.plan, self.losses, self.signalled, self.dtype, stream, block)
+        weights, known = read_params(self.plan.parameters, params, self.dtype), None
+        if state is not None:
+            state = self._execution.read_state(state)
+            known = batch_of(state)
+        samples = known or 1 if batch is None else count("stream: batch", batch)
+        if known not in (None, samples):
+            raise DataError(f"stream: the state is of batch {known}, and batch is {samples}.")
+        number = read_draw("stream", draw)
+        changing = None if optimizer is None else as_optimizer(optimizer, "stream")
+        self.fits(samples, 1, max_memory, held=state, what="stream")
+        return Stream(self._execution, weights, samples, changing, (state, optimizer_state, number), again=self.stream)
 
     def reset(self, state: Mapping[str, Any], where: Any) -> State:
         """The state with some samples started afresh: activations and influence.
@@ -378,75 +295,8 @@ class Program:
         state = None if state is None else self._execution.read_state(state)
         return self._execution.run(params, inputs, state, steps, batch)
 
-    def cost(self, batch: int = 1, block: int = 1) -> Cost:
-        """What the program stores and computes, known before it runs; raises `DataError` for what is no number."""
-        return price(self._execution, self.rules, count("cost: batch", batch), count("cost: block", block), False)
-
-    def pattern(self, name: str) -> tuple[Array, Array]:
-        """Rows and columns of the entries of a sparse parameter, in the order of its array.
-
-        Raises:
-            GraphError: if there is no sparse parameter of that name.
-        """
-        parameter = self.network.parameters.get(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
-        if parameter is None or parameter.pattern is None:
-            known = [p.name for p in self.network.parameters.values() if p.pattern is not None]
-            raise GraphError(f"there is no sparse parameter {name!r}.", did_you_mean(name, known))
-        return parameter.pattern.rows.copy(), parameter.pattern.columns.copy()
-
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Program:
         graph = copy.deepcopy(self.graph, memo)
         return Program(graph, self.plan, self.losses, self.chosen, self.dtype, self.backend)
 
     __copy__ = __deepcopy__
-
-    def __str__(self) -> str:
-        return listing(self)
-
-    def __repr__(self) -> str:
-        return f"Program({printable(about(self))})"
-
-    def _repr_html_(self) -> str:
-        return listing_html(self)
-
-    def source(self) -> str:
-        """The derived algorithm as a module of readable NumPy, which runs on its own and needs nothing else.
-
-        Its `gradient(params, inputs, targets, block)` and `step(params, state, inputs, targets)` do what the methods
-        of those names do here, without checking what they are given; its state has the same keys. An op or a loss of
-        yours is taken along where it is a formula or a plain function of NumPy; otherwise its place is marked.
-
-        Raises:
-            RuleError: if the program is so large that it is interpreted.
-
-        >>> import forwardgrad as fg, numpy as np
-        >>> program, module = fg.compile(fg.load("elman"), rule="rtrl"), {}
-        >>> exec(program.source(), module)
-        >>> x, y = {"x": np.ones((6, 1, 1))}, {"y": np.zeros((6, 1, 1))}
-        >>> loss, grads = module["gradient"](program.init(), x, y, block=2)
-        >>> wanted = program.gradient(program.init(), x, y, block=2)
-        >>> all(np.array_equal(grads[name], wanted.grads[name]) for name in grads)
-        True
-        """
-        from forwardgrad.array_program.standalone import standalone  # with all that makes array programs
-
-        return standalone(self.plan, self.dtype, self.losses, f"Generated by forwardgrad.\n\n{self}")
-
-    def as_jax(self, losses: Mapping[str, Any] | None = None) -> Any:
-        """The program as pure functions of JAX, to be put inside your own `jit`, `vmap` and `lax.scan`.
-
-        Args:
-            losses: `{output node: value(y, target) -> (rows,)}` in `jax.numpy`, for losses of your own.
-
-        Returns:
-            `JaxFunctions`: `init`, `step`, `run` and `reset`.
-
-        Raises:
-            MissingExtraError: if JAX is not installed.
-            RuleError: if an op or a layout is a function of Python, which JAX cannot run.
-            DataError: if a loss has no form in JAX, or the program is of float64 and that is off in JAX.
-        """
-        from forwardgrad.backends.jax_functions import JaxFunctions  # and with it JAX
-
-        execution = self._execution
-        return JaxFunctions(self.plan, self.losses, self.dtype, execution.start, execution.counters, dict(losses or {}))

@@ -1,16 +1,24 @@
-"""A sequence as blocks from the start state, weights frozen, each block priced before it is executed."""
+"""A whole sequence: blocks from the start state, weights frozen, each block priced before it is executed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, cast
 
+import numpy as np
+
 from forwardgrad.backends import State
-from forwardgrad.errors import DataError
+from forwardgrad.compiler import Plan
+from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.ops import Array
-from forwardgrad.program.blocks import Block, marking_last
+from forwardgrad.ops.losses import Loss
+from forwardgrad.program import budget
+from forwardgrad.program.blocks import Block, Length, cut, marking_last
+from forwardgrad.program.border import read_params
 from forwardgrad.program.execution import Execution, Step, read_draw
+from forwardgrad.program.recording import Record, Recorder
 
 
 @dataclass(frozen=True)
@@ -72,3 +80,146 @@ def executed(
         state, passed = after, passed + block.steps
     if state is None:
         raise DataError(f"{what}: the sequence is empty.")
+
+
+class Sequences:
+    """The methods of a `Program` that go through a whole sequence."""
+
+    plan: Plan
+    losses: MappingProxyType[str, Loss]
+    dtype: np.dtype[Any]
+    fits: Callable[..., None]
+    _execution: Execution
+
+    @property
+    def signalled(self) -> tuple[str, ...]:
+        """The nodes on which the user gives learning signals, for rules with `feedback="signal"`."""
+        return self._execution.signalled
+
+    def gradient(
+        self,
+        params: Mapping[str, Any],
+        inputs: Any,
+        targets: Mapping[str, Any] | None = None,
+        block: Length = "auto",
+        mask: Any = None,
+        signals: Mapping[str, Any] | None = None,
+        *,
+        draw: int | None = None,
+    ) -> Result:
+        """The gradient over a sequence from the start state, weights frozen, in blocks; memory does not grow with time.
+
+        Args:
+            params: `{name: array}`.
+            inputs: `{input node: (time, batch, size)}`; or an iterable of `(inputs, targets)` or
+                `(inputs, targets, mask)`, pieces of a sequence that need not fit in memory (then without `targets`).
+            targets: as in `step`.
+            block: number of steps per block; a piece longer than that is cut into blocks. `"auto"` chooses it from the
+                program, the batch and memory, never from the length of the sequence.
+            mask, signals: as in `step`.
+            draw: as in `start`: by default each call draws signs of its own.
+
+        Returns:
+            The loss and the gradients, summed over the sequence.
+
+        Raises:
+            DataError: if an array does not fit, or the iterable is empty.
+            MemoryBudgetError: if state and block would take more memory than is free, as in `start`.
+            NonFiniteError: as in `step`. What the iterable raises passes unchanged.
+
+        >>> import forwardgrad as fg, networkx as nx, numpy as np
+        >>> g = nx.MultiDiGraph()
+        >>> g.add_node("x", op="input", size=1)
+        >>> g.add_node("y", op="linear", size=1)
+        >>> _ = g.add_edge("x", "y", weight="dense")
+        >>> _ = g.add_edge("y", "y", value=0.5, delay=1)
+        >>> program = fg.compile(g, loss={"y": "mse"}, rule="rtrl")
+        >>> x = np.ones((3, 1, 1))
+        >>> result = program.gradient({"x->y": np.array([[1.0]])}, {"x": x}, {"y": 0 * x}, block=1)
+        >>> result.loss, result.grads["x->y"]   # y is 1, 1.5, 1.75
+        (6.3125, array([[12.625]]))
+        """
+        weights = self._frozen(params)
+        return total(
+            step for *_, step in self._executed("gradient", weights, inputs, targets, mask, signals, block, draw)
+        )
+
+    def _executed(
+        self,
+        what: str,
+        params: Mapping[str, Array],
+        inputs: Any,
+        targets: Any,
+        mask: Any,
+        signals: Any,
+        block: Length,
+        draw: int | None,
+    ) -> Iterator[tuple[State, State, Block, Step]]:
+        blocks = self.blocks(as_pieces(what, inputs, targets, mask, signals), block)
+        return executed(self._execution, what, params, blocks, draw, self.fits)
+
+    def _frozen(self, params: Any) -> dict[str, Array]:
+        """Parameters of our own: the code of a stream may change those that it was called with."""
+        return {name: array.copy() for name, array in read_params(self.plan.parameters, params, self.dtype).items()}
+
+    @budget.told("record")
+    def record(
+        self,
+        params: Mapping[str, Any],
+        inputs: Any,
+        targets: Mapping[str, Any] | None = None,
+        block: Length = "auto",
+        mask: Any = None,
+        signals: Mapping[str, Any] | None = None,
+        only: Iterable[str] | None = None,
+        keep: bool = False,
+        *,
+        draw: int | None = None,
+    ) -> Record:
+        """Run a sequence as `gradient` does, and collect what flows: traces, learning signals and their products.
+
+        Influence is followed at every place, step by step, which takes much longer than the gradient alone.
+
+        Args:
+            params, inputs, targets, block, mask, signals, draw: as in `gradient`.
+            only: the parameters to follow; by default all that are trained.
+            keep: whether to keep the gradient of each step's loss: an array like the parameter per step.
+
+        Returns:
+            Sizes per parameter, node, mode and step; and the gradient, the same as without recording (of one draw).
+
+        Raises:
+            DataError: if an array does not fit, or a parameter is not trained.
+
+        >>> import forwardgrad as fg, numpy as np
+        >>> program, x = fg.compile(fg.load("elman")), np.ones((3, 1, 1))
+        >>> record = program.record(program.init(), {"x": x}, {"y": 0 * x})
+        >>> record.traces["h->h", "h", "all"].round(2)
+        array([ 0.  ,  7.04, 11.03])
+        """
+        if isinstance(only, str):
+            raise DataError(f"record: only is a collection of names, got {only!r}.", f"Write only=[{only!r}].")
+        chosen = tuple(self.plan.entries) if only is None else tuple(dict.fromkeys(only))
+        for name in chosen:
+            if name not in self.plan.entries:
+                raise DataError(f"record: {name!r} is no trained parameter.", did_you_mean(name, self.plan.entries))
+        recorder = Recorder(self.plan, self._execution.engine, self.losses, chosen, self.dtype, keep)
+        weights = self._frozen(params)
+        for before, after, piece, step in self._executed(
+            "record", weights, inputs, targets, mask, signals, block, draw
+        ):
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # sizes of large numbers; masked losses
+                recorder.add(weights, before, after, piece, step.grads)
+        return recorder.record()
+
+    def blocks(self, stream: Iterable[Any], block: Length = "auto") -> Iterator[Block]:
+        """Cut a stream into blocks, none made before it is asked for.
+
+        Args:
+            stream: pieces `(inputs, targets)` or `(inputs, targets, mask)`, arrays as in `step`.
+            block: steps per block; a longer piece is cut. `None`: each piece is a block.
+
+        Raises:
+            DataError: if an array does not fit.
+        """
+        return cut(self.plan, self.losses, self.signalled, self.dtype, stream, block)

@@ -1,0 +1,181 @@
+"""Parameters that are updated step by step: as one array, where an optimizer acts on every entry by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from forwardgrad.learning.optimizers import SGD, Adam, Optimizer, RMSprop
+from forwardgrad.learning.transforms import Scheduled
+from forwardgrad.ops import Array
+
+ALL = ""
+"""What the one array is called in an optimizer; so the name of what is remembered begins as that of each parameter."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters at one time, and what the optimizer remembers.
+
+    Args:
+        params: all parameters by name; where there is one array, those that are trained are views of it.
+        memory: what the optimizer remembers, as it names it.
+        joined: the one array, or `None`.
+    """
+
+    params: dict[str, Array]
+    memory: dict[str, Array]
+    joined: Array | None = None
+
+
+class Updates(Protocol):
+    """Makes new weights from old ones. Nothing that it is given is changed."""
+
+    def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
+        """The first weights: parameters that are kept, and what the optimizer remembers by name, if it does yet."""
+        ...
+
+    def gathered(self, grads: Mapping[str, Array]) -> Sequence[Array]:
+        """The gradients as the update takes them."""
+        ...
+
+    def updated(self, weights: Weights, grads: Mapping[str, Array], gathered: Sequence[Array]) -> Weights:
+        """The next weights. Those that were given are valid until the update after that."""
+        ...
+
+    def changed(self, weights: Weights) -> Sequence[Array]:
+        """The arrays that an update changes."""
+        ...
+
+    def remembered(self, weights: Weights) -> dict[str, Array]:
+        """What the optimizer remembers, by the names of the parameters."""
+        ...
+
+
+def updates(optimizer: Optimizer | None, trained: Sequence[str], checked: Callable[[Any], dict[str, Array]]) -> Updates:
+    """How weights are updated.
+
+    Args:
+        optimizer: `None` leaves them as they are.
+        trained: the parameters that have a gradient, in the order of the gradients.
+        checked: checks parameters that an optimizer gives, which may be a user's own.
+    """
+    if optimizer is None:
+        return Fixed()
+    return Joined(optimizer, trained) if trained and is_entrywise(optimizer) else Separate(optimizer, trained, checked)
+
+
+def is_entrywise(optimizer: Optimizer) -> bool:
+    """Whether the update of an entry depends on its own gradient and memory alone.
+
+    >>> is_entrywise(Adam(0.01)), is_entrywise(Scheduled(SGD(0.1), lambda update: 1.0))
+    (True, True)
+    """
+    if type(optimizer) is Scheduled:
+        return is_entrywise(optimizer.optimizer)
+    return type(optimizer) in (SGD, Adam, RMSprop)  # a subclass may do anything
+
+
+class Fixed:
+    """No updates: weights are not learned."""
+
+    def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
+        return Weights(dict(params), {})
+
+    def gathered(self, grads: Mapping[str, Array]) -> Sequence[Array]:
+        return list(grads.values())
+
+    def updated(self, weights: Weights, grads: Mapping[str, Array], gathered: Sequence[Array]) -> Weights:
+        return weights
+
+    def changed(self, weights: Weights) -> Sequence[Array]:
+        return ()
+
+    def remembered(self, weights: Weights) -> dict[str, Array]:
+        return {}
+
+
+class Separate:
+    """Updates of each parameter by its name, by any optimizer; arguments as for `updates`."""
+
+    def __init__(
+        self, optimizer: Optimizer, trained: Sequence[str], checked: Callable[[Any], dict[str, Array]]
+    ) -> None:
+        self._optimizer, self._trained, self._checked = optimizer, trained, checked
+
+    def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
+        started = self._optimizer.start({name: params[name] for name in self._trained}) if memory is None else memory
+        return Weights(dict(params), dict(started))
+
+    def gathered(self, grads: Mapping[str, Array]) -> Sequence[Array]:
+        return list(grads.values())
+
+    def updated(self, weights: Weights, grads: Mapping[str, Array], gathered: Sequence[Array]) -> Weights:
+        params, memory = self._optimizer.update(weights.params, dict(grads), weights.memory)
+        return Weights(params, memory)
+
+    def changed(self, weights: Weights) -> Sequence[Array]:
+        return [weights.params[name] for name in self._trained]
+
+    def remembered(self, weights: Weights) -> dict[str, Array]:
+        return weights.memory
+
+    def owned(self, weights: Weights) -> Weights:
+        """Weights in arrays that nobody else has, of the shapes and the dtype of the program."""
+        params = self._checked(weights.params)
+        return replace(weights, params=params | {name: params[name].copy() for name in self._trained})
+
+
+class Joined:
+    """Updates of all parameters as one array: one call for each operation of the optimizer, not one per parameter.
+
+    There are two such arrays, each with its views by name, and every update fills the one that is not in use.
+    """
+
+    def __init__(self, optimizer: Optimizer, trained: Sequence[str]) -> None:
+        self._optimizer, self._trained = optimizer, trained
+        self._buffers: tuple[tuple[Array, dict[str, Array]], ...] = ()
+
+    def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
+        whole = np.concatenate([params[name] for name in self._trained], axis=None)
+        self._buffers = tuple((one, {**params, **self._views(one, params)}) for one in (whole, whole.copy()))
+        remembered = self._optimizer.start({ALL: whole})
+        if memory is not None:
+            remembered = {key: self._whole(key, array, memory) for key, array in remembered.items()}
+        return Weights(self._buffers[0][1], remembered, whole)
+
+    def _views(self, whole: Array, params: Mapping[str, Array]) -> dict[str, Array]:
+        ends = np.cumsum([params[name].size for name in self._trained])
+        parts = np.split(whole, ends[:-1])
+        return {name: part.reshape(params[name].shape) for name, part in zip(self._trained, parts, strict=True)}
+
+    def _whole(self, key: str, array: Array, memory: Mapping[str, Array]) -> Array:
+        """What is remembered under this name of all parameters, or of none."""
+        if array.ndim == 0:
+            return np.array(memory[key])
+        return np.concatenate([memory[key + name] for name in self._trained], axis=None)
+
+    def gathered(self, grads: Mapping[str, Array]) -> Sequence[Array]:
+        return (np.concatenate([grads[name] for name in self._trained], axis=None),)
+
+    def updated(self, weights: Weights, grads: Mapping[str, Array], gathered: Sequence[Array]) -> Weights:
+        assert weights.joined is not None
+        new, memory = self._optimizer.update({ALL: weights.joined}, {ALL: gathered[0]}, weights.memory)
+        first, second = self._buffers
+        spare, views = second if first[0] is weights.joined else first
+        np.copyto(spare, new[ALL])
+        return Weights(views, memory, spare)
+
+    def changed(self, weights: Weights) -> Sequence[Array]:
+        assert weights.joined is not None
+        return (weights.joined,)
+
+    def remembered(self, weights: Weights) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for key, array in weights.memory.items():
+            views = {key: array} if array.ndim == 0 else self._views(array, weights.params)
+            found |= views if array.ndim == 0 else {key + name: view for name, view in views.items()}
+        return found

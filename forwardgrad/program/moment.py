@@ -1,0 +1,134 @@
+"""The arrays of a single time step, which need no axis of time: inputs, targets, masks and signals of a stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from forwardgrad.arrays import UNMASKED, array_of, check_names
+from forwardgrad.errors import DataError
+from forwardgrad.graph import Network, Node
+from forwardgrad.ops import Array
+from forwardgrad.ops.losses import Loss
+from forwardgrad.program.border import Target, read_inputs, read_signals, read_targets
+from forwardgrad.program.numerics import squares
+
+Kind = Literal["numbers", "numbers or tokens", "labels"]
+"""What an array holds for each sample: a number per unit, either that or the number of one unit, or a label."""
+
+
+class MomentReader:
+    """Reads what a stream is given for a step of so many samples.
+
+    Arrays that are as the program computes with them are recognised at once. All others are brought into the form of a
+    block of one step, and checked as such.
+
+    Args:
+        network: the validated graph.
+        losses: by output node.
+        signalled: the nodes on which the user gives learning signals.
+        dtype: of the program.
+        batch: number of samples.
+    """
+
+    def __init__(
+        self, network: Network, losses: Mapping[str, Loss], signalled: Collection[str], dtype: Any, batch: int
+    ) -> None:
+        self._network, self._losses, self._signalled = network, losses, tuple(signalled)
+        self._dtype, self._batch = np.dtype(dtype), batch
+        self._inputs = {name: (batch, network.nodes[name].size) for name in network.inputs}
+        self._targets = {name: (batch, network.nodes[name].size) for name in losses}
+        self._labels = any(loss.labels for loss in losses.values())
+
+    def inputs(self, given: Any) -> dict[str, Array]:
+        """`{input node: (1, batch, size)}`; raises `DataError`."""
+        found = self._recognised(given, self._inputs)
+        if found is None:
+            timed = self._timed("input", given, dict.fromkeys(self._inputs, "numbers or tokens"))
+            found, _ = read_inputs(self._network, timed, self._dtype, (1, self._batch))
+        return found
+
+    def targets(self, given: Any, mask: Any) -> dict[str, Target]:
+        """By output node; raises `DataError`."""
+        found = None if self._labels or mask is not None else self._recognised(given, self._targets)
+        if found is not None:
+            return {name: Target(array, None) for name, array in found.items()}
+        kinds: dict[str, Kind] = {name: "labels" if loss.labels else "numbers" for name, loss in self._losses.items()}
+        timed = self._timed("target", given, kinds, UNMASKED)
+        weights = self._mask(mask)
+        return read_targets(self._network, self._losses, timed, weights, (1, self._batch), self._dtype)
+
+    def signals(self, given: Any) -> dict[str, Array]:
+        """`{node: (1, batch, size)}` of the nodes on which learning signals are given; raises `DataError`."""
+        if given is None and not self._signalled:
+            return {}
+        timed = self._timed("signal", given, dict.fromkeys(self._signalled, "numbers"))
+        return read_signals(self._network, self._signalled, timed, self._dtype, (1, self._batch))
+
+    def _recognised(self, given: Any, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Array] | None:
+        """Arrays `(batch, size)` of finite numbers of the program's dtype, with an axis of time; or `None`."""
+        if type(given) is np.ndarray and len(shapes) == 1:
+            given = dict.fromkeys(shapes, given)
+        if type(given) is not dict or len(cast("dict[Any, Any]", given)) != len(shapes):
+            return None
+        found: dict[str, Array] = {}
+        for name, shape in shapes.items():
+            array = cast("dict[Any, Any]", given).get(name)
+            if type(array) is not np.ndarray or array.dtype != self._dtype or array.shape != shape:
+                return None
+            found[name] = array[None]
+        return found if math.isfinite(squares(found.values())) else None
+
+    def _timed(self, what: str, given: Any, kinds: Mapping[str, Kind], *unmasked: str) -> dict[str, Array]:
+        """Arrays by name, with an axis of time."""
+        if not isinstance(given, Mapping):
+            if given is not None and len(kinds) != 1:
+                raise DataError(
+                    f"{what}s: expected a mapping from names to arrays, got {type(given).__name__}.",
+                    f"Expected: {', '.join(map(repr, kinds))}." if kinds else "None is expected.",
+                )
+            given = {} if given is None else dict.fromkeys(kinds, given)
+        arrays = cast("Mapping[str, Any]", given)
+        check_names(f"{what}s", arrays, kinds)
+        nodes = self._network.nodes
+        return {
+            name: self._with_time(
+                f"{what} {name!r}", array_of(f"{what} {name!r}", arrays[name], *unmasked), nodes[name], kind
+            )
+            for name, kind in kinds.items()
+        }
+
+    def _with_time(self, what: str, array: Array, node: Node, kind: Kind) -> Array:
+        batch, one = self._batch, self._batch == 1  # of one sample, its axis may be left out
+        units: list[tuple[int, ...]] = [(node.size,), node.shape]
+        fitting = [(batch, *shape) for shape in units]
+        if one:
+            fitting += [*units, ()] if node.size == 1 else units
+        if kind != "labels" and (array.shape in fitting or (array.shape[:1] == (1,) and array.shape[1:] in fitting)):
+            return array.reshape(1, batch, node.size)
+        whole = kind == "labels" or (kind != "numbers" and array.dtype.kind in "iu")
+        if whole and array.shape in ((batch,), (1, batch), *([()] if one else [])):
+            return array.reshape(1, batch)
+        expected = f"({batch},)" if kind == "labels" else f"({batch}, {node.size})"
+        axes = "(batch,)" if kind == "labels" else "(batch, size)"
+        raise DataError(
+            f"{what}: expected shape {expected}, got {array.shape}.", f"A stream takes one time step per call, {axes}."
+        )
+
+    def _mask(self, given: Any) -> Any:
+        """Weights `(1,)` or `(1, batch)`, for all outputs or by output."""
+        if isinstance(given, Mapping):
+            arrays = cast("Mapping[Any, Any]", given)
+            return {name: self._weights(f"mask of {name!r}", array) for name, array in arrays.items()}
+        return self._weights("mask", given)
+
+    def _weights(self, what: str, given: Any) -> Array | None:
+        if given is None:
+            return None
+        array = array_of(what, given)
+        if array.shape not in ((), (1,), (self._batch,), (1, self._batch)):
+            raise DataError(f"{what}: expected one number, or shape ({self._batch},), got {array.shape}.")
+        return array.reshape(1) if array.size == 1 else array.reshape(1, self._batch)
