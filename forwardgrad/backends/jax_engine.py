@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
 from types import ModuleType
@@ -14,7 +14,8 @@ import numpy as np
 from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.jax_reading import Reading
 from forwardgrad.array_program.regions import Function
-from forwardgrad.backends.engine import State
+from forwardgrad.backends.chained import AHEAD, BACK
+from forwardgrad.backends.engine import Ahead, Back, State
 from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
 from forwardgrad.backends.refusals import refuse_calls, refuse_large
 from forwardgrad.compiler import Plan
@@ -98,6 +99,45 @@ class JaxEngine(LoweredEngine):
         self.call("advance", arrays, {"params": tape.params, "state": state})
         made = self.results("after", arrays)
         return _arrays({key: made[key] for key in self._held.all})
+
+    def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
+        """A step as two calls of compiled functions, ahead and back."""
+        series = {name: self.series(name) for name in outputs}
+        made = {value.name for name in (*AHEAD, "advance") for value in self._functions[name].body.results}
+        later = {value.name for name in BACK for value in self._functions[name].inputs} & made
+        sizes = {"steps": 1, "batch": batch, "fresh": 0}
+
+        def run_ahead(groups: Groups) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+            arrays: dict[str, Any] = dict(sizes)
+            for name in (*AHEAD, "advance"):
+                self.call(name, arrays, groups)
+            after = self.results("after", arrays)
+            found = {n: arrays[e.value.name][e.first.constant : e.first.constant + 1] for n, e in series.items()}
+            return found, {key: after[key] for key in self._held.all}, {name: arrays[name] for name in later}
+
+        def run_back(arrays: dict[str, Any], groups: Groups) -> dict[str, Any]:
+            arrays = arrays | sizes
+            for name in BACK:
+                self.call(name, arrays, groups)
+            return self.results("grads", arrays)
+
+        first, second = self.jax.jit(run_ahead), self.jax.jit(run_back)
+
+        def ahead(
+            params: Mapping[str, Array], state: State, inputs: Mapping[str, Array]
+        ) -> tuple[dict[str, Array], State, Back]:
+            groups = {"params": params, "state": state}
+            with self._precision():
+                found, then, rest = first({**groups, "inputs": inputs})
+            after = _arrays(then)
+
+            def back(losses: Mapping[str, Array], signals: Mapping[str, Array]) -> dict[str, Array]:
+                with self._precision():
+                    return _arrays(second(rest, {**groups, "after": after, "losses": losses, "signals": signals}))
+
+            return _arrays(found), after, back
+
+        return ahead
 
 
 def _arrays(found: Mapping[str, Any]) -> dict[str, Array]:

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 import forwardgrad as fg
 from forwardgrad import oracle
 from forwardgrad.ops import Array
-from forwardgrad.testing.strategies import Stream, StreamBroke, problems, streams
+from forwardgrad.testing.strategies import PieceStream, StreamBroke, problems, streams
 
 RULES = ["rtrl", "eprop-deep", "eprop"]
 STREAMS = problems(most_steps=9).flatmap(streams)
 BROKEN = problems(most_steps=9).flatmap(lambda problem: streams(problem, breaks=True))
 
 
-def wanted(stream: Stream, rule: str) -> oracle.OracleResult:
+def wanted(stream: PieceStream, rule: str) -> oracle.OracleResult:
     """What the oracle finds in plain arrays of the whole sequence; it is not zero."""
     found = oracle.reverse(**stream.problem.arguments, rule=rule)
     assume(max((float(np.abs(g).max()) for g in found.grads.values()), default=0.0) > 1e-6)
@@ -37,7 +37,7 @@ def same(found: Any, want: oracle.OracleResult) -> bool:
 @pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES), block=st.sampled_from([None, 1, 2, "auto"]))
 @settings(max_examples=30, deadline=None)
-def test_a_stream_has_the_gradient_of_its_sequence(backend: str, stream: Stream, rule: str, block: Any) -> None:
+def test_a_stream_has_the_gradient_of_its_sequence(backend: str, stream: PieceStream, rule: str, block: Any) -> None:
     """A piece is read after its stream was asked for the next one, or is misread in some layout or type."""
     want = wanted(stream, rule)
     program = compiled(stream.problem, rule, backend=backend)
@@ -47,7 +47,7 @@ def test_a_stream_has_the_gradient_of_its_sequence(backend: str, stream: Stream,
 @pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES), block=st.sampled_from([None, 2]))
 @settings(max_examples=25, deadline=None)
-def test_a_record_of_a_stream_is_that_of_its_sequence(backend: str, stream: Stream, rule: str, block: Any) -> None:
+def test_a_record_of_a_stream_is_that_of_its_sequence(backend: str, stream: PieceStream, rule: str, block: Any) -> None:
     """What is recorded is read after its stream was asked for the next piece."""
     want = wanted(stream, rule)
     program, whole = compiled(stream.problem, rule, backend=backend), stream.whole()
@@ -59,7 +59,7 @@ def test_a_record_of_a_stream_is_that_of_its_sequence(backend: str, stream: Stre
         assert error(dict(one), dict(other)) <= TOLERANCE
 
 
-def learned(program: fg.Program, stream: Stream, rate: float, pieces: int, resets: list[int]) -> dict[str, Array]:
+def learned(program: fg.Program, stream: PieceStream, rate: float, pieces: int, resets: list[int]) -> dict[str, Array]:
     """What a learner should come to after some pieces, step by step, in plain arrays."""
     params, state = dict(stream.problem.params), None
     for number in range(pieces):
@@ -74,7 +74,7 @@ def learned(program: fg.Program, stream: Stream, rate: float, pieces: int, reset
 @pytest.mark.parametrize("backend", ENGINES)
 @given(stream=STREAMS, rule=st.sampled_from(RULES))
 @settings(max_examples=20, deadline=None)
-def test_a_learner_learns_from_a_stream_as_from_its_sequence(backend: str, stream: Stream, rule: str) -> None:
+def test_a_learner_learns_from_a_stream_as_from_its_sequence(backend: str, stream: PieceStream, rule: str) -> None:
     """A learner keeps something that a stream changes later, between pieces or between episodes."""
     program = compiled(stream.problem, rule, backend=backend)
     ours = fg.Learner(program, stream.problem.params, fg.SGD(0.05))
@@ -91,7 +91,7 @@ def test_a_learner_learns_from_a_stream_as_from_its_sequence(backend: str, strea
 @pytest.mark.parametrize("backend", ENGINES)
 @given(stream=BROKEN, rule=st.sampled_from(RULES))
 @settings(max_examples=20, deadline=None)
-def test_a_stream_that_breaks_costs_only_what_it_has_not_given(backend: str, stream: Stream, rule: str) -> None:
+def test_a_stream_that_breaks_costs_only_what_it_has_not_given(backend: str, stream: PieceStream, rule: str) -> None:
     """An error of a stream is swallowed or dressed up, or what was learned before it is lost."""
     assert stream.breaks is not None
     program = compiled(stream.problem, rule, backend=backend)

@@ -22,13 +22,13 @@ from forwardgrad.testing.strategies.blocks import partitions
 from forwardgrad.testing.strategies.brought import brought_losses, brought_ops
 from forwardgrad.testing.strategies.graphs import SEEDS, graphs
 from forwardgrad.testing.strategies.problems import problems
-from forwardgrad.testing.strategies.streams import Stream, StreamBroke, streams
+from forwardgrad.testing.strategies.streams import PieceStream, StreamBroke, streams
 
 __all__ = [
     "PATHS",
     "SEEDS",
+    "PieceStream",
     "RandomAutomaton",
-    "Stream",
     "StreamBroke",
     "automata",
     "brought_losses",

@@ -31,7 +31,7 @@ class StreamBroke(Exception):
 
 
 @dataclass(frozen=True)
-class Stream:
+class PieceStream:
     """A sequence, and how it is handed over.
 
     Args:
@@ -145,7 +145,7 @@ def _spoil(buffer: Any) -> None:
 
 
 @st.composite
-def streams(draw: st.DrawFn, problem: Problem, *, breaks: bool = False) -> Stream:
+def streams(draw: st.DrawFn, problem: Problem, *, breaks: bool = False) -> PieceStream:
     """A stream of a problem, in pieces of unequal length; the problem's numbers are rounded to the type that it holds.
 
     Args:
@@ -169,7 +169,7 @@ def streams(draw: st.DrawFn, problem: Problem, *, breaks: bool = False) -> Strea
         mask=_each(problem.mask, lambda array: _rounded(array, dtype)),
         origin=None,
     )
-    return Stream(
+    return PieceStream(
         rounded,
         lengths,
         draw(st.sampled_from(HABITS)),
