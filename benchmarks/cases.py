@@ -68,6 +68,23 @@ class StreamingCase:
 
 
 @dataclass(frozen=True)
+class UpdateCase:
+    """One call of `Stream.step` per step, update included, beside `Program.step` and an optimizer, and a learner."""
+
+    name: str
+    network: Network
+    steps: int
+    goals: tuple[Goal, ...]
+
+    def __str__(self) -> str:
+        return f"eprop with SGD, {self.network}, batch 1, one call per step, {self.steps:,} steps"
+
+    def quick(self) -> UpdateCase:
+        """A first look."""
+        return replace(self, steps=self.steps // 8)
+
+
+@dataclass(frozen=True)
 class PatternCase:
     """One call per step under `snap(1)`, beside the rule that keeps the same paths: e-prop with implicit autapses."""
 
@@ -121,7 +138,7 @@ class MemoryCase:
         return replace(self, lengths=tuple(length // 10 for length in self.lengths))
 
 
-Case = GradientCase | StreamingCase | PatternCase | ForwardCase | MemoryCase
+Case = GradientCase | StreamingCase | UpdateCase | PatternCase | ForwardCase | MemoryCase
 
 _LSTM = ("jax BPTT", "jax e-prop", "torch BPTT", "braintrace D-RTRL windows", "braintrace D-RTRL per step")
 _LIF = (*_LSTM, "braintrace pp-prop")
@@ -155,6 +172,7 @@ CASES: tuple[Case, ...] = (
         (Goal("jax BPTT", 1.0),),
     ),
     StreamingCase("streaming", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("braintrace D-RTRL", 1.5),)),
+    UpdateCase("streaming-update", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("step and update", 0.6),)),
     PatternCase("streaming-snap", Network("rnn", 8, (64,), 4, "mse"), 400, 8, (Goal("its paths as a rule", 1.5),)),
     ForwardCase("forward", _classifier("lstm", 64, 128), 512, 32, (Goal("forward pass", 4.0),)),
     MemoryCase(

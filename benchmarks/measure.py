@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from benchmarks import agreement, memory, streaming
-from benchmarks.agreement import Check
-from benchmarks.cases import Case, ForwardCase, Goal, GradientCase, MemoryCase, PatternCase, StreamingCase
+from benchmarks.agreement import Check, compare
+from benchmarks.cases import Case, ForwardCase, Goal, GradientCase, MemoryCase, PatternCase, StreamingCase, UpdateCase
 from benchmarks.contestants import EPROP, Contestant, MissingPeerError, peer
 from benchmarks.ours import RULES, compiled, ours
 from benchmarks.tasks import make
@@ -150,6 +150,21 @@ def _streaming(case: StreamingCase, options: Options) -> Result:
     return judged(case, checks, [Timing(name, values, "per step") for name, values in per_step.items()])
 
 
+def _update(case: UpdateCase, options: Options) -> Result:
+    task = make(case.network, case.steps, batch=1)
+    runs = streaming.updated(task)
+    gradients = {name: warm(run) for name, run in runs.items()}
+    checks: list[Check] = []
+    for name in (name for name in runs if name != "forwardgrad"):
+        other = Contestant(name, EPROP, runs[name], lambda found: found)
+        checks.append(compare(other, gradients[name], gradients["forwardgrad"], "a stream", agreement.TOLERANCE_SINGLE))
+    if not all(check.passed for check in checks):
+        return Result(case.name, str(case), tuple(checks))
+    took = alternate(runs, options.rounds, options.budget, case.name)
+    per_step = {name: tuple(value / case.steps for value in values) for name, values in took.items()}
+    return judged(case, checks, [Timing(name, values, "per step") for name, values in per_step.items()])
+
+
 def _pattern(case: PatternCase, options: Options) -> Result:
     names = {"snap(1)": "forwardgrad", "eprop; autapses=implicit": "its paths as a rule"}
     checks = [streaming.same(agreement.small(case.network), *names)]
@@ -183,6 +198,7 @@ def _memory(case: MemoryCase, options: Options) -> Result:
 _MEASURES: dict[type, Callable[[Any, Options], Result]] = {
     GradientCase: _gradient,
     StreamingCase: _streaming,
+    UpdateCase: _update,
     PatternCase: _pattern,
     ForwardCase: _forward,
     MemoryCase: _memory,

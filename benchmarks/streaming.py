@@ -1,14 +1,15 @@
-"""What does one step of a stream cost? A call of `Program.step` a step, against a jitted call a step of a peer."""
+"""What does one step of a stream cost? A call of `Program.step` or of a `Stream`, against a jitted call of a peer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from benchmarks.agreement import TOLERANCE, Check, compare
 from benchmarks.contestants import EPROP, Contestant
 from benchmarks.ours import compiled
 from benchmarks.tasks import Gradient, Task
+from forwardgrad import SGD, Learner
 
 
 def ours(task: Task, rule: str = "eprop") -> Callable[[], Any]:
@@ -47,6 +48,37 @@ def _summed(task: Task, rule: str) -> Gradient:
         loss += step.loss
         grads = {name: grad + step.grads[name] for name, grad in grads.items()}
     return Gradient(loss, grads)
+
+
+def updated(task: Task) -> dict[str, Callable[[], Gradient]]:
+    """The ways to learn step by step by SGD: each passes over the stream, and gives its loss and how weights moved."""
+    program, sgd, steps = compiled(task.network, "eprop", task.x.dtype.name), SGD(0.001), range(task.steps)
+    timed = [({"x": task.x[t : t + 1]}, {"y": task.target[t : t + 1]}) for t in steps]
+    plain = [({"x": task.x[t]}, {"y": task.target[t]}) for t in steps]
+
+    def moved(loss: float, params: Mapping[str, Any]) -> Gradient:
+        return Gradient(loss, {name: params[name] - task.params[name] for name in program.rules})
+
+    def by_stream() -> Gradient:
+        stream = program.stream(task.params, batch=task.batch, optimizer=sgd)
+        loss = sum(stream.step(inputs, targets).loss for inputs, targets in plain)
+        return moved(loss, stream.params)
+
+    def by_step() -> Gradient:
+        params, state, loss = task.params, program.start(task.batch), 0.0
+        memory = sgd.start(params)
+        for inputs, targets in timed:
+            state, step = program.step(params, state, inputs, targets)
+            params, memory = sgd.update(params, step.grads, memory)
+            loss += step.loss
+        return moved(loss, params)
+
+    def by_learner() -> Gradient:
+        learner = Learner(program, task.params, sgd)
+        loss = sum(update.loss for update in learner.fit(timed))
+        return moved(loss, learner.params)
+
+    return {"forwardgrad": by_stream, "step and update": by_step, "Learner": by_learner}
 
 
 def theirs(task: Task) -> Callable[[], Any]:

@@ -71,6 +71,11 @@ class LoweredEngine:
         """The functions of the program."""
         return self._loaded({})
 
+    @cached_property
+    def _parts_for_one(self) -> Mapping[str, Part]:
+        """The same for steps of one sample."""
+        return self._loaded(HELPERS)
+
     def _loaded(self, helpers: Mapping[str, Callable[..., Any]]) -> dict[str, Part]:
         """The functions of the program, which call these helpers in place of those of the same names."""
         program, calls = self.lowered.program, self.lowered.context.calls
@@ -167,7 +172,7 @@ class LoweredEngine:
             after={key: after[key] for key in self._held.all},
             grads={key: name for name, key in self._keys["grads"]},
         )
-        return chained(self._loaded(HELPERS) if batch == 1 else self._parts, names, batch)
+        return chained(self._parts_for_one if batch == 1 else self._parts, names, batch)
 
     def series(self, name: str) -> Series:
         """The values of a node over time."""
