@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from forwardgrad.learning.learner import Learner
     from forwardgrad.learning.optimizers import SGD, Adam
     from forwardgrad.ops.losses import Loss
-    from forwardgrad.program import Program
+    from forwardgrad.program import Program, Stream
     from forwardgrad.rules.paths import EdgeView, NodeView, PathRule
     from forwardgrad.rules.subsets import determinised
     from forwardgrad.rules.table import Rule
@@ -50,7 +50,7 @@ else:  # a script that needs two names does not wait for the rest
             "learning.learner": ["Learner"],
             "learning.optimizers": ["SGD", "Adam"],
             "ops.losses": ["Loss"],
-            "program": ["Program"],
+            "program": ["Program", "Stream"],
             "rules.paths": ["EdgeView", "NodeView", "PathRule"],
             "rules.subsets": ["determinised"],
             "rules.table": ["Rule"],
@@ -83,6 +83,7 @@ __all__ = [
     "RenderError",
     "Rule",
     "RuleError",
+    "Stream",
     "VacuousError",
     "audit",
     "compile",

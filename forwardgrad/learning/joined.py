@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from forwardgrad.arrays import check_names, numeric
+from forwardgrad.errors import DataError
 from forwardgrad.learning.optimizers import SGD, Adam, Optimizer, RMSprop
 from forwardgrad.learning.transforms import Scheduled
 from forwardgrad.ops import Array
@@ -55,17 +57,16 @@ class Updates(Protocol):
         ...
 
 
-def updates(optimizer: Optimizer | None, trained: Sequence[str], checked: Callable[[Any], dict[str, Array]]) -> Updates:
+def updates(optimizer: Optimizer | None, trained: Sequence[str]) -> Updates:
     """How weights are updated.
 
     Args:
         optimizer: `None` leaves them as they are.
         trained: the parameters that have a gradient, in the order of the gradients.
-        checked: checks parameters that an optimizer gives, which may be a user's own.
     """
     if optimizer is None:
         return Fixed()
-    return Joined(optimizer, trained) if trained and is_entrywise(optimizer) else Separate(optimizer, trained, checked)
+    return Joined(optimizer, trained) if trained and is_entrywise(optimizer) else Separate(optimizer, trained)
 
 
 def is_entrywise(optimizer: Optimizer) -> bool:
@@ -99,12 +100,10 @@ class Fixed:
 
 
 class Separate:
-    """Updates of each parameter by its name, by any optimizer; arguments as for `updates`."""
+    """Updates of each parameter by its name, by any optimizer. What it gives is checked, and copied."""
 
-    def __init__(
-        self, optimizer: Optimizer, trained: Sequence[str], checked: Callable[[Any], dict[str, Array]]
-    ) -> None:
-        self._optimizer, self._trained, self._checked = optimizer, trained, checked
+    def __init__(self, optimizer: Optimizer, trained: Sequence[str]) -> None:
+        self._optimizer, self._trained = optimizer, trained
 
     def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
         started = self._optimizer.start({name: params[name] for name in self._trained}) if memory is None else memory
@@ -114,19 +113,21 @@ class Separate:
         return list(grads.values())
 
     def updated(self, weights: Weights, grads: Mapping[str, Array], gathered: Sequence[Array]) -> Weights:
-        params, memory = self._optimizer.update(weights.params, dict(grads), weights.memory)
-        return Weights(params, memory)
+        given, memory = self._optimizer.update(weights.params, dict(grads), weights.memory)
+        check_names("the optimizer's parameters", given, weights.params)
+        params = dict(weights.params)
+        for name in self._trained:
+            like, what = params[name], f"parameter {name!r} of the optimizer"
+            params[name] = numeric(what, given[name], like.dtype).copy()
+            if params[name].shape != like.shape:
+                raise DataError(f"{what}: expected shape {like.shape}, got {params[name].shape}.")
+        return Weights(params, dict(memory))
 
     def changed(self, weights: Weights) -> Sequence[Array]:
         return [weights.params[name] for name in self._trained]
 
     def remembered(self, weights: Weights) -> dict[str, Array]:
         return weights.memory
-
-    def owned(self, weights: Weights) -> Weights:
-        """Weights in arrays that nobody else has, of the shapes and the dtype of the program."""
-        params = self._checked(weights.params)
-        return replace(weights, params=params | {name: params[name].copy() for name in self._trained})
 
 
 class Joined:

@@ -7,11 +7,18 @@ if TYPE_CHECKING:
     from forwardgrad.program.execution import Step
     from forwardgrad.program.program import Program
     from forwardgrad.program.sequence import Result
+    from forwardgrad.program.stream import Stream, StreamStep
 else:  # its modules are read one by one by those that it is made of
     from forwardgrad.support.lazy import lazily
 
     __getattr__, __dir__ = lazily(
-        __name__, {"execution": ["State", "Step"], "program": ["Program"], "sequence": ["Result"]}
+        __name__,
+        {
+            "execution": ["State", "Step"],
+            "program": ["Program"],
+            "sequence": ["Result"],
+            "stream": ["Stream", "StreamStep"],
+        },
     )
 
-__all__ = ["Program", "Result", "State", "Step"]
+__all__ = ["Program", "Result", "State", "Step", "Stream", "StreamStep"]

@@ -11,6 +11,7 @@ import numpy as np
 
 from forwardgrad.arrays import check_names, finite, numeric
 from forwardgrad.backends import BACKENDS, Engine, State
+from forwardgrad.backends.engine import Ahead
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
 from forwardgrad.errors import DataError
@@ -72,6 +73,7 @@ class Execution:
         counts = (influence_key(plan, name, COUNT) for name in self.engine.traces if self._numbers)
         self.counters = frozenset((*self._numbers, *counts)) & self.engine.shapes(1).keys()
         self._draws = itertools.count()
+        self._steppers = dict[int, Ahead]()
 
     @property
     def signalled(self) -> tuple[str, ...]:
@@ -86,6 +88,12 @@ class Execution:
             for key in self._numbers:
                 state[key][...] = number
         return state
+
+    def stepper(self, batch: int) -> Ahead:
+        """The function that runs a step of so many samples; made once, for all streams."""
+        if batch not in self._steppers:
+            self._steppers[batch] = self.engine.stepper(tuple(self.losses), batch)
+        return self._steppers[batch]
 
     def read_state(self, given: Any) -> State:
         """A state, checked and in the program's dtype."""

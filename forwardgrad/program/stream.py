@@ -13,11 +13,11 @@ from forwardgrad.arrays import check_names, finite, numeric, truths
 from forwardgrad.backends import State
 from forwardgrad.errors import DataError, NonFiniteError
 from forwardgrad.layouts.draws import PERIOD
-from forwardgrad.learning.joined import Separate, Weights, updates
+from forwardgrad.learning.joined import Weights, updates
 from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array
 from forwardgrad.program import budget, numerics
-from forwardgrad.program.border import Target, read_params
+from forwardgrad.program.border import Target
 from forwardgrad.program.execution import Execution
 from forwardgrad.program.moment import MomentReader
 
@@ -83,10 +83,9 @@ class Stream:
             again,
         )
         self._read = MomentReader(plan.network, execution.losses, execution.signalled, execution.dtype, batch)
-        self._ahead = execution.engine.stepper(tuple(execution.losses), batch)
+        self._ahead = execution.stepper(batch)
         trained = (*plan.entries, *plan.followers)
-        checked = partial(read_params, plan.parameters, dtype=execution.dtype)
-        self._updates = updates(optimizer, trained, lambda params: checked(params=params))
+        self._updates = updates(optimizer, trained)
         state, memory, draw = begun
         if memory is not None:
             memory = _read_memory(optimizer, {name: weights[name] for name in trained}, memory)
@@ -178,7 +177,7 @@ class Stream:
             numerics.refuse_update("parameter", weights.params, held.seen)
         if not sound:
             numerics.refuse_update("memory of the optimizer", ours.remembered(weights), held.seen)
-        return ours.owned(weights) if isinstance(ours, Separate) else weights
+        return weights
 
     def _moved_on(
         self, weights: Weights, after: State, outputs: dict[str, Array], loss: float, grads: dict[str, Array]

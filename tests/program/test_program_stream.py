@@ -346,6 +346,28 @@ def test_helpers_for_one_sample_compute_what_their_namesakes_do(name: str, batch
         assert np.abs(found - wanted).max() <= ROUNDING
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_traces_that_decay_end_in_zeros(batch: int) -> None:
+    """If this fails, a stream computes with subnormal numbers, which are slow and never reach zero."""
+    graph = declare(
+        {"x": {"op": "input", "size": 2}, "h": {"op": "linear", "size": 2}, "y": {"op": "linear", "size": 1}},
+        ("x", "h", {"weight": "dense"}),
+        ("h", "h", {"value": 1e-160, "delay": 1}),
+        ("h", "y", {"weight": "dense"}),
+    )
+    program = fg.compile(graph, {"y": "mse"}, "eprop")
+    stream, hand = program.stream(program.init(), batch=batch), ByHand(program, program.init(), batch, None)
+    sizes = []
+    for t in range(4):
+        inputs, targets = {"x": np.full((batch, 2), float(t == 0))}, {"y": np.zeros((batch, 1))}
+        stream.step(inputs, targets)
+        hand.step(inputs, targets)
+        influence = [array for key, array in stream.state.items() if key.startswith("influence")]
+        sizes.append(max(float(np.abs(array).max()) for array in influence))
+    assert_same(stream, hand)
+    assert sizes == [1.0, 1e-160, 0.0, 0.0]  # not 1e-320
+
+
 def test_a_stream_clips_with_an_optimizer_that_clips() -> None:
     """If this fails, `Clipped` limits something else than the joint norm of a step's gradients."""
     program = fg.compile(stack(), {"y": "mse"}, "eprop")
