@@ -39,24 +39,25 @@ def test_nothing_is_shared_with_the_caller(backend: str, optimizer: str) -> None
     params, state = program.init(), program.start(2)
     memory = chosen.start({name: params[name] for name in program.rules})
     before = copy.deepcopy((params, state, memory))
-    stream = program.stream(params, optimizer=chosen, state=state, optimizer_state=memory)
+    stream, other = (program.stream(params, optimizer=chosen, state=state, optimizer_state=memory) for _ in range(2))
+    other.step(np.ones((2, 1)), np.ones((2, 1)))
+    now = arrays((params, state, memory))
+    assert all(np.array_equal(one, two) for one, two in zip(arrays(before), now, strict=True))
+    for array in arrays([params, state, memory]):
+        array[...] = 9
     x, y, mask = np.empty((2, 1)), np.empty((2, 1)), np.ones(2)
     for inputs, targets in data(program, 6, 2):
         clean.step(inputs, targets)
         x[:], y[:], mask[:] = inputs["x"], targets["y"], 1
         step = stream.step({"x": x}, {"y": y}, mask if stream.seen % 2 else None)
-        x[:], y[:], mask[:] = 1e9, 1e9, 1e9
+        for array in (x, y, mask):
+            array[:] = 1e9
         for array in arrays([step.outputs, stream.outputs, stream.params, stream.state, stream.grads]):
             assert array.flags.writeable
             array[...] = 1e9
         for array in stream.optimizer_state.values():
             array[...] = 9
-        if stream.seen == 1:
-            assert all(
-                np.array_equal(a, b) for a, b in zip(arrays(before), arrays((params, state, memory)), strict=True)
-            )
-            for array in arrays([params, state, memory]):
-                array[...] = 1e9
+        assert error(stream.outputs, clean.outputs) == error(stream.grads, clean.grads) == 0
     assert error(stream.params, clean.params) == error(stream.state, clean.state) == 0
 
 
@@ -213,7 +214,28 @@ def test_what_an_optimizer_gives_is_checked() -> None:
     assert stream.seen == 0
 
 
+def test_an_optimizer_may_keep_what_it_gives() -> None:
+    """If this fails, an optimizer that fills one array again changes the parameters of a step before."""
+
+    class Keeping(fg.SGD):
+        def update(self, params: Any, grads: Any, state: Any) -> Any:
+            kept.append(super().update(params, grads, state)[0])
+            return kept[-1], {}
+
+    kept: list[dict[str, Array]] = []
+    stream = opened(optimizer=Keeping(0.1))
+    stream.step(ONES, ONES)
+    before = stream.params
+    for array in kept[0].values():
+        array[...] = 9
+    assert error(stream.params, before) == 0
+
+
 # What is not finite.
+
+
+STEEP = fg.Loss("steep", lambda y, t: 1e160 * abs(y - t).sum(axis=1), lambda y, t: 1e160 * np.sign(y - t))
+"""Its gradients are finite, and their squares are not."""
 
 
 def fatal(backend: str, cause: str) -> tuple[fg.Program, dict[str, Array], Any, list[tuple[Any, Any]]]:
@@ -227,14 +249,18 @@ def fatal(backend: str, cause: str) -> tuple[fg.Program, dict[str, Array], Any, 
             ("h", "h", {"weight": "diagonal", "delay": 1}),
             ("h", "y", {"weight": "dense"}),
         )
-    program = fg.compile(graph, {"y": "mse"}, rule, backend=backend)
+    program = fg.compile(graph, {"y": STEEP if cause == "memory" else "mse"}, rule, backend=backend)
     params = program.init()
     if cause == "value":
         params["x->h"] = np.full((2, 2), 2.0)
     if cause == "influence":
         params["h->h"] = np.full(2, 1e60)
-    optimizer = fg.SGD(1e307) if cause == "update" else Scheduled(fg.Adam(1e-3), lambda number: 1.0)
-    x, y = 1.7e308 if cause == "value" else 1.0, 1e200 if cause == "loss" else 0.5
+    optimizer = (
+        Scheduled(fg.SGD(1e-3), lambda number: 1e307 if number == 3 else 1.0)
+        if cause == "update"
+        else Scheduled(fg.Adam(1e-3), lambda number: 1.0)
+    )
+    x, y = 1.7e308 if cause == "value" else 1.0, {"loss": 1e200, "update": 1e5}.get(cause, 0.5)
     steps = [(ONES * (x if t == 3 else 1), ONES * (y if t == 3 else 0.5)) for t in range(12)]
     return program, params, optimizer, steps
 
@@ -245,7 +271,7 @@ def all_steps(stream: Stream, steps: list[tuple[Any, Any]]) -> None:
 
 
 @pytest.mark.parametrize("backend", ENGINES)
-@pytest.mark.parametrize("cause", ["loss", "value", "influence", "update"])
+@pytest.mark.parametrize("cause", ["loss", "value", "influence", "update", "memory"])
 def test_what_is_not_finite_is_noticed_as_in_a_learner(backend: str, cause: str) -> None:
     """If this fails, a run that has diverged goes on, or its error does not say where and when."""
     program, params, optimizer, steps = fatal(backend, cause)
