@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import forwardgrad as fg
+from forwardgrad.learning.fptt import FPTT
 from forwardgrad.learning.optimizers import LARS, RMSprop
 from forwardgrad.learning.schedules import StepDecay
 from forwardgrad.learning.transforms import Accumulated, Clipped, Scheduled
@@ -76,5 +77,6 @@ OPTIMIZERS: dict[str, Any] = {
     "lars": LARS(0.1),
     "clipped": Clipped(fg.SGD(0.1), norm=0.1),
     "accumulated": Accumulated(fg.Adam(0.01), 3),
+    "fptt": FPTT(fg.SGD(0.02)),
     "own": Normalized(0.01),
 }

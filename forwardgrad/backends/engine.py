@@ -71,7 +71,7 @@ class Engine(Protocol):
         ...
 
     def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
-        """The function that runs one step of so many samples; it may be called again and again.
+        """The function that runs one step of a batch of this size.
 
         Args:
             outputs: the nodes whose values are asked for.

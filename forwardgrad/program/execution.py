@@ -90,7 +90,7 @@ class Execution:
         return state
 
     def stepper(self, batch: int) -> Ahead:
-        """The function that runs a step of so many samples; made once, for all streams."""
+        """The function that runs one step of a batch of this size; made once, for all streams."""
         if batch not in self._steppers:
             self._steppers[batch] = self.engine.stepper(tuple(self.losses), batch)
         return self._steppers[batch]

@@ -21,10 +21,10 @@ Kind = Literal["numbers", "numbers or tokens", "labels"]
 
 
 class MomentReader:
-    """Reads what a stream is given for a step of so many samples.
+    """Reads the arrays that a stream is given for one step.
 
-    Arrays that are as the program computes with them are recognised at once. All others are brought into the form of a
-    block of one step, and checked as such.
+    Arrays of the shape and dtype that the program computes with are recognised at once. All others are brought into the
+    form of a block of one step, and checked as such.
 
     Args:
         network: the validated graph.

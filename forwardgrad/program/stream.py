@@ -64,6 +64,16 @@ class Stream:
     Attributes:
         batch: number of samples.
         optimizer: changes the parameters after each step that has targets; `None` leaves them as they are.
+
+    >>> import forwardgrad as fg, numpy as np
+    >>> program = fg.compile(fg.load("elman"), rule="eprop")
+    >>> stream = program.stream(program.init(), batch=2, optimizer=fg.Adam(0.01))
+    >>> loss, outputs = stream.step(np.ones((2, 1)), np.zeros((2, 1)))   # predicts, then learns
+    >>> stream.step(np.ones((2, 1))).outputs["y"].shape   # predicts
+    (2, 1)
+    >>> stream.reset(np.array([True, False]))   # the first sample starts afresh
+    >>> stream.seen, stream.params["x->h"].shape
+    (2, (32, 1))
     """
 
     def __init__(
@@ -75,13 +85,8 @@ class Stream:
         begun: tuple[State | None, Mapping[str, Any] | None, int | None],
         again: Callable[..., Stream],
     ) -> None:
-        plan, self._execution, self.batch, self.optimizer, self._again = (
-            execution.plan,
-            execution,
-            batch,
-            optimizer,
-            again,
-        )
+        plan, self._execution, self._again = execution.plan, execution, again
+        self.batch, self.optimizer = batch, optimizer
         self._read = MomentReader(plan.network, execution.losses, execution.signalled, execution.dtype, batch)
         self._ahead = execution.stepper(batch)
         trained = (*plan.entries, *plan.followers)

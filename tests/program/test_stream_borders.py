@@ -202,7 +202,7 @@ def test_parameters_are_checked_when_a_stream_is_made() -> None:
 
 
 def test_what_an_optimizer_gives_is_checked() -> None:
-    """If this fails, an optimizer of the user's own breaks the stream at some later step."""
+    """If this fails, your own optimizer breaks the stream at some later step."""
 
     class Broken(fg.SGD):
         def update(self, params: Any, grads: Any, state: Any) -> Any:
@@ -231,7 +231,7 @@ def test_an_optimizer_may_keep_what_it_gives() -> None:
     assert error(stream.params, before) == 0
 
 
-# What is not finite.
+# Numbers that are not finite.
 
 
 STEEP = fg.Loss("steep", lambda y, t: 1e160 * abs(y - t).sum(axis=1), lambda y, t: 1e160 * np.sign(y - t))
