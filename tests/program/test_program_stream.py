@@ -27,7 +27,7 @@ from forwardgrad.testing import Problem
 from forwardgrad.testing.strategies import problems
 
 
-def assert_same(stream: Stream, hand: ByHand, tolerance: float = 0.0) -> None:
+def assert_same(stream: Stream, hand: ByHand, tolerance: float = ROUNDING) -> None:
     """Parameters, optimizer, state and gradients are those by hand."""
     assert stream.state.keys() == hand.state.keys()
     assert stream.params.keys() == hand.params.keys()
@@ -41,7 +41,7 @@ def nonempty(*groups: Mapping[str, Array]) -> list[dict[str, Array]]:
     return [{name: array for name, array in group.items() if array.size} for group in groups]
 
 
-def compare(program: fg.Program, batch: int, optimizer: Any, tolerance: float, steps: int = 8) -> float:
+def compare(program: fg.Program, batch: int, optimizer: Any, tolerance: float = ROUNDING, steps: int = 8) -> float:
     """Assert that a stream and steps by hand agree all the way; how far they moved the parameters."""
     params = program.init(2)
     stream = program.stream(params, batch=batch, optimizer=optimizer, draw=DRAW)
@@ -66,8 +66,7 @@ def compare(program: fg.Program, batch: int, optimizer: Any, tolerance: float, s
 def test_a_stream_is_steps_and_updates(backend: str, name: str, rule: str, batch: int) -> None:
     """If this fails, learning one step per call is another algorithm than learning in blocks of one step."""
     program = fg.compile(small(name, 4), rule=rule, backend=backend, dead="ignore")
-    same_functions = batch > 1 or backend == "interpreter"  # else those for one sample are called
-    assert compare(program, batch, fg.SGD(0.05), 0.0 if same_functions else ROUNDING) > 1e-3
+    assert compare(program, batch, fg.SGD(0.05)) > 1e-3
 
 
 @given(given=problems(most_steps=6), rule=st.sampled_from(["rtrl", "eprop", "eprop-deep", "snap(1)"]))
@@ -89,7 +88,7 @@ def test_a_stream_of_a_random_problem(backend: str, given: Problem, rule: str) -
             mask, by_hand = mask[t], mask[t : t + 1]
         found, wanted = stream.step(inputs, targets, mask), hand.step(inputs, targets, by_hand)
         assert abs(found.loss - wanted.loss) <= ROUNDING * max(1.0, abs(wanted.loss))
-    assert_same(stream, hand, ROUNDING)
+    assert_same(stream, hand)
 
 
 @pytest.mark.parametrize(("name", "rule", "batch"), [("elman", "rtrl", 2), ("lstm", "eprop", 1), ("alif", "uoro", 1)])
@@ -97,7 +96,7 @@ def test_a_stream_under_jax(name: str, rule: str, batch: int) -> None:
     """If this fails, the two compiled functions of a step are not the five of a block."""
     pytest.importorskip("jax")
     program = fg.compile(small(name, 4), rule=rule, backend="jax", dead="ignore")
-    assert compare(program, batch, fg.SGD(0.05), ROUNDING) > 1e-3
+    assert compare(program, batch, fg.SGD(0.05)) > 1e-3
 
 
 PAIR = (
@@ -114,7 +113,7 @@ PAIR = (
 def test_every_optimizer_updates_as_by_hand(optimizer: str, dtype: str) -> None:
     """If this fails, parameters that are kept as one array are updated differently from each by its name."""
     program = fg.compile(small("lstm", 4), rule="eprop", dtype=dtype)
-    assert compare(program, 2, OPTIMIZERS[optimizer], 0.0) > 1e-4
+    assert compare(program, 2, OPTIMIZERS[optimizer], ROUNDING if dtype == "float64" else 1e-4) > 1e-4
     assert is_entrywise(OPTIMIZERS[optimizer]) == (optimizer in ("momentum", "adam", "rmsprop", "scheduled"))
 
 
@@ -144,7 +143,7 @@ def test_every_loss(loss: Any) -> None:
     """If this fails, a loss is evaluated differently one step at a time."""
     program = fg.compile(vanilla(), {"y": loss})
     for batch in (1, 2):
-        assert compare(program, batch, fg.SGD(0.02), ROUNDING) > 1e-3
+        assert compare(program, batch, fg.SGD(0.02)) > 1e-3
 
 
 def test_several_inputs_and_outputs() -> None:
@@ -154,7 +153,7 @@ def test_several_inputs_and_outputs() -> None:
     graph.add_edge("u", "h", weight="dense", delay=2)
     graph.add_node("z", op="linear", size=1)
     graph.add_edge("h", "z", weight="dense")
-    assert compare(fg.compile(graph, {"y": "cross_entropy", "z": "mse"}, "rtrl"), 2, fg.Adam(0.01), 0.0) > 1e-3
+    assert compare(fg.compile(graph, {"y": "cross_entropy", "z": "mse"}, "rtrl"), 2, fg.Adam(0.01)) > 1e-3
 
 
 def test_names_that_a_generated_function_might_use() -> None:
@@ -165,7 +164,7 @@ def test_names_that_a_generated_function_might_use() -> None:
         graph.add_node(name, op="tanh", size=2, bias=True)
         graph.add_edge(before, name, weight="dense")
         graph.add_edge(name, name, weight="dense", delay=1)
-    assert compare(fg.compile(graph, {"after": "mse", "state": "mse"}, "rtrl"), 2, fg.SGD(0.1), 0.0) > 1e-3
+    assert compare(fg.compile(graph, {"after": "mse", "state": "mse"}, "rtrl"), 2, fg.SGD(0.1)) > 1e-3
 
 
 @pytest.mark.parametrize("rule", ["eprop-adaptive", "eprop; feedback=signal"])
@@ -178,7 +177,7 @@ def test_feedback_that_is_learned_or_given(rule: str) -> None:
         signals = {name: np.full((1, 2), number - 2.0) for name in program.signalled} or None
         stream.step(inputs, targets, signals=signals)
         hand.step(inputs, targets, signals=signals)
-    assert_same(stream, hand, ROUNDING)
+    assert_same(stream, hand)
     assert all(np.any(hand.params[name] != params[name]) for name in (*program.rules, *program.plan.followers))
 
 
@@ -192,7 +191,7 @@ def test_graphs_without_inputs_or_without_memory() -> None:
     plain = declare(
         {"x": {"op": "input", "size": 2}, "y": {"op": "linear", "size": 2}}, ("x", "y", {"weight": "dense"})
     )
-    assert compare(fg.compile(plain, {"y": "mse"}), 2, fg.SGD(0.1), 0.0) > 1e-3
+    assert compare(fg.compile(plain, {"y": "mse"}), 2, fg.SGD(0.1)) > 1e-3
 
 
 @pytest.mark.parametrize("backend", ENGINES)
@@ -206,14 +205,15 @@ def test_without_targets_nothing_is_learned_and_the_state_goes_on(backend: str, 
     for number, (inputs, targets) in enumerate(data(program, 7, 2)):
         if number % 3 == 2:
             wanted, found = hand.step(inputs, targets), stream.step(inputs, targets)
-            assert found.loss == wanted.loss
+            assert abs(found.loss - wanted.loss) <= ROUNDING
         else:
             before = hand.params
             wanted, found = hand.step(inputs, targets, np.zeros(1)), stream.step(inputs)
             hand.params = before
             assert np.isnan(found.loss)
-        assert error(found.outputs, wanted.outputs) == 0
-    assert error(stream.params, hand.params) == error(stream.state, hand.state) == 0
+        assert error(found.outputs, wanted.outputs) <= ROUNDING
+    assert error(stream.params, hand.params) <= ROUNDING
+    assert error(stream.state, hand.state) <= ROUNDING
     assert stream.seen == 7
 
 
@@ -291,8 +291,9 @@ def test_a_stream_goes_on_where_a_learner_ended(optimizer: str) -> None:
     learner.fit([(timed(x), timed(y)) for x, y in pieces[5:]])
     for inputs, targets in pieces[5:]:
         stream.step(inputs, targets)
-    assert error(stream.params, learner.params) == error(stream.state, learner.state) == 0
-    assert error(stream.optimizer_state, learner.optimizer_state) == 0
+    assert error(stream.params, learner.params) <= ROUNDING
+    assert error(stream.state, learner.state) <= ROUNDING
+    assert error(stream.optimizer_state, learner.optimizer_state) <= ROUNDING
 
 
 COPIES: dict[str, Callable[[Any], Any]] = {

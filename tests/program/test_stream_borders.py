@@ -283,9 +283,9 @@ def test_what_is_not_finite_is_noticed_as_in_a_learner(backend: str, cause: str)
         all_steps(stream, steps)
     assert str(found.value) == str(wanted.value)
     assert stream.seen == learner.seen < 12
-    assert error(stream.params, learner.params) == 0  # the last good step
+    assert error(stream.params, learner.params) <= ROUNDING  # the last good step
     if learner.state is not None:
-        assert error(stream.state, learner.state) == 0
+        assert error(stream.state, learner.state) <= ROUNDING
     stream.reset()
     stream.step(0 * ONES)  # and it can go on
 
