@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import networkx as nx
 import numpy as np
 
-from forwardgrad.backends import BACKENDS
+from forwardgrad.backends import BACKENDS, Devices
 from forwardgrad.compiler import Plan, make_plan, merged_layers
 from forwardgrad.errors import (
     DataError,
@@ -43,6 +43,7 @@ def compile(
     *,
     dtype: Any = DTYPE,
     backend: str = BACKEND,
+    devices: Any = None,
     dead: Literal["error", "warn", "ignore"] = "error",
     by_inputs: bool = False,
     verify: bool = False,
@@ -58,6 +59,8 @@ def compile(
         backend: `numpy` runs printed NumPy (`Program.source`), `jax` the same program under JAX, on any of its
             devices (extra `jax`), `c` the same as C, for which the machine needs a C compiler; `interpreter` defines
             what these must compute.
+        devices: over how many devices the backend `jax` splits the batch; or, as `{"batch": 2, "influence": 4}`, samples
+            and the influence of each parameter. Gradients are those of one device. By default it takes one.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             ignored; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         by_inputs: whether a step also gives the gradient by its inputs (`Step.by_inputs`), along the paths of the rule
@@ -71,6 +74,7 @@ def compile(
 
     Raises:
         GraphError: if the graph or a loss node is malformed.
+        DataError: if another argument is none of these, or there are fewer devices.
         RuleError: if a rule is unknown or cannot serve this graph.
         MissingExtraError: if the machine lacks what a backend needs.
         CompilerError: if the machine's C compiler does not work.
@@ -89,6 +93,7 @@ def compile(
         raise DataError(f"compile: dtype must be float64 or float32, got {dtype}.")
     if backend not in BACKENDS:
         raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, BACKENDS))
+    grid = None if devices is None else Devices.read(devices)
     if dead not in ("error", "warn", "ignore"):
         raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")
     losses = _read_losses(network, graph.graph.get("loss") if loss is None else loss)
@@ -101,7 +106,7 @@ def compile(
         _report_dead(plan, rules, dead)
     if dead != "ignore":
         _report_merged(plan)
-    program = Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype, backend)
+    program = Program(nx.freeze(copy.deepcopy(graph)), plan, losses, rules, dtype, backend, grid)
     if verify:
         _verify(program)
     return program
@@ -181,10 +186,13 @@ def recompiled(
     dtype: str,
     backend: str,
     by_inputs: bool = False,
+    devices: Devices | None = None,
 ) -> Program:
     """The program of a graph, and of losses, and of the rule of each parameter (and input) by its name."""
     exactly = {"".join(f"[{c}]" if c in "*?[" else c for c in name): rule for name, rule in rules.items()}
-    return compile(graph, losses, exactly, dtype=dtype, backend=backend, dead="ignore", by_inputs=by_inputs)
+    return compile(
+        graph, losses, exactly, dtype=dtype, backend=backend, devices=devices, dead="ignore", by_inputs=by_inputs
+    )
 
 
 def _pickled(program: Program) -> tuple[Any, ...]:
@@ -197,7 +205,7 @@ def _pickled(program: Program) -> tuple[Any, ...]:
             )
     losses = {node: loss.name for node, loss in program.losses.items()}
     rules, probed = {**program.plan.probed, **program.chosen}, bool(program.plan.probed)
-    declared = (program.graph, losses, rules, program.dtype.name, program.backend, probed)
+    declared = (program.graph, losses, rules, program.dtype.name, program.backend, probed, program.devices)
     return _unpickled, (*declared, fingerprints(program))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.array_program.dimensions import Affine
+from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import Apply, Argument, Number, Tree
 from forwardgrad.array_program.inlining import bodies
 from forwardgrad.array_program.instructions import (
@@ -46,16 +46,33 @@ WORDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class Split:
+    """Samples that are split over devices, each of which runs a program on its own.
+
+    Args:
+        axis: the name of the devices' axis.
+        batch: number of samples in all.
+        devices: number of devices.
+    """
+
+    axis: str
+    batch: int
+    devices: int
+
+
+@dataclass(frozen=True)
 class Reading:
     """The functions of a program, as functions of JAX.
 
     Args:
         program: the program.
         jax: the module `jax`.
+        split: how samples are split, if they are: the functions then get and give those of one device.
     """
 
     program: ArrayProgram
     jax: ModuleType
+    split: Split | None = None
 
     def traced(self, name: str, arrays: Sequence[Traced], symbols: Mapping[str, int]) -> list[Traced]:
         """The results of a function, given its inputs in order.
@@ -196,7 +213,7 @@ class _Trace:
             case Flush(ones=ones):
                 return jnp.where(jnp.abs(arrays[0]) < self.least(ones), 0, arrays[0])
             case Signs(seed=seed, stream=stream, dims=dims):
-                return self.signs(seed, stream, arrays[0], arrays[1], tuple(self.sizes(dims)))
+                return self.signs(seed, stream, arrays[0], arrays[1], dims)
             case _:
                 raise AssertionError(f"JAX has no reading of {type(instruction).__name__}")
 
@@ -242,14 +259,26 @@ class _Trace:
             made = self.jnp.pad(made, [(below, above) if axis == cut.axis else (0, 0) for axis in range(made.ndim)])
         return self.jnp.flip(made, cut.axis) if cut.backward else made
 
-    def signs(self, seed: int, stream: str, draw: Traced, block: Traced, shape: tuple[int, ...]) -> Traced:
+    def signs(self, seed: int, stream: str, draw: Traced, block: Traced, dims: Sequence[Affine]) -> Traced:
         """Random signs, drawn outside of JAX: the same ones as under any backend."""
+        split = self.reading.split
+        samples = self.symbols if split is None else {**self.symbols, "batch": split.batch}
+        shape = tuple(dim.at(samples) for dim in dims)
 
         def drawn(draw: Any, block: Any) -> Any:
             return signs(seed, stream, number(np.asarray(draw)), number(np.asarray(block)), shape).astype(np.int8)
 
         kind = self.jax.ShapeDtypeStruct(shape, np.int8)  # in any precision
-        return self.jax.pure_callback(drawn, kind, draw, block).astype(self.dtype)
+        made = self.jax.pure_callback(drawn, kind, draw, block)
+        return (made if split is None else self.own(made, dims, split)).astype(self.dtype)
+
+    def own(self, array: Traced, dims: Sequence[Affine], split: Split) -> Traced:
+        """Of an array with all samples, those of this device."""
+        axis, size = dims.index(affine("batch")), self.symbols["batch"]
+        more = size * split.devices - split.batch
+        array = self.jnp.pad(array, [(0, more if each == axis else 0) for each in range(array.ndim)], "edge")
+        first = self.jax.lax.axis_index(split.axis) * size
+        return self.jax.lax.dynamic_slice_in_dim(array, first, size, axis)
 
     def tree(self, tree: Tree, arrays: Sequence[Traced]) -> Any:
         """The value of an expression."""

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from forwardgrad.array_program.lowering.extent import is_small
+from forwardgrad.backends.devices import Devices
 from forwardgrad.backends.engine import Engine, State
 from forwardgrad.backends.interpreted import Interpreted
 from forwardgrad.backends.lowered import LoweredEngine
+from forwardgrad.backends.sharded_arrays import ShardedArray
 from forwardgrad.compiler import Plan
+from forwardgrad.errors import DataError
 
 
 def _numpy(plan: Plan, dtype: Any) -> Engine:
@@ -34,4 +37,16 @@ def _c(plan: Plan, dtype: Any) -> Engine:
 BACKENDS: dict[str, Callable[[Plan, Any], Engine]] = {"numpy": _numpy, "interpreter": Interpreted, "jax": _jax, "c": _c}
 """The backends by name."""
 
-__all__ = ["BACKENDS", "Engine", "Interpreted", "LoweredEngine", "State"]
+
+def engine(backend: str, plan: Plan, dtype: Any, devices: Devices | None = None) -> Engine:
+    """The engine of a backend, on one device or on a grid of them; raises `DataError` where it runs on one only."""
+    if devices is None:
+        return BACKENDS[backend](plan, dtype)
+    if backend != "jax":
+        raise DataError(f"devices: the backend {backend!r} runs on one.", "Take backend='jax' for many.")
+    from forwardgrad.backends.jax_devices import DevicesEngine
+
+    return DevicesEngine(plan, dtype, devices)
+
+
+__all__ = ["BACKENDS", "Devices", "Engine", "Interpreted", "LoweredEngine", "ShardedArray", "State", "engine"]

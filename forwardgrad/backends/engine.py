@@ -39,6 +39,10 @@ class Engine(Protocol):
         """The shapes of the arrays of a state."""
         ...
 
+    def keeps(self, array: Any) -> bool:
+        """Whether an array of a state is one of its own, which need not be one of NumPy."""
+        ...
+
     def forward(
         self, params: Mapping[str, Array], state: Mapping[str, Array], inputs: Mapping[str, Array], shape: Any
     ) -> Any:

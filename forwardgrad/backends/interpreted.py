@@ -51,6 +51,9 @@ class Interpreted:
         found = {key: values[name] for key, name in self._values.items()}
         return found | {key: influence[entry] for key, entry in self._influence.items()}
 
+    def keeps(self, array: Any) -> bool:
+        return False
+
     def forward(
         self, params: Mapping[str, Array], state: Mapping[str, Array], inputs: Mapping[str, Array], shape: Shape
     ) -> Tape:

@@ -122,6 +122,9 @@ class LoweredEngine:
                 arrays[word] = groups[group][key]
         arrays.update(part(arrays))
 
+    def keeps(self, array: Any) -> bool:
+        return False
+
     def forward(
         self,
         params: Mapping[str, Array],

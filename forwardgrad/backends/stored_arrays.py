@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,20 @@ class StoredArrays:
         }
         self.all = (*self._values, *self._influence)
 
-    def start(self, batch: int) -> State:
-        """The state before t = 0."""
+    def start(self, batch: int, zeros: Callable[[str, tuple[int, ...]], Any] | None = None) -> State:
+        """The state before t = 0.
+
+        Args:
+            batch: number of samples.
+            zeros: `zeros(key, shape)` makes influence that is larger than a number for each sample; NumPy by default.
+        """
         state: State = {
             key: np.full((n, batch, size), initial, self.dtype) for key, (n, size, initial) in self._values.items()
         }
-        return state | {
-            key: np.zeros((lags, batch, *rest), self.dtype) for key, (lags, *rest) in self._influence.items()
-        }
+        for key, (lags, *rest) in self._influence.items():
+            shape = lags, batch, *rest
+            state[key] = np.zeros(shape, self.dtype) if zeros is None or not rest else zeros(key, shape)
+        return state
 
     def shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
         """The shapes of the arrays of a state, in its order."""

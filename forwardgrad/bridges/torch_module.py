@@ -94,6 +94,7 @@ class Module(torch.nn.Module):
             program.dtype.name,
             program.backend,
             by_inputs=True,
+            devices=program.devices,
         )
         start = {**self.program.init(), **(params or {})}
         self._names = {name: name.replace(".", "_") for name in start}

@@ -21,6 +21,15 @@ def is_influence(key: str) -> bool:
     return key.startswith("influence[")
 
 
+def names_of(key: str) -> list[str]:
+    """The names in a key of the state, that of the parameter or node first.
+
+    >>> names_of('influence["h->h", "h", "state"]')
+    ['h->h', 'h', 'state']
+    """
+    return json.loads(key[key.index("[") :])
+
+
 def meaning(key: str) -> str:
     """What a key of the state stands for, in words.
 
@@ -29,7 +38,7 @@ def meaning(key: str) -> str:
     >>> meaning(value_key("h"))
     "the value of node 'h'"
     """
-    names = json.loads(key[key.index("[") :])
+    names = names_of(key)
     if not is_influence(key):
         return f"the value of node {names[0]!r}"
     return f"the influence of parameter {names[0]!r} on {f'node {names[1]!r}' if len(names) > 2 else names[1]}"

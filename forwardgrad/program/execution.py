@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.arrays import check_names, finite, numeric
-from forwardgrad.backends import BACKENDS, Engine, State
+from forwardgrad.backends import Devices, Engine, ShardedArray, State, engine
 from forwardgrad.backends.engine import Ahead
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
@@ -62,11 +62,19 @@ class Execution:
         losses: the loss of each output node.
         dtype: of all arrays.
         backend: the name of the engine.
+        devices: that it runs on; `None`: one.
     """
 
-    def __init__(self, plan: Plan, losses: Mapping[str, Loss], dtype: np.dtype[Any], backend: str) -> None:
-        self.plan, self.losses, self.dtype, self.backend = plan, losses, dtype, backend
-        self.engine: Engine = BACKENDS[backend](plan, dtype)
+    def __init__(
+        self,
+        plan: Plan,
+        losses: Mapping[str, Loss],
+        dtype: np.dtype[Any],
+        backend: str,
+        devices: Devices | None = None,
+    ) -> None:
+        self.plan, self.losses, self.dtype, self.backend, self.devices = plan, losses, dtype, backend, devices
+        self.engine: Engine = engine(backend, plan, dtype, devices)
         self._numbers = tuple(
             influence_key(plan, name, DRAW) for name, traces in self.engine.traces.items() if DRAW in traces.shapes()
         )
@@ -99,7 +107,10 @@ class Execution:
         """A state, checked and in the program's dtype."""
         shapes = self.engine.shapes(1)
         check_names("state", given, shapes)
-        state = {key: numeric(f"state {key!r}", given[key], self.dtype) for key in shapes}
+        state: State = {
+            key: given[key] if self.engine.keeps(given[key]) else numeric(f"state {key!r}", given[key], self.dtype)
+            for key in shapes
+        }
         shapes = self.engine.shapes(batch_of(state) or 1)
         for key, array in state.items():
             _check_shape(key, array, shapes[key])
@@ -139,10 +150,12 @@ class Execution:
     def reset(self, state: State, where: Array) -> State:
         """The state with the samples of these truth values, `(batch,)`, started afresh."""
         fresh = self.engine.start(len(where)) | {key: state[key] for key in self.counters}
-        return {
-            key: np.where(where.reshape(1, -1, *(1,) * (array.ndim - 2)), fresh[key], array)
-            for key, array in state.items()
-        }
+        found: dict[str, Any] = {}
+        for key, array in state.items():
+            chosen = where.reshape(1, -1, *(1,) * (array.ndim - 2))
+            sharded = isinstance(array, ShardedArray)
+            found[key] = array.replaced(chosen, fresh[key]) if sharded else np.where(chosen, fresh[key], array)
+        return found
 
     def step(
         self,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from forwardgrad.backends import ShardedArray
 from forwardgrad.compiler.keys import is_influence, meaning
 from forwardgrad.errors import NonFiniteError
 from forwardgrad.ops import Array
@@ -61,6 +62,9 @@ def squares(arrays: Iterable[Array]) -> float:
     """
     total = 0.0
     for array in arrays:
+        if isinstance(array, ShardedArray):
+            total += array.squares()
+            continue
         flat = array.ravel()
         if flat.size > PIECE:
             whole = flat.size - flat.size % PIECE

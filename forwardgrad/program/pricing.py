@@ -58,7 +58,7 @@ def refuse_too_large(
     def under(rule: str) -> Cost:
         others = dict.fromkeys(rules, read_rule(rule))
         plan = make_plan(execution.plan.network, tuple(execution.losses), others)
-        other = Execution(plan, execution.losses, execution.dtype, execution.backend)
+        other = Execution(plan, execution.losses, execution.dtype, execution.backend, execution.devices)
         return price(other, derive(other, others), *block)
 
     names = {name: str(rule) for name, rule in rules.items()}

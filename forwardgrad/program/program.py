@@ -12,7 +12,7 @@ import networkx as nx
 import numpy as np
 
 from forwardgrad.arrays import count, truths
-from forwardgrad.backends import State
+from forwardgrad.backends import Devices, State
 from forwardgrad.compiler import Decision, Plan
 from forwardgrad.errors import DataError
 from forwardgrad.explain.derivation import Derived
@@ -46,6 +46,7 @@ class Program(Described, Sequences):
         chosen: the rule of each trainable parameter, also of those that their rule leaves untrained.
         plan: the derived algorithm, as the compiler hands it to a backend.
         dtype: of all arrays.
+        devices: the grid of devices that it runs on; `None`: one.
         decisions: what the compiler decided and why.
     """
 
@@ -57,6 +58,7 @@ class Program(Described, Sequences):
         rules: Mapping[str, Rule],
         dtype: Any,
         backend: str = "numpy",
+        devices: Devices | None = None,
     ) -> None:
         self.graph = graph
         self.network: Network = plan.network
@@ -64,8 +66,8 @@ class Program(Described, Sequences):
         self.dtype = np.dtype(dtype)
         self.decisions: tuple[Decision, ...] = plan.decisions
         self.plan = plan
-        self.backend = backend
-        self._execution = Execution(plan, self.losses, self.dtype, backend)
+        self.backend, self.devices = backend, devices
+        self._execution = Execution(plan, self.losses, self.dtype, backend, devices)
         self._engine = self._execution.engine
         self.chosen: Mapping[str, Rule] = MappingProxyType(dict(rules))
         self.rules: Mapping[str, Derived] = MappingProxyType(derive(self._execution, self.chosen))
@@ -297,6 +299,6 @@ class Program(Described, Sequences):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Program:
         graph = copy.deepcopy(self.graph, memo)
-        return Program(graph, self.plan, self.losses, self.chosen, self.dtype, self.backend)
+        return Program(graph, self.plan, self.losses, self.chosen, self.dtype, self.backend, self.devices)
 
     __copy__ = __deepcopy__
