@@ -59,8 +59,8 @@ def compile(
         backend: `numpy` runs printed NumPy (`Program.source`), `jax` the same program under JAX, on any of its
             devices (extra `jax`), `c` the same as C, for which the machine needs a C compiler; `interpreter` defines
             what these must compute.
-        devices: over how many devices the backend `jax` splits the batch; or, as `{"batch": 2, "influence": 4}`, samples
-            and the influence of each parameter. Gradients are those of one device. By default it takes one.
+        devices: over how many devices the backend `jax` splits the batch; or, as `{"batch": 2, "influence": 4}`, the
+            batch and the influence of each parameter. Gradients are those of one device, which is the default.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             ignored; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         by_inputs: whether a step also gives the gradient by its inputs (`Step.by_inputs`), along the paths of the rule

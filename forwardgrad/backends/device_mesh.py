@@ -36,7 +36,9 @@ class Mesh:
         known = jax.devices()
         if len(known) < devices.total:
             kind = known[0].platform
-            virtual = f"jax.config.update('jax_num_cpu_devices', {devices.total}), before JAX is first used, makes more."
+            virtual = (
+                f"jax.config.update('jax_num_cpu_devices', {devices.total}), before JAX is first used, makes more."
+            )
             raise DataError(
                 f"devices: {devices.total} are asked for, and JAX has {len(known)} of kind {kind!r}.",
                 virtual if kind == "cpu" else "",

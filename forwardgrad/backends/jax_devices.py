@@ -1,9 +1,9 @@
 """The backend `jax` on many devices: samples split over one axis of a mesh, influence over the other.
 
-Over samples, every function of the program runs on each device for its own (`jax.shard_map`), and gradients are added up
-explicitly: a loss is divided by the batch before its derivative is taken, so that their sum is that of the mean. Over
-influence, the state is laid out and XLA splits the products: each device carries the influence of its part of every
-parameter, for which it needs the Jacobians and nothing of the others.
+Over samples, each device runs every function of the program for its own (`jax.shard_map`), and gradients are added up
+explicitly: a loss is divided by the batch before its derivative is taken, so that the sum is the gradient of the mean.
+Over influence, the state is laid out and XLA splits the products: each device carries the influence of its part of
+every parameter, for which it needs the Jacobians and nothing of the others.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from forwardgrad.backends.engine import State
 from forwardgrad.backends.jax_engine import JaxEngine
 from forwardgrad.backends.lowered import Groups, LoweredBlock
 from forwardgrad.backends.sharded_arrays import ShardedArray, placed, zeros
+from forwardgrad.backends.shards import influence_axes
 from forwardgrad.compiler import Plan
-from forwardgrad.compiler.keys import is_influence, names_of
 from forwardgrad.errors import RuleError
 from forwardgrad.layouts.draws import DRAW
 from forwardgrad.ops import Array
@@ -48,7 +48,7 @@ class DevicesEngine(JaxEngine):
         drawn = [name for name, traces in self.traces.items() if DRAW in traces.shapes()]
         if drawn and devices.influence > 1:
             raise RuleError(
-                f"devices: the influence of {drawn[0]!r} is estimated with signs that the host draws, and is not split.",
+                f"devices: the influence of {drawn[0]!r} is estimated with random signs, and is not split.",
                 "Split the batch only: devices={'batch': 4}. Such an influence is small.",
             )
         self.devices, self.mesh = devices, Mesh(self.jax, devices, self.dtype)
@@ -80,6 +80,31 @@ class DevicesEngine(JaxEngine):
             made = self._compiled(name, symbols, [arrays[value.name].array for value in function.inputs])
         for value, array in zip(function.body.results, made, strict=True):
             arrays[value.name] = ShardedArray(array, self.mesh, self._axes(value), int(arrays["batch"]))
+
+    def planned_bytes(self, steps: int, batch: int) -> dict[str, int]:
+        """Bytes that each function of the program takes on a device: arguments, results and what is in work.
+
+        JAX compiles them for that, and runs none.
+
+        Args:
+            steps: of a block that is not the first.
+            batch: number of samples.
+        """
+        symbols = {"steps": steps, "batch": batch, "fresh": 0}
+        whole = {**symbols, "batch": self.devices.padded(batch)}
+        found: dict[str, int] = {}
+        with self._precision():
+            for name in ("forward", "slopes", "credit", "gradients", "advance"):
+                kinds = [
+                    self.jax.ShapeDtypeStruct(
+                        tuple(dim.at(whole) for dim in value.dims), self.dtype, sharding=self.mesh.sharding(axes)
+                    )
+                    for value in self._functions[name].inputs
+                    for axes in [self._axes(value)]
+                ]
+                plan = self._compiled.lower(name, tuple(symbols.items()), kinds).compile().memory_analysis()
+                found[name] = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
+        return found
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}
@@ -131,21 +156,4 @@ class DevicesEngine(JaxEngine):
 
 
 SAMPLES = affine("batch")
-
-
-def influence_axes(plan: Plan, devices: Devices, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Along which axis each array of a state is split as influence; those that are not split are left out.
-
-    Args:
-        plan: the derived algorithm.
-        devices: the grid of devices.
-        shapes: of the arrays of a state.
-    """
-    found: dict[str, int] = {}
-    for key, shape in shapes.items():
-        if is_influence(key):
-            parameter, *_ = names_of(key)
-            axis = devices.influence_axis(shape, plan.parameters[parameter].shape)
-            if axis is not None:
-                found[key] = axis
-    return found
+"""The dimension that is split over devices."""

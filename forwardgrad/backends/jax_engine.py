@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from functools import cached_property
 from importlib import import_module
 from types import ModuleType
@@ -29,6 +30,14 @@ def load_jax() -> ModuleType:
         return import_module("jax")
     except ImportError as error:
         raise MissingExtraError("backend 'jax' needs JAX: pip install \"forwardgrad[jax]\"") from error
+
+
+def offer_cpus(number: int) -> None:
+    """Let JAX make so many devices of the CPU, unless it is in use already, or was told how many."""
+    config = load_jax().config
+    if config.jax_num_cpu_devices < 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with suppress(RuntimeError):  # it is in use
+            config.update("jax_num_cpu_devices", number)
 
 
 class JaxEngine(LoweredEngine):
@@ -69,7 +78,7 @@ class JaxEngine(LoweredEngine):
 
     def _precision(self) -> Any:
         """The context in which arrays have the dtype of the program."""
-        return self.jax.enable_x64(True) if self.dtype == np.float64 else contextlib.nullcontext()
+        return self.jax.enable_x64(True) if self.dtype == np.float64 else nullcontext()
 
     def call(self, name: str, arrays: dict[str, Any], groups: Groups) -> None:
         function = self._functions[name]

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from forwardgrad.backends.devices import Devices
+from forwardgrad.compiler import Plan
+from forwardgrad.compiler.keys import is_influence, names_of
+from forwardgrad.explain.notation import printable
 from forwardgrad.explain.tables import table
 
 
@@ -48,13 +53,21 @@ class Shards:
         """What each device holds of a state."""
         return sum(share.bytes for share in self.shares)
 
+    def data(self) -> dict[str, Any]:
+        """The same as plain data, for JSON."""
+        arrays = {
+            share.key: {"shape": share.shape, "axis": share.axis, "part": share.part, "bytes": share.bytes}
+            for share in self.shares
+        }
+        return {"batch": self.devices.batch, "influence": self.devices.influence, "arrays": arrays}
+
     def __iter__(self) -> Iterator[Share]:
         return iter(self.shares)
 
     def __str__(self) -> str:
         rows = [
             [
-                share.key,
+                printable(share.key),
                 "x".join(map(str, share.shape)),
                 "-" if share.axis is None else f"axis {share.axis}",
                 "x".join(map(str, share.part)),
@@ -66,28 +79,41 @@ class Shards:
         return f"{head}\n\n{table(('array', 'shape', 'influence over', 'per device', 'bytes'), rows)}"
 
 
-def split(
-    devices: Devices,
-    batch: int,
-    shapes: Mapping[str, tuple[int, ...]],
-    axes: Mapping[str, int],
-    itemsize: int,
+def influence_axes(plan: Plan, devices: Devices, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Along which axis each array of a state is split as influence; those that are not split are left out.
+
+    Args:
+        plan: the derived algorithm.
+        devices: the grid of devices.
+        shapes: of the arrays of a state, `(lags, batch, ...)`.
+    """
+    found: dict[str, int] = {}
+    for key, shape in shapes.items():
+        if is_influence(key):
+            axis = devices.influence_axis(shape, plan.parameters[names_of(key)[0]].shape)
+            if axis is not None:
+                found[key] = axis
+    return found
+
+
+def shards(
+    plan: Plan, devices: Devices, batch: int, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]
 ) -> Shards:
     """The layout of a state over devices.
 
     Args:
+        plan: the derived algorithm.
         devices: the grid of devices.
         batch: number of samples.
-        shapes: of the arrays, `(lags, batch, ...)`.
-        axes: along which arrays are split beside the batch.
-        itemsize: bytes of a number.
+        shapes: of the arrays of a state of that batch.
+        dtype: of the arrays.
     """
+    axes = influence_axes(plan, devices, shapes)
     shares: list[Share] = []
     for key, shape in shapes.items():
-        part = list(shape)
+        part, axis = [*shape], axes.get(key)
         part[1] = devices.padded(batch) // devices.batch
-        axis = axes.get(key)
         if axis is not None:
             part[axis] //= devices.influence
-        shares.append(Share(key, shape, axis, tuple(part), prod(part) * itemsize))
+        shares.append(Share(key, shape, axis, tuple(part), prod(part) * dtype.itemsize))
     return Shards(devices, batch, tuple(shares))

@@ -17,6 +17,7 @@ from forwardgrad.cli.options import (
     add_loss,
     add_rule,
     at_least_two,
+    devices,
     losses,
     not_negative,
     positive,
@@ -71,6 +72,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     loss = losses(graph, given.loss)
+    where: dict[str, Any] = {"backend": given.backend, "devices": devices(given)}
     if given.structure:
         changed = [f"--{name}" for name, value in DEFAULTS.items() if getattr(given, name) != value]
         if changed:
@@ -78,10 +80,11 @@ def run(given: argparse.Namespace) -> int:
                 f"check: --structure replays the compiler's decisions and takes no {', '.join(changed)}.",
                 "Leave it out; --seed draws other numbers.",
             )
-        return _structure(given, compile(graph, loss=loss, rule=given.rule, backend=given.backend, dead="ignore"))
+        program = compile(graph, loss=loss, rule=given.rule, **where, dead="ignore")
+        return _structure(given, program)
     refuse_too_long(graph, given.steps, given.batch)
     origin = Origin(given.seed, given.steps, given.batch, given.mask, given.numbers)
-    samples = examine(graph, loss, given.rule, samples=given.samples, origin=origin, backend=given.backend)
+    samples = examine(graph, loss, given.rule, samples=given.samples, origin=origin, **where)
     answer = {"graph": given.graph, "rule": given.rule, "backend": given.backend, "steps": given.steps}
     answer |= summary(list(tqdm(samples, total=given.samples, unit=" samples", desc="checking", disable=None)))
     answer["passed"] &= not (given.strict and (answer["vacuous"] or answer["silent"]))

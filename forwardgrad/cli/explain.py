@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from textwrap import indent
 from typing import Any
 
+from forwardgrad.backends import Devices
 from forwardgrad.cli.options import add_graph, add_json, add_loss, add_rule, fitting, losses, print_json
 from forwardgrad.compiling import compile
 from forwardgrad.explain.derivation import Derived
@@ -26,17 +27,25 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--latex", action="store_true", help="equations as LaTeX")
     parser.add_argument("--decisions", action="store_true", help="print every decision of the compiler, too")
+    parser.add_argument(
+        "--devices", metavar="N", help="print how a state would lie on so many devices, or on batch=N,influence=M"
+    )
 
 
 def run(given: argparse.Namespace) -> int:
     graph = load(given.graph)
     program = compile(graph, loss=losses(graph, given.loss), rule=given.rule, dead="warn")
+    grid = None if given.devices is None else Devices.parse(given.devices)
+    layout = None if grid is None else program.shards(grid.batch, grid)
     chosen = fitting(program.rules, given.param)
     if given.json:
         decisions = {"decisions": [str(decision) for decision in program.decisions]} if given.decisions else {}
-        print_json({**_report(program, chosen), **decisions})
+        layouts = {} if layout is None else {"devices": layout.data()}
+        print_json({**_report(program, chosen), **decisions, **layouts})
         return 0
     print(program)
+    if layout is not None:
+        print(f"\n{layout}")
     if given.equations or given.latex or given.param is not None:
         for name, derived in chosen.items():
             print(f"\n{printable(name)}\n\n{derived.latex() if given.latex else indent(derived.equation, '  ')}")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import networkx as nx
 
-from forwardgrad.backends import BACKENDS
+from forwardgrad.backends import BACKENDS, Devices
 from forwardgrad.errors import FileError, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import validate
 from forwardgrad.program import budget
@@ -61,6 +61,27 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=tuple(BACKENDS), default=BACKEND, help="what runs the program (default %(default)s)"
     )
+    add_devices(parser)
+
+
+def add_devices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--devices",
+        metavar="N",
+        help="devices that the backend jax splits the batch over; or batch=N,influence=M for both (default: one)",
+    )
+
+
+def devices(given: argparse.Namespace) -> Devices | None:
+    """The devices of a command. Where JAX would have one CPU, it gets as many virtual ones as are asked for."""
+    if given.devices is None:
+        return None
+    grid = Devices.parse(given.devices)
+    if given.backend == "jax":
+        from forwardgrad.backends.jax_engine import offer_cpus  # with what makes array programs
+
+        offer_cpus(grid.total)
+    return grid
 
 
 def _whole(least: int) -> Callable[[str], int]:

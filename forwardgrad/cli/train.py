@@ -25,6 +25,7 @@ from forwardgrad.cli.options import (
     add_json,
     add_loss,
     add_rule,
+    devices,
     losses,
     not_negative,
     positive,
@@ -105,7 +106,8 @@ def run(given: argparse.Namespace) -> int:
     task = learned(given)
     graph, named = fitted(graph, given.graph, own, task)
     loss = named or losses(graph, None)
-    program = compile(graph, loss=loss, rule=given.rule, dtype=given.dtype, backend=given.backend)
+    where: dict[str, Any] = {"backend": given.backend, "devices": devices(given)}
+    program = compile(graph, loss=loss, rule=given.rule, dtype=given.dtype, **where)
     training.ends(program, task)
     every = training.Every.read(given.checkpoint_every)
     program.fits(min(settings.batch, len(task.train)), settings.block, given.max_memory)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.arrays import count
+from forwardgrad.backends import Devices
+from forwardgrad.backends.shards import Shards, shards
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import GraphError, did_you_mean
 from forwardgrad.explain.derivation import Derived, about, listing, listing_html
@@ -31,11 +33,31 @@ class Described:
     rules: Mapping[str, Derived]
     chosen: Mapping[str, Rule]
     dtype: np.dtype[Any]
+    devices: Devices | None
     _execution: Execution
 
     def cost(self, batch: int = 1, block: int = 1) -> Cost:
         """What the program stores and computes, known before it runs; raises `DataError` for what is no number."""
         return price(self._execution, self.rules, count("cost: batch", batch), count("cost: block", block), False)
+
+    def shards(self, batch: int = 1, devices: Any = None) -> Shards:
+        """The layout of a state over devices: which part of each array one of them holds, and how many bytes that is.
+
+        Args:
+            batch: number of samples.
+            devices: as for `compile`; by default those that the program runs on. They need not be there.
+
+        Raises:
+            DataError: if the batch or the devices are none.
+
+        >>> import forwardgrad as fg
+        >>> layout = fg.compile(fg.load("elman"), rule="rtrl").shards(batch=4, devices={"batch": 2, "influence": 8})
+        >>> layout.bytes_per_device, [share.part for share in layout][2]
+        (76288, (1, 2, 32, 32, 4))
+        """
+        grid = self.devices or Devices() if devices is None else Devices.read(devices)
+        number = count("shards: batch", batch)
+        return shards(self.plan, grid, number, self._execution.engine.shapes(number), self.dtype)
 
     def pattern(self, name: str) -> tuple[Array, Array]:
         """Rows and columns of the entries of a sparse parameter, in the order of its array.

@@ -94,6 +94,7 @@ def examine(
     samples: int,
     origin: Origin,
     backend: str = BACKEND,
+    devices: Any = None,
 ) -> Iterator[Finding]:
     """Run the kit on random parameters and data, seed by seed.
 
@@ -103,7 +104,7 @@ def examine(
         rule: a rule, as for `compile`.
         samples: how many seeds.
         origin: from what the numbers of the first seed are drawn; the others count on from it.
-        backend: what runs the program.
+        backend, devices: what runs the program, as for `compile`.
 
     Raises:
         GraphError, RuleError: if the graph or the rule is malformed, or the rule's layout is lossy.
@@ -115,7 +116,7 @@ def examine(
     """
     # Property tests compare the zero gradient of dead parameters, too: what they drew must run here.
     dead = "warn" if origin.numbers == "tame" else "error"
-    program = compile(graph, loss=loss, rule=rule, backend=backend, dead=dead)
+    program = compile(graph, loss=loss, rule=rule, backend=backend, devices=devices, dead=dead)
     exact = compile(graph, loss=loss, rule="rtrl", dead="ignore") if checking.smooth(program) else None
     for seed in range(origin.seed, origin.seed + samples):
         problem = Problem.of(program, replace(origin, seed=seed))

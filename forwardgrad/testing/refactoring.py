@@ -135,7 +135,7 @@ def _nothing(program: Program) -> VacuousError:
 
 def _apart(program: Program, problem: Problem, early: Mapping[str, int], block: int, wanted: Any) -> list[Difference]:
     graph = refactored(program.graph, early)
-    where = {"dtype": program.dtype, "backend": program.backend, "devices": program.devices}
+    where: dict[str, Any] = {"dtype": program.dtype, "backend": program.backend, "devices": program.devices}
     other = compile(graph, program.losses, chosen(program), **where, dead="ignore")
     params = {name: p for name, p in problem.params.items() if name in other.plan.parameters}
     return differences(gradient(other, replace(problem, graph=graph, params=params), block), wanted)

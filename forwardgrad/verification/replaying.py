@@ -34,14 +34,14 @@ def replayed(program: Program, graph: nx.MultiDiGraph[str], network: Network) ->
         product=_product(program.plan.product, network),
         rules={name: rules[name] for name in program.plan.rules},
     )
-    return Program(nx.freeze(graph), plan, program.losses, rules, np.float64, program.backend)
+    return Program(nx.freeze(graph), plan, program.losses, rules, np.float64, program.backend, program.devices)
 
 
 def without_loss(program: Program) -> Program:
     """The same program with no layout that loses something, so that its gradient is a sum over paths."""
     rules: Mapping[str, Rule] = {name: replace(rule, layout="lossless") for name, rule in program.chosen.items()}
     plan = replace(program.plan, rules={name: rules[name] for name in program.plan.rules})
-    return Program(program.graph, plan, program.losses, rules, program.dtype, program.backend)
+    return Program(program.graph, plan, program.losses, rules, program.dtype, program.backend, program.devices)
 
 
 def _product(product: Product, network: Network) -> Product:

@@ -1,0 +1,79 @@
+"""Does a program on many devices give what it gives on one, and does each device hold its part and no more?"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import forwardgrad as fg
+from forwardgrad.backends.devices import Devices
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("given", [0, -1, 1.5, "4", True, {"samples": 2}, {"batch": 0}, {"influence": None}])
+def test_what_are_no_devices_is_refused(given: Any) -> None:
+    """JAX would fail later, in words of its own."""
+    with pytest.raises(fg.DataError, match="^devices: "):
+        fg.compile(fg.load("elman"), backend="jax", devices=given)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "batch=2,batch=3", "batch", "4,2", "samples=3", "batch=0", "9" * 12])
+def test_a_text_that_names_no_devices_is_refused(text: str) -> None:
+    """An argument of a command that is misread would train on another layout than was meant."""
+    with pytest.raises(fg.DataError, match="^devices: "):
+        Devices.parse(text)
+
+
+def test_one_backend_runs_on_many_devices() -> None:
+    """Another one would run on one device without a word."""
+    with pytest.raises(fg.DataError, match=r"backend 'numpy' runs on one(.|\n)*backend='jax'"):
+        fg.compile(fg.load("elman"), devices=2)
+
+
+def test_the_layout_of_shards_needs_no_devices() -> None:
+    """Whoever plans a run wants to know what fits before there is a machine."""
+    layout = fg.compile(fg.load("elman"), rule="rtrl").shards(3, {"batch": 2, "influence": 8})
+    parts = {share.key: share.part for share in layout}
+    assert parts['influence["h->h", "h", "all"]'] == (1, 2, 32, 32, 4)
+    assert parts['value["h"]'] == (1, 2, 32)
+    assert "16 devices, batch over 2, influence over 8" in str(layout)
+
+
+def test_influence_whose_sizes_do_not_divide_is_whole_on_every_device() -> None:
+    """If this fails, JAX refuses the state in words of its own."""
+    layout = fg.compile(fg.load("elman"), rule="rtrl").shards(1, {"influence": 5})
+    assert all(share.axis is None and share.part == share.shape for share in layout)
+
+
+def test_without_jax_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A traceback of an import deep inside would not say what to install."""
+
+    def missing(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr("forwardgrad.backends.jax_engine.import_module", missing)
+    with pytest.raises(fg.MissingExtraError, match=r"pip install \"forwardgrad\[jax\]\""):
+        fg.compile(fg.load("elman"), backend="jax", devices=2)
+
+
+def test_many_devices_compute_what_one_does() -> None:
+    """Samples and influence split over eight virtual devices: gradients, states, resets and checkpoints."""
+    pytest.importorskip("jax")
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-W", "error", str(TESTS / "spread_runs.py")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=600, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {what: apart for what, apart in found["apart"].items() if not apart <= 1e-12} == {}
+    assert "16 are asked for, and JAX has 8 of kind 'cpu'" in found["refused"]["too many"]
+    assert "the influence of 'x->h' is estimated with random signs" in found["refused"]["drawn"]
+    assert "is not finite" in found["refused"]["not finite"]

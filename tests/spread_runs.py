@@ -1,0 +1,119 @@
+"""What `backends/test_devices.py` asks of many devices: run in a process of its own, since JAX counts devices once.
+
+Prints a JSON object: the largest difference from the backend `numpy` by what was compared.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_disable_most_optimizations", True)
+
+import numpy as np
+from array_program.cases import named
+from checks import compiled, error
+
+import forwardgrad as fg
+from forwardgrad.backends import ShardedArray
+
+GRADIENTS: tuple[tuple[str, Any, Any], ...] = (
+    ("elman", "rtrl", {"batch": 2, "influence": 4}),
+    ("delays", "rtrl", {"influence": 2}),
+    ("alif", "eprop", 8),  # more devices than samples
+    ("elman", "uoro", 2),
+)
+
+
+def apart(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> float:
+    """The largest difference of any array."""
+    assert found.keys() == wanted.keys()
+    return max(float(np.abs(np.asarray(found[name]) - wanted[name]).max()) for name in wanted)
+
+
+def gradients() -> dict[str, float]:
+    """Losses, with masks and samples that do not divide, and gradients."""
+    found: dict[str, float] = {}
+    for name, rule, devices in GRADIENTS:
+        problem = named(name)
+        data = [{n: a[:4] for n, a in each.items()} for each in (problem.inputs, problem.targets)]
+        mask = np.ones((4, problem.batch))
+        mask[0, 0] = 0
+        spread, one = compiled(problem, rule, backend="jax", devices=devices), compiled(problem, rule)
+        ours, theirs = (each.gradient(problem.params, *data, 2, mask, draw=1) for each in (spread, one))
+        found[f"gradient of {name} under {rule} on {devices}"] = max(
+            error(ours.grads, theirs.grads), abs(ours.loss - theirs.loss) / abs(theirs.loss)
+        )
+    return found
+
+
+def learners(folder: Path) -> dict[str, float]:
+    """A learner on many devices beside one on the CPU: its states, what `reset` makes of them, and its checkpoints."""
+    devices, graph = {"batch": 2, "influence": 4}, fg.load("elman")
+    spread = fg.compile(graph, rule="rtrl", backend="jax", devices=devices)
+    one = fg.compile(graph, rule="rtrl")
+    x = np.random.default_rng(0).normal(size=(4, 3, 1))
+    stream = [({"x": x}, {"y": 0.5 * x})]
+    both = [fg.Learner(program, program.init(), fg.Adam(0.01), clip=1.0) for program in (spread, one)]
+    found: dict[str, float] = {}
+    for at, learner in enumerate(both):
+        learner.fit(stream, block=2)
+        learner.reset([False, True, False])
+        learner.fit(stream, block=2)
+        learner.save(folder / f"{at}.npz")
+    ours, theirs = both
+    assert ours.state is not None and theirs.state is not None
+    assert all(isinstance(array, ShardedArray) for array in ours.state.values())
+    found["parameters"] = apart(ours.params, theirs.params)
+    found["states"] = apart(ours.state, theirs.state)
+    found["a state that is pickled"] = apart(pickle.loads(pickle.dumps(ours.state)), theirs.state)
+    found["predictions that go on"] = apart(*(each.predict({"x": x[:, :3]}, go_on=True) for each in both))
+
+    layout = spread.shards(batch=3)
+    for share in layout:
+        held = ours.state[share.key].bytes_by_device
+        assert len(held) == 8, share.key
+        assert set(held.values()) == {share.bytes}, share.key
+    whole = sum(array.nbytes for array in theirs.state.values())
+    assert layout.bytes_per_device <= 1.05 * whole * (4 / 3) / 8, "a sample that is repeated is the fourth of three"
+
+    crossed = [fg.Learner.load(folder / f"{at}.npz", program) for at, program in ((0, one), (1, spread))]
+    crossed.append(fg.Learner.load(folder / "0.npz", fg.compile(graph, rule="rtrl", backend="jax", devices=4)))
+    for learner in (*crossed, ours, theirs):
+        learner.fit(stream, block=2)
+    for what, learner in zip(("of many on one", "of one on many", "of many on others"), crossed, strict=True):
+        found[f"a checkpoint {what}"] = apart(learner.params, theirs.params)
+    found["a learner that goes on"] = apart(ours.params, theirs.params)
+    assert fg.Learner.load(folder / "0.npz").program.devices is None
+    return found
+
+
+def refusals() -> dict[str, str]:
+    """What is refused, in words."""
+    found: dict[str, str] = {}
+    for what, rule, devices in (("too many", "rtrl", 16), ("drawn", "uoro", {"influence": 2})):
+        try:
+            fg.compile(fg.load("elman"), rule=rule, backend="jax", devices=devices)
+        except fg.ForwardgradError as refused:
+            found[what] = str(refused)
+    program = fg.compile(fg.load("elman"), rule="rtrl", backend="jax", devices=2)
+    x = np.ones((2, 2, 1))
+    try:
+        program.step({n: 1e200 * a for n, a in program.init().items()}, program.start(2), {"x": x}, {"y": x})
+    except fg.NonFiniteError as refused:
+        found["not finite"] = str(refused)
+    return found
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps({"apart": {**gradients(), **learners(Path(folder))}, "refused": refusals()}))
+    sys.exit(0)
