@@ -42,6 +42,10 @@ class DataError(ForwardgradError, ValueError):
     """Arrays given at run time (inputs, targets, masks, parameters, states) do not fit the program."""
 
 
+class ProcessError(ForwardgradError, RuntimeError):
+    """Of several processes that run a program together, one has ended, or cannot be reached."""
+
+
 class NonFiniteError(DataError, ArithmeticError):
     """A value, an influence, a gradient or an updated parameter overflowed or is not a number.
 

@@ -16,8 +16,10 @@ import networkx as nx
 from tqdm import tqdm
 
 from forwardgrad import training
+from forwardgrad.backends.processes import Processes
 from forwardgrad.cli.data import add_data, fitted
 from forwardgrad.cli.data import task as learned
+from forwardgrad.cli.joining import add_processes, is_local, joined, launched, own_copy
 from forwardgrad.cli.options import (
     add_backend,
     add_dtype,
@@ -88,9 +90,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     add_dtype(parser)
     add_backend(parser)
+    add_processes(parser)
 
 
 def run(given: argparse.Namespace) -> int:
+    if given.processes is not None and given.coordinator is None:
+        return launched(given, _words(given, resume=given.resume, restart=given.restart))
+    with joined(given) as processes:
+        return _train(given, processes)
+
+
+def _train(given: argparse.Namespace, processes: Processes | None) -> int:
     settings = training.Settings(
         given.passes,
         given.block,
@@ -113,7 +123,11 @@ def run(given: argparse.Namespace) -> int:
     program.fits(min(settings.batch, len(task.train)), settings.block, given.max_memory)
     levels = training.baselines(task)
     folder = Path(given.out or f"runs/{task.name}")
+    if processes is not None and not processes.first:
+        folder = own_copy(folder)
     keeper = training.Keeper(folder / training.CHECKPOINT, every)
+    if processes is not None:
+        keeper.agreed = processes.agreed
     report: dict[str, Any] | None = None
     missing: list[str] = []
     try:
@@ -192,17 +206,26 @@ def _stopped(given: argparse.Namespace, stopped: training.Stopped, keeper: train
 
 
 def _command(given: argparse.Namespace, *, resume: bool) -> str:
-    """The command of a run, or the one that goes on with it, for a shell: all options that are not the defaults."""
+    """The command of a run, or the one that goes on with it, for a shell."""
+    return shlex.join([*_called(), *_words(given, resume=resume)])
+
+
+def _words(given: argparse.Namespace, *, resume: bool, restart: bool = False) -> list[str]:
+    """The words of a command: all options that are not the defaults.
+
+    Processes of one machine are started by one command, which does not say which of them it is.
+    """
+    alone = {"coordinator": None, "process": None} if is_local(given.coordinator) else {}
     parser = argparse.ArgumentParser()
     options(parser)
     words: list[str] = []
     for name, default in vars(parser.parse_args(["--", given.graph])).items():
-        value = {**vars(given), "resume": resume, "restart": False}[name]
+        value = {**vars(given), "resume": resume, "restart": restart, **alone}[name]
         if value != default:
             values = cast("list[Any]", value) if isinstance(value, list) else [value]
             words += [word for one in values for word in _option(f"--{name.replace('_', '-')}", one)]
     graph = [given.graph, *words] if not given.graph.startswith("-") else [*words, "--", given.graph]
-    return shlex.join([*_called(), "train", *graph])
+    return ["train", *graph]
 
 
 def _option(name: str, value: Any) -> list[str]:

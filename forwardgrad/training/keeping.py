@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from forwardgrad.learning.learner import Update
 from forwardgrad.program import Program
 from forwardgrad.training.run import Run, Trained
 from forwardgrad.training.settings import Settings
-from forwardgrad.training.stopping import Signals
+from forwardgrad.training.stopping import Signals, Stopped
 from forwardgrad.training.tasks import Task
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -54,10 +55,17 @@ class Keeper:
         path: where to.
         every: how often; `None`: not on the way.
         saved: how many steps of the run the file holds already, or `None` without a file.
+        agreed: `agreed(ends, saves)` says of each whether any process of the run wants it; by default there is one.
     """
 
-    def __init__(self, path: Path, every: Every | None = None, saved: int | None = None) -> None:
-        self.path, self.every, self.saved = path, every or Every(), saved
+    def __init__(
+        self,
+        path: Path,
+        every: Every | None = None,
+        saved: int | None = None,
+        agreed: Callable[[bool, bool], tuple[bool, ...]] = lambda *flags: flags,
+    ) -> None:
+        self.path, self.every, self.saved, self.agreed = path, every or Every(), saved, agreed
         self._when = time.monotonic()
 
     def learn(self, run: Run, progress: Callable[[Update], None]) -> None:
@@ -69,9 +77,12 @@ class Keeper:
         """
         with Signals() as signals:
             for update in run.updates():
-                if signals.received or self._due(run):
+                ends, saves = self.agreed(signals.received is not None, self._due(run))
+                if ends or saves:
                     self.save(run)
                     signals.check()
+                if ends:  # another process was asked to
+                    raise Stopped(signal.SIGTERM)
                 progress(update)
             self.save(run)  # what comes next may fail, or be interrupted: that must not cost the learning
 
