@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.backends.jax_engine import load_jax
+from forwardgrad.backends.jax_engine import load_jax, offer_cpus
 from forwardgrad.errors import DataError, ProcessError
+from forwardgrad.ops import Array
 
 PATIENCE = 20
 """Seconds without a sign of life after which a process counts as gone."""
@@ -36,8 +39,7 @@ class Processes:
 
     def agreed(self, *flags: bool) -> tuple[bool, ...]:
         """Which of these are true in any process: all of them get the same answer."""
-        every = import_module("jax.experimental.multihost_utils").process_allgather(np.array(flags))
-        return tuple(bool(flag) for flag in np.asarray(every).reshape(self.count, len(flags)).any(axis=0))
+        return tuple(map(bool, np.any(_gathered(np.array(flags)).reshape(self.count, len(flags)), axis=0)))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
     @contextmanager
     def told(self, what: str) -> Generator[None]:
@@ -50,6 +52,8 @@ class Processes:
         try:
             yield
         except errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" in str(error):  # memory
+                raise
             raise ProcessError(
                 f"{what}: process {self.index} of {self.count} cannot reach the others; one of them has ended.",
                 "The last checkpoint is whole. To go on from it, start all of them again with --resume.",
@@ -57,13 +61,27 @@ class Processes:
             ) from error
 
 
-def join(coordinator: str, count: int, index: int) -> Processes:
+def _gathered(array: Any) -> Array:
+    """What each process gives, in order."""
+    return np.asarray(import_module("jax.experimental.multihost_utils").process_allgather(array))
+
+
+_machines = 1
+
+
+def machines() -> int:
+    """On how many machines the processes of this run are, each of which has memory of its own."""
+    return _machines
+
+
+def join(coordinator: str, count: int, index: int, cpus: int = 1) -> Processes:
     """Meet the other processes, before JAX is first used.
 
     Args:
         coordinator: `HOST:PORT` at which the first process can be reached.
         count: how many there are.
         index: which one this is, from 0.
+        cpus: how many devices it makes of its CPU, where JAX has no others.
 
     Raises:
         MissingExtraError: if JAX is not installed.
@@ -76,6 +94,7 @@ def join(coordinator: str, count: int, index: int) -> Processes:
     if not 0 <= index < count:
         raise DataError(f"process: {index} is none of {count}, which are counted from 0.")
     jax = load_jax()
+    offer_cpus(cpus)
     initialize: Callable[..., None] = jax.distributed.initialize
     try:
         initialize(
@@ -89,4 +108,6 @@ def join(coordinator: str, count: int, index: int) -> Processes:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise ProcessError(f"process {index} of {count} cannot meet the others at {coordinator}.", reason) from error
+    global _machines
+    _machines = len(set(_gathered(np.array(zlib.crc32(socket.gethostname().encode()), np.uint32)).tolist()))
     return Processes(count, index)

@@ -55,10 +55,9 @@ def joined(given: argparse.Namespace) -> Generator[Processes | None]:
         return
     if given.processes is None or given.coordinator is None or given.process is None:
         raise DataError("--processes, --coordinator and --process are given together, or --processes alone.")
-    from forwardgrad.backends.jax_engine import load_jax, offer_cpus
+    from forwardgrad.backends.jax_engine import load_jax
 
-    offer_cpus(_devices_of_each(given))
-    processes = join(given.coordinator, given.processes, given.process)
+    processes = join(given.coordinator, given.processes, given.process, _devices_of_each(given))
     if given.devices is None:
         given.devices = str(len(load_jax().devices()))
     with processes.told("train"):

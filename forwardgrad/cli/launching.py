@@ -39,7 +39,7 @@ def launch(words: Sequence[str], count: int) -> int:
     place = f"127.0.0.1:{_free_port()}"
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder) / str(index) for index in range(count)]
-        running: list[subprocess.Popen[bytes]] = []
+        running: list[subprocess.Popen[Any]] = []
         with _Forwarding(running) as forwarding:
             try:
                 for index, log in enumerate(logs):
@@ -59,7 +59,7 @@ def launch(words: Sequence[str], count: int) -> int:
 class _Forwarding:
     """Within the block, each signal that asks this process to end is sent on to the others, once."""
 
-    def __init__(self, running: Sequence[subprocess.Popen[bytes]]) -> None:
+    def __init__(self, running: Sequence[subprocess.Popen[Any]]) -> None:
         self.running, self.received = running, False
         self._before: dict[int, Any] = {}
 
@@ -81,7 +81,7 @@ class _Forwarding:
                 process.send_signal(number)
 
 
-def _watched(running: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path], forwarding: _Forwarding) -> int:
+def _watched(running: Sequence[subprocess.Popen[Any]], logs: Sequence[Path], forwarding: _Forwarding) -> int:
     """Wait until all have ended, or until the others have had time to end after the first that did."""
     failed: int | None = None
     deadline = math.inf

@@ -94,7 +94,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    if given.processes is not None and given.coordinator is None:
+    if given.processes is not None and given.coordinator is given.process is None:
         return launched(given, _words(given, resume=given.resume, restart=given.restart))
     with joined(given) as processes:
         return _train(given, processes)

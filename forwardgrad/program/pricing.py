@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from forwardgrad.backends import State
+from forwardgrad.backends.processes import machines
 from forwardgrad.compiler import make_plan
 from forwardgrad.explain.derivation import Derived
 from forwardgrad.program import budget
@@ -50,6 +51,7 @@ def refuse_too_large(
     limit = budget.usual() if max_memory is None else budget.size_of(max_memory)
     if limit is None:
         return
+    limit *= machines() if max_memory is None and execution.devices is not None else 1
     limit += sum(array.nbytes for array in (held or {}).values())
     batch, steps, _ = block
     if steps > 1 and AMPLE * steps * price(execution, derived, batch, 1, False).total <= limit:

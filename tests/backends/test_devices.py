@@ -20,14 +20,14 @@ TESTS = Path(__file__).parents[1]
 @pytest.mark.parametrize("given", [0, -1, 1.5, "4", True, {"samples": 2}, {"batch": 0}, {"influence": None}])
 def test_what_are_no_devices_is_refused(given: Any) -> None:
     """JAX would fail later, in words of its own."""
-    with pytest.raises(fg.DataError, match="^devices: "):
+    with pytest.raises(fg.DataError, match=r"^devices: "):
         fg.compile(fg.load("elman"), backend="jax", devices=given)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "batch=2,batch=3", "batch", "4,2", "samples=3", "batch=0", "9" * 12])
 def test_a_text_that_names_no_devices_is_refused(text: str) -> None:
     """An argument of a command that is misread would train on another layout than was meant."""
-    with pytest.raises(fg.DataError, match="^devices: "):
+    with pytest.raises(fg.DataError, match=r"^devices: "):
         Devices.parse(text)
 
 
@@ -67,10 +67,9 @@ def test_many_devices_compute_what_one_does() -> None:
     """Samples and influence split over eight virtual devices: gradients, states, resets and checkpoints."""
     pytest.importorskip("jax")
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "JAX_NUM_CPU_DEVICES": "8", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     command = [sys.executable, "-W", "error", str(TESTS / "spread_runs.py")]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=600, env={**os.environ, "PYTHONPATH": path}
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {what: apart for what, apart in found["apart"].items() if not apart <= 1e-12} == {}
