@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,31 @@ def curves(found: Sequence[Curve], rate: float, path: Path) -> bool:
     figure.suptitle(
         "Time of a gradient, and the part of the machine's rate of matrix products it is done at", fontsize=9
     )
+    return _save(figure, path)
+
+
+def shards(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """Draw memory per device by the number of devices, a panel for each number of units; returns as `bars`."""
+    sizes = list(dict.fromkeys(row["units"] for row in rows))
+    figure = _figure(3.4 * len(sizes), 2.8) if rows else None
+    if figure is None:
+        return False
+    for axes, units in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True):
+        those = [row for row in rows if row["units"] == units]
+        at = [row["devices"] for row in those]
+        for key, label, color in (("planned", "a step", OURS), ("held", "state", "#3b5bdb")):
+            mib = [row[key] / 2**20 for row in those]
+            axes.loglog(at, mib, "o-", color=color, label=label, markersize=4)
+            axes.loglog(at, [mib[0] * at[0] / n for n in at], ":", color="0.6", linewidth=1)
+        axes.set_xticks(at, [f"{n}" for n in at])
+        axes.minorticks_off()
+        axes.grid(True, color="0.9")
+        axes.set_title(f"{units} units", fontsize=9)
+        axes.set_xlabel("devices", fontsize=8)
+        axes.set_ylabel("MiB per device", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.legend(fontsize=7)
+    figure.suptitle("Exact RTRL; dotted: one device's memory, divided by the devices", fontsize=9)
     return _save(figure, path)
 
 

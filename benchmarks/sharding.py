@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 import forwardgrad as fg
 from benchmarks.networks import Network, declare
+from benchmarks.plot import shards
 from benchmarks.tasks import make
 from forwardgrad.backends import Devices, engine
 
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
     given = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", max(COUNTS))
     rows: list[dict[str, Any]] = []
@@ -72,7 +74,9 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- |")
     for row in rows:
         sizes = f"{row['held'] / 2**20:,.1f} | {row['planned'] / 2**20:,.1f}"
-        print(f"| {row['units']} | {row['devices']} | {sizes} | {row['error']:.0e} |")
+        print(f"| {row['units']} | {row['devices']} | {sizes} | {row['error']:.1g} |")
+    if given.plot:
+        shards(rows, given.plot)
     if given.json:
         given.json.write_text(json.dumps({"batch": given.batch, "rows": rows}, indent=2))
 
