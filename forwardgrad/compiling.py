@@ -43,7 +43,7 @@ def compile(
     *,
     dtype: Any = DTYPE,
     backend: str = BACKEND,
-    devices: Any = None,
+    devices: int | Mapping[str, int] | Devices | None = None,
     dead: Literal["error", "warn", "ignore"] = "error",
     by_inputs: bool = False,
     verify: bool = False,

@@ -42,7 +42,7 @@ class Devices:
         axes = cast("Mapping[Any, Any]", given) if isinstance(given, Mapping) else {BATCH: given}
         for axis, number in axes.items():
             if axis not in (BATCH, INFLUENCE):
-                raise DataError(f"devices: there is no axis {axis!r}.", HINT)
+                raise DataError(f"devices: unknown axis {axis!r}.", HINT)
             if not is_whole(number) or number < 1:
                 raise DataError(f"devices: {axis} must be a whole number >= 1, got {show(number)}.", HINT)
         return cls(**{axis: int(number) for axis, number in axes.items()})

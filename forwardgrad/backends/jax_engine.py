@@ -33,7 +33,7 @@ def load_jax() -> ModuleType:
 
 
 def offer_cpus(number: int) -> None:
-    """Let JAX make so many devices of the CPU, unless it is in use already, or was told how many."""
+    """Let JAX make that many devices of the CPU, unless it is in use already, or was told how many."""
     config = load_jax().config
     if config.jax_num_cpu_devices < 1 and "device_count" not in os.environ.get("XLA_FLAGS", ""):
         with suppress(RuntimeError):  # it is in use

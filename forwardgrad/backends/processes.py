@@ -85,7 +85,7 @@ def join(coordinator: str, count: int, index: int, cpus: int = 1) -> Processes:
 
     Raises:
         MissingExtraError: if JAX is not installed.
-        DataError: if there is no such process.
+        DataError: if address or index is malformed.
         ProcessError: if the others do not come.
     """
     host, _, port = coordinator.rpartition(":")

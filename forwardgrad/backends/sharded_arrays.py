@@ -20,7 +20,7 @@ class ShardedArray:
         array: the array of JAX, whose batch is a multiple of the devices.
         mesh: the devices.
         axes: along which it is split.
-        batch: number of samples, if it has an axis of them; entries after these are no one's.
+        batch: number of samples, if it has an axis of them; entries after these only fill up.
     """
 
     array: Any

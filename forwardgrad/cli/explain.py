@@ -28,7 +28,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--latex", action="store_true", help="equations as LaTeX")
     parser.add_argument("--decisions", action="store_true", help="print every decision of the compiler, too")
     parser.add_argument(
-        "--devices", metavar="N", help="print how a state would lie on so many devices, or on batch=N,influence=M"
+        "--devices", metavar="N", help="print the layout of a state on N devices, or on batch=N,influence=M"
     )
 
 

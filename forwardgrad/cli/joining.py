@@ -6,6 +6,7 @@ import argparse
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -57,15 +58,34 @@ def joined(given: argparse.Namespace) -> Generator[Processes | None]:
         raise DataError("--processes, --coordinator and --process are given together, or --processes alone.")
     from forwardgrad.backends.jax_engine import load_jax
 
-    processes = join(given.coordinator, given.processes, given.process, _devices_of_each(given))
-    if given.devices is None:
-        given.devices = str(len(load_jax().devices()))
-    with processes.told("train"):
-        if processes.first:
+    with _answering(given.process == 0):
+        processes = join(given.coordinator, given.processes, given.process, _devices_of_each(given))
+        if given.devices is None:
+            given.devices = str(len(load_jax().devices()))
+        with processes.told("train"):
             yield processes
-        else:
-            with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-                yield processes
+
+
+@contextmanager
+def _answering(first: bool) -> Generator[None]:
+    """Let only the first process write to standard output, and only what Python writes.
+
+    Gloo, which connects the processes, would write there, too, in the middle of JSON.
+    """
+    sys.stdout.flush()
+    before, place = os.dup(1), os.dup(1) if first else os.open(os.devnull, os.O_WRONLY)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        with (
+            open(place, "w", encoding=sys.stdout.encoding, errors="backslashreplace") as answer,
+            redirect_stdout(answer),
+        ):
+            yield
+    finally:
+        os.dup2(before, 1)
+        os.close(before)
 
 
 def _devices_of_each(given: argparse.Namespace) -> int:

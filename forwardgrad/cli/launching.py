@@ -20,6 +20,9 @@ from forwardgrad.errors import ProcessError
 GRACE = 5.0
 """Seconds in which the others may end by themselves once one process has ended."""
 
+KILLED = -9
+"""What SIGKILL leaves as an exit code; Windows has no such signal."""
+
 FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -94,7 +97,7 @@ def _watched(running: Sequence[subprocess.Popen[Any]], logs: Sequence[Path], for
             deadline = time.monotonic() + GRACE
         time.sleep(0.05)
     codes = [process.poll() for process in running]
-    killed = next((index for index, code in enumerate(codes) if code == -signal.SIGKILL), None)
+    killed = next((index for index, code in enumerate(codes) if code == KILLED), None)
     failed = killed if killed is not None else _culprit(codes) if failed is None else failed
     code = codes[0]
     if forwarding.received or failed is None or (failed == 0 and code is not None and code > 0):

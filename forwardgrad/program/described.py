@@ -40,7 +40,7 @@ class Described:
         """What the program stores and computes, known before it runs; raises `DataError` for what is no number."""
         return price(self._execution, self.rules, count("cost: batch", batch), count("cost: block", block), False)
 
-    def shards(self, batch: int = 1, devices: Any = None) -> Shards:
+    def shards(self, batch: int = 1, devices: int | Mapping[str, int] | Devices | None = None) -> Shards:
         """The layout of a state over devices: which part of each array one of them holds, and how many bytes that is.
 
         Args:
@@ -48,7 +48,7 @@ class Described:
             devices: as for `compile`; by default those that the program runs on. They need not be there.
 
         Raises:
-            DataError: if the batch or the devices are none.
+            DataError: if the batch or the devices are malformed.
 
         >>> import forwardgrad as fg
         >>> layout = fg.compile(fg.load("elman"), rule="rtrl").shards(batch=4, devices={"batch": 2, "influence": 8})

@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from forwardgrad.backends import Devices
 from forwardgrad.compiling import compile
 from forwardgrad.errors import CheckError, VacuousError
 from forwardgrad.program import Program
@@ -94,7 +95,7 @@ def examine(
     samples: int,
     origin: Origin,
     backend: str = BACKEND,
-    devices: Any = None,
+    devices: int | Mapping[str, int] | Devices | None = None,
 ) -> Iterator[Finding]:
     """Run the kit on random parameters and data, seed by seed.
 

@@ -80,9 +80,10 @@ class Keeper:
                 ends, saves = self.agreed(signals.received is not None, self._due(run))
                 if ends or saves:
                     self.save(run)
+                    ends, _ = self.agreed(signals.received is not None, False)  # one may have come meanwhile
+                if ends:
                     signals.check()
-                if ends:  # another process was asked to
-                    raise Stopped(signal.SIGTERM)
+                    raise Stopped(signal.SIGTERM)  # another process was asked to
                 progress(update)
             self.save(run)  # what comes next may fail, or be interrupted: that must not cost the learning
 
