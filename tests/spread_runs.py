@@ -1,6 +1,7 @@
 """What `backends/test_devices.py` asks of many devices: run in a process of its own with eight virtual devices.
 
-Prints a JSON object: the largest difference from the backend `numpy` by what was compared.
+Prints a JSON object: the largest difference from the backend `numpy` by what was compared. With the argument `all` it
+compares every graph and rule of `backends/test_jax.py` on one, four and eight devices.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import pickle
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,20 @@ def apart(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> float:
     return max(float(np.abs(np.asarray(found[name]) - wanted[name]).max()) for name in wanted)
 
 
-def gradients() -> dict[str, float]:
+def everything() -> Iterator[tuple[str, Any, Any]]:
+    """Every graph and rule on every number of devices."""
+    from backends.test_jax import LOSSLESS, LOSSY
+
+    for name, rule in (*LOSSLESS, *LOSSY):
+        drawn = any(word in str(rule) for word in ("uoro", "kf-rtrl"))
+        for devices in (1, 4, 8) if drawn else (1, {"batch": 2, "influence": 2}, {"batch": 2, "influence": 4}):
+            yield name, rule, devices
+
+
+def gradients(cases: Iterable[tuple[str, Any, Any]]) -> dict[str, float]:
     """Losses, with masks and samples that do not divide, and gradients."""
     found: dict[str, float] = {}
-    for name, rule, devices in GRADIENTS:
+    for name, rule, devices in cases:
         problem = named(name)
         data = [{n: a[:4] for n, a in each.items()} for each in (problem.inputs, problem.targets)]
         mask = np.ones((4, problem.batch))
@@ -111,6 +122,8 @@ def refusals() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["all"]:
+        print(json.dumps({"apart": gradients(everything())}))
+        sys.exit(0)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps({"apart": {**gradients(), **learners(Path(folder))}, "refused": refusals()}))
-    sys.exit(0)
+        print(json.dumps({"apart": {**gradients(GRADIENTS), **learners(Path(folder))}, "refused": refusals()}))

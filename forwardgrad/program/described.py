@@ -53,7 +53,7 @@ class Described:
         >>> import forwardgrad as fg
         >>> layout = fg.compile(fg.load("elman"), rule="rtrl").shards(batch=4, devices={"batch": 2, "influence": 8})
         >>> layout.bytes_per_device, [share.part for share in layout][2]
-        (76288, (1, 2, 32, 32, 4))
+        (70144, (1, 2, 32, 32, 4))
         """
         grid = self.devices or Devices() if devices is None else Devices.read(devices)
         number = count("shards: batch", batch)

@@ -63,15 +63,27 @@ def test_without_jax_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         fg.compile(fg.load("elman"), backend="jax", devices=2)
 
 
-def test_many_devices_compute_what_one_does() -> None:
-    """Samples and influence split over eight virtual devices: gradients, states, resets and checkpoints."""
+def spread(*words: str) -> Any:
+    """What `spread_runs.py` says."""
     pytest.importorskip("jax")
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "JAX_NUM_CPU_DEVICES": "8", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [sys.executable, "-W", "error", str(TESTS / "spread_runs.py")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, env=environment)
+    command = [sys.executable, "-W", "error", str(TESTS / "spread_runs.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600, env=environment)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_every_rule_on_every_number_of_devices() -> None:
+    """An instruction, a layout or a delay that no quick test has may be split wrongly."""
+    found = spread("all")["apart"]
+    assert {what: apart for what, apart in found.items() if not apart <= 1e-12} == {}
+
+
+def test_many_devices_compute_what_one_does() -> None:
+    """Samples and influence split over eight virtual devices: gradients, states, resets and checkpoints."""
+    found = spread()
     assert {what: apart for what, apart in found["apart"].items() if not apart <= 1e-12} == {}
     assert "16 are asked for, and JAX has 8 of kind 'cpu'" in found["refused"]["too many"]
     assert "the influence of 'x->h' is estimated with random signs" in found["refused"]["drawn"]
