@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,8 @@ from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.backends.c_cache import shared_library
 from forwardgrad.backends.c_calls import CompiledUnit
 from forwardgrad.backends.c_compiler import find_compiler
-from forwardgrad.backends.engine import State
+from forwardgrad.backends.chained import by_calls
+from forwardgrad.backends.engine import Ahead, State
 from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
 from forwardgrad.backends.refusals import refuse_calls, refuse_large
 from forwardgrad.compiler import Plan
@@ -59,6 +60,9 @@ class CEngine(LoweredEngine):
                 arrays[value.name] = groups[group][key]
         symbols = {symbol: int(arrays[symbol]) for symbol in SYMBOLS if symbol in arrays}
         arrays.update(self.compiled.run(name, arrays, symbols, arrays.setdefault(ADDRESSES, {})))
+
+    def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
+        return by_calls(self, outputs, batch)
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}

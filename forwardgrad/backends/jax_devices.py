@@ -8,7 +8,7 @@ every parameter, for which it needs the Jacobians and nothing of the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from forwardgrad.array_program.dimensions import SYMBOLS, affine
@@ -16,13 +16,13 @@ from forwardgrad.array_program.jax_reading import Reading, Split
 from forwardgrad.array_program.values import Value
 from forwardgrad.backends.device_mesh import Axes, Mesh
 from forwardgrad.backends.devices import BATCH, INFLUENCE, Devices
-from forwardgrad.backends.engine import State
+from forwardgrad.backends.engine import Ahead, State
 from forwardgrad.backends.jax_engine import JaxEngine
 from forwardgrad.backends.lowered import Groups, LoweredBlock
 from forwardgrad.backends.sharded_arrays import ShardedArray, placed, zeros
 from forwardgrad.backends.shards import influence_axes
 from forwardgrad.compiler import Plan
-from forwardgrad.errors import RuleError
+from forwardgrad.errors import DataError, RuleError
 from forwardgrad.layouts.draws import DRAW
 from forwardgrad.ops import Array
 
@@ -54,6 +54,9 @@ class DevicesEngine(JaxEngine):
         self.devices, self.mesh = devices, Mesh(self.jax, devices, self.dtype)
         self._split = influence_axes(plan, devices, self.shapes(1))
         self.start = self._started
+
+    def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
+        raise DataError("stream: a stream runs on one device.", "Compile without devices=, or take Program.step.")
 
     def _started(self, batch: int) -> State:
         """The state before t = 0, of which influence lies on the devices from the beginning."""

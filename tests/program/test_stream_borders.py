@@ -329,3 +329,24 @@ def test_a_step_that_fails_changes_nothing() -> None:
     after = stream.params, stream.state, stream.optimizer_state, stream.outputs
     assert all(error(one, other) == 0 for one, other in zip(before, after, strict=True))
     assert stream.seen == 1
+
+
+def test_a_stream_on_many_devices_is_refused() -> None:
+    """If this fails, a stream copies a state from device to device at every step, or breaks on one that stays there."""
+    pytest.importorskip("jax")
+    program = fg.compile(fg.load("elman"), rule="eprop", backend="jax", devices=1)
+    with pytest.raises(DataError, match=r"stream: a stream runs on one device\.\n  Compile without devices="):
+        program.stream(program.init())
+
+
+def test_a_stream_runs_on_its_backend() -> None:
+    """If this fails, a program that was compiled for C computes in NumPy, step by step."""
+    program = fg.compile(fg.load("elman"), rule="eprop", backend="c", dtype="float32")
+    stream = program.stream(program.init(), optimizer=fg.SGD(0.1))
+    before = stream.params
+    stream.step(np.ones((1, 1)), np.ones((1, 1)))
+    assert not np.array_equal(stream.params["h->h"], before["h->h"]) or not np.array_equal(
+        stream.params["h->y"], before["h->y"]
+    )
+    engine: Any = program._execution.engine  # pyright: ignore[reportPrivateUsage]
+    assert "compiled" in vars(engine)
