@@ -9,6 +9,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
+from c_backend import needs_compiler
 from checks import ENGINES, error
 from nets import declare, small, vanilla
 from stepping import OPTIMIZERS, ROUNDING, data
@@ -341,6 +342,7 @@ def test_a_stream_on_many_devices_is_refused() -> None:
 
 def test_a_stream_runs_on_its_backend() -> None:
     """If this fails, a program that was compiled for C computes in NumPy, step by step."""
+    needs_compiler()
     program = fg.compile(fg.load("elman"), rule="eprop", backend="c", dtype="float32")
     stream = program.stream(program.init(), optimizer=fg.SGD(0.1))
     before = stream.params
