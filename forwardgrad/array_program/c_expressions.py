@@ -51,6 +51,11 @@ class Dialect:
         return self.dtype == "float32"
 
     @property
+    def size(self) -> int:
+        """The bytes of a number."""
+        return 4 if self.single else 8
+
+    @property
     def suffix(self) -> str:
         """What functions of `math.h` and literals end in."""
         return "f" if self.single else ""

@@ -91,7 +91,6 @@ static inline real log_of_sum(real x, real y) {
     return x == y ? x + log~(2) : x != x || y != y ? x + y : most + log1p~(exp_of(-fabs~(x - y)));
 }
 """,
-    "few_panels": KERNELS,
 }
 """Helpers by name; `~` is the suffix of functions of `math.h`."""
 
@@ -99,9 +98,14 @@ static inline real log_of_sum(real x, real y) {
 def prelude(text: str, dialect: Dialect) -> str:
     """The beginning of a translation unit, whose functions are given."""
     head = HEAD.format(real="float" if dialect.single else "double", symbols=", ".join(SYMBOLS))
-    helpers = {**(SINGLE if dialect.single else DOUBLE), **HELPERS}
+    return "\n".join([head, *helpers(text, dialect, {"few_panels": KERNELS})])
+
+
+def helpers(text: str, dialect: Dialect, more: Mapping[str, str]) -> list[str]:
+    """The functions that a text calls, and those that they call: ours, and more of them by name."""
+    known = {**(SINGLE if dialect.single else DOUBLE), **HELPERS, **more}
     wanted, used = set[str](), set(re.findall(r"\w+", text))
-    while more := (used & helpers.keys()) - wanted:
-        wanted |= more
-        used.update(*(re.findall(r"\w+", helpers[name]) for name in more))
-    return "\n".join([head, *(text.replace("~", dialect.suffix) for name, text in helpers.items() if name in wanted)])
+    while new := (used & known.keys()) - wanted:
+        wanted |= new
+        used.update(*(re.findall(r"\w+", known[name]) for name in new))
+    return [text.replace("~", dialect.suffix) for name, text in known.items() if name in wanted]

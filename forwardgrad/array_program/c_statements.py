@@ -172,6 +172,8 @@ class Statements:
                 return self._scan(scan, statement.results)
             case When(form=test, then=then, otherwise=otherwise):
                 targets = [self.stores.of(value) for value in statement.results]
+                if not test.terms:
+                    return self._branch(then if test.constant >= 0 else otherwise, targets)
                 more, less = ([f"    {line}" for line in self._branch(part, targets)] for part in (then, otherwise))
                 return [f"if ({form(test).text} >= 0) {{", *more, *(["} else {", *less] if less else []), "}"]
             case Invoke() as invoke:
@@ -289,10 +291,14 @@ class Statements:
             else:
                 handed.append((value, storage))
         pointers = [f"(void *)({each.pointer})" for each in (*given, *(where[value] for value in outputs))]
-        lines = ["{", f"    void *const arrays[] = {{{', '.join(pointers)}}};", "    call there = *c;"]
-        lines += [f"    there.{symbol} = {form(number).text};" for symbol, number in invoke.symbols]
-        lines += [f"    {name}(&there, arrays, rest);", "}"]
+        lines = self._called(name, f"{{{', '.join(pointers)}}}", invoke.symbols)
         return lines + [line for value, storage in handed for line in self._moved(storage, value)]
+
+    def _called(self, name: str, pointers: str, symbols: Sequence[tuple[str, Affine]]) -> list[str]:
+        """The lines that call a function."""
+        there = [f"    there.{symbol} = {form(number).text};" for symbol, number in symbols]
+        call = [*there, f"    {name}(&there, arrays, rest);"]
+        return ["{", f"    void *const arrays[] = {pointers};", "    call there = *c;", *call, "}"]
 
     def _moved(self, source: Storage, value: Value) -> list[str]:
         """The loop that copies an array to where a value is kept."""
