@@ -30,15 +30,22 @@ def refuse_calls(lowered: Lowered, backend: str, language: str) -> None:
     Raises:
         RuleError: naming the first of them.
     """
+    called = call_of_python(lowered)
+    if called is not None:
+        raise RuleError(
+            f"backend {backend!r}: {called} is a function of Python, which {language} cannot run.",
+            "Write it as a formula, such as value='tanh(x)'; or take the backend 'numpy'.",
+        )
+
+
+def call_of_python(lowered: Lowered) -> str | None:
+    """What the first function of Python is that a program calls, if it calls any."""
     for function in lowered.program.functions:
         for body in bodies(function.body):
             for statement in body.statements:
                 if isinstance(statement.instruction, Call):
-                    raise RuleError(
-                        f"backend {backend!r}: {_described(lowered, statement.instruction.function)} is a function of "
-                        f"Python, which {language} cannot run.",
-                        "Write it as a formula, such as value='tanh(x)'; or take the backend 'numpy'.",
-                    )
+                    return _described(lowered, statement.instruction.function)
+    return None
 
 
 def _described(lowered: Lowered, name: str) -> str:
