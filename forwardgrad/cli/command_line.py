@@ -1,4 +1,4 @@
-"""`forwardgrad graphs | rules | train | predict | evaluate | explain | check | audit | render`.
+"""`forwardgrad graphs | rules | train | predict | evaluate | explain | check | audit | render | export`.
 
 Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may read the answer.
 """
@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": "Print what a rule becomes on a graph: one line for each parameter.",
     "check": "Compare the compiled gradient with independent oracles, other blocks and other spellings.",
     "audit": "Compare the gradients of several rules with the exact one, on random data.",
+    "export": "Write a graph and its rule as a learner in C99, for devices without Python.",
     "render": "Draw a declared graph, the credit of a parameter, or write a page that shows a run.",
 }
 """What each command does. Its module has two functions: `options` declares its options, and `run` executes it."""
