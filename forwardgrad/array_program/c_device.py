@@ -155,12 +155,8 @@ def _function(
 ) -> DeviceFunction:
     function = each.function
     known = {value: identifier("k", place, value.name) for place, value in enumerate(constants)}
-    outputs = tuple(
-        dict.fromkeys(value for value in function.body.results if value not in (*known, *function.inputs))
-    )
-    arrays = {
-        value: identifier("a", place, value.name) for place, value in enumerate((*function.inputs, *outputs))
-    }
+    outputs = tuple(dict.fromkeys(value for value in function.body.results if value not in (*known, *function.inputs)))
+    arrays = {value: identifier("a", place, value.name) for place, value in enumerate((*function.inputs, *outputs))}
     given = {value: Storage(word, value.dims) for value, word in {**known, **arrays}.items()}
     results = {value: given.pop(value) for value in outputs}
     stores = Stores(each, given, results)

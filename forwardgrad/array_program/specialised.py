@@ -108,7 +108,9 @@ def _inner(form: Affine, symbols: Numbers) -> bool:
 
 def _copy(source: Value | None, value: Value) -> Elementwise:
     """What gives a value the entries of another one, or zeros."""
-    return Elementwise(Number(0.0), (), value.dims) if source is None else Elementwise(Argument(0), (source,), value.dims)
+    return (
+        Elementwise(Number(0.0), (), value.dims) if source is None else Elementwise(Argument(0), (source,), value.dims)
+    )
 
 
 def _named(body: Body, results: Sequence[Value]) -> Iterator[Statement]:

@@ -37,14 +37,18 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help="where the files go")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     parser.add_argument(
-        "--params", metavar="FILE", help="initial parameters: the learner.npz of a training run, or an .npz with their names"
+        "--params",
+        metavar="FILE",
+        help="initial parameters: the learner.npz of a training run, or an .npz with their names",
     )
     parser.add_argument(
         "--seed", type=not_negative, default=0, help="of initial parameters without --params (default %(default)s)"
     )
     parser.add_argument("--optimizer", choices=tuple(RATES), default="sgd", help="(default %(default)s)")
     parser.add_argument(
-        "--learning-rate", type=float, help=f"(default {', '.join(f'{rate} for {name}' for name, rate in RATES.items())})"
+        "--learning-rate",
+        type=float,
+        help=f"(default {', '.join(f'{rate} for {name}' for name, rate in RATES.items())})",
     )
     parser.add_argument("--momentum", type=float, default=0.9, help="of momentum (default %(default)s)")
     parser.add_argument("--weight-decay", type=float, default=0.0, help="(default %(default)s)")

@@ -40,7 +40,7 @@ def header_text(model: Model, head: Sequence[str]) -> str:
         f"#define MODEL_CONSTANT_BYTES {model.constants}",
         "",
         "/* Bytes of a saved learner. */",
-        f"#define MODEL_SAVED_BYTES {8 + max(model.numbers, 1) * model.dialect.size + 8 * model.update.powers}",
+        f"#define MODEL_SAVED_BYTES {model.saved}",
         "",
         DECLARED,
     ]

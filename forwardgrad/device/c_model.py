@@ -53,14 +53,14 @@ class Model:
         return sum(each.size for each in self.sample.kept)
 
     @property
-    def kept(self) -> int:
-        """The bytes that are kept from one sample to the next."""
-        return self.numbers * self.dialect.size + 8 * self.update.powers
+    def saved(self) -> int:
+        """The bytes of a saved learner: a mark, a checksum, and what is kept."""
+        return 8 + max(self.numbers, 1) * self.dialect.size + 8 * self.update.powers
 
     @property
     def memory(self) -> int:
         """The bytes of memory that is written to."""
-        return self.kept + max(self.sample.size, 1) * self.dialect.size
+        return self.saved - 8 + max(self.sample.size, 1) * self.dialect.size
 
     @property
     def constants(self) -> int:
@@ -111,7 +111,9 @@ def _arrays(model: Model) -> Iterable[str]:
     yield "/* Where arrays begin that are kept from one sample to the next. */"
     yield _enum([*places, f"    PARAMETERS = {model.parameters},", f"    KEPT = {max(first, 1)}"])
     yield "/* Where arrays begin that a step makes. Some lie where others have ended. */"
-    yield _enum([*(f"    {word} = {place}," for word, place in sample.work.items()), f"    WORK = {max(sample.size, 1)}"])
+    yield _enum(
+        [*(f"    {word} = {place}," for word, place in sample.work.items()), f"    WORK = {max(sample.size, 1)}"]
+    )
     powers = f"\nstatic double powers[{model.update.powers}];" if model.update.powers else ""
     yield f"static real kept[KEPT], work[WORK];{powers}"
     names = frozen_arrays(model.frozen)
@@ -141,9 +143,7 @@ def _step(model: Model) -> Iterable[str]:
     rows = [f"    {{{_kept_name(sample, 'state', key)}, {size}, {sample.after[key]}}}," for key, size in _sizes(model)]
     yield _table("The state, and what it is after a step.", "extent first, size; const real *after;", "states", rows)
     yield KEEP_STATE.rstrip() if rows else "static void keep_state(void) {\n}"
-    checks = "\n".join(
-        ["static int is_state_finite(void) {", *(_SOUND if rows else []), "    return 1;", "}"]
-    )
+    checks = "\n".join(["static int is_state_finite(void) {", *(_SOUND if rows else []), "    return 1;", "}"])
     yield checks
 
 
@@ -186,16 +186,20 @@ def _learning(model: Model) -> Iterable[str]:
     for node, (first, size) in ports.outputs.items():
         copies.append(f"    copy({size}, {sample.outputs[node]}, outputs + {first});")
     yield "\n".join(["static void give(real *outputs) {", *copies, "}"])
-    sound = " && ".join([
-        *(f"all_finite({size}, {sample.outputs[node]})" for node, (_, size) in ports.outputs.items()),
-        "is_state_finite()",
-    ])
+    sound = " && ".join(
+        [
+            *(f"all_finite({size}, {sample.outputs[node]})" for node, (_, size) in ports.outputs.items()),
+            "is_state_finite()",
+        ]
+    )
     yield PREDICT.replace("SOUND", sound).rstrip()
     losses: list[str] = []
     checks: list[str] = []
     for node, name in model.losses.items():
         first, size = ports.targets[node][0], ports.outputs[node][1]
-        losses.append(f"    sum += loss_{name}({size}, {sample.outputs[node]}, targets + {first}, {sample.slopes[node]});")
+        losses.append(
+            f"    sum += loss_{name}({size}, {sample.outputs[node]}, targets + {first}, {sample.slopes[node]});"
+        )
         if name == "cross_entropy":
             checks += [f"    if (!is_class(targets[{first}], {size})) {{", "        return MODEL_BAD_TARGET;", "    }"]
     text = LEARN.replace("CHECKS\n", "".join(f"{line}\n" for line in checks))
@@ -207,28 +211,30 @@ def _learning(model: Model) -> Iterable[str]:
 
 def _update(update: DeviceUpdate) -> str:
     memory = ["            real *const m = p + PARAMETERS;"] if update.memory else []
-    return "\n".join([
-        "static int are_gradients_finite(void) {",
-        "    for (size_t n = 0; n < sizeof parameters / sizeof parameters[0]; n++) {",
-        "        if (!all_finite(parameters[n].size, parameters[n].gradient)) {",
-        "            return 0;",
-        "        }",
-        "    }",
-        "    return 1;",
-        "}",
-        "",
-        "static void update(void) {",
-        *(f"    {line}" for line in update.before),
-        "    for (size_t n = 0; n < sizeof parameters / sizeof parameters[0]; n++) {",
-        "        for (extent i = 0; i < parameters[n].size; i++) {",
-        "            real *const p = kept + parameters[n].first + i;",
-        *memory,
-        "            const real g = parameters[n].gradient[i];",
-        *(f"            {line}" for line in update.each),
-        "        }",
-        "    }",
-        "}",
-    ])
+    return "\n".join(
+        [
+            "static int are_gradients_finite(void) {",
+            "    for (size_t n = 0; n < sizeof parameters / sizeof parameters[0]; n++) {",
+            "        if (!all_finite(parameters[n].size, parameters[n].gradient)) {",
+            "            return 0;",
+            "        }",
+            "    }",
+            "    return 1;",
+            "}",
+            "",
+            "static void update(void) {",
+            *(f"    {line}" for line in update.before),
+            "    for (size_t n = 0; n < sizeof parameters / sizeof parameters[0]; n++) {",
+            "        for (extent i = 0; i < parameters[n].size; i++) {",
+            "            real *const p = kept + parameters[n].first + i;",
+            *memory,
+            "            const real g = parameters[n].gradient[i];",
+            *(f"            {line}" for line in update.each),
+            "        }",
+            "    }",
+            "}",
+        ]
+    )
 
 
 def _begin(model: Model) -> str:
@@ -254,7 +260,7 @@ def _begin(model: Model) -> str:
 
 
 def _saving(model: Model, mark: int) -> Iterable[str]:
-    powers = [f"    {{powers, sizeof powers}},"] if model.update.powers else []
+    powers = ["    {powers, sizeof powers},"] if model.update.powers else []
     yield SAVE.replace("MARK", f"0x{mark:08x}u").replace("POWERS\n", "".join(f"{line}\n" for line in powers)).rstrip()
 
 

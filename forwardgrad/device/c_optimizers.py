@@ -60,7 +60,9 @@ def device_update(optimizer: Optimizer, dialect: Dialect) -> DeviceUpdate:
             return DeviceUpdate(("first", "second"), lines, before, 2)
         case _:
             name = getattr(optimizer, "name", type(optimizer).__name__)
-            raise DataError(f"export: optimizer {name!r} has no form in C.", "Take sgd, with or without momentum, or adam.")
+            raise DataError(
+                f"export: optimizer {name!r} has no form in C.", "Take sgd, with or without momentum, or adam."
+            )
 
 
 def _kept(optimizer: SGD | Adam, number: Callable[[float], str]) -> str:

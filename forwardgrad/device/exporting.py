@@ -87,8 +87,7 @@ def export(
     """
     texts, model = _texts(program, params, SGD(0.01) if optimizer is None else optimizer)
     place = write_folder(folder, texts, replace=replace)
-    saved = 8 + max(model.numbers, 1) * model.dialect.size + 8 * model.update.powers
-    return Exported(place, tuple(texts), model.memory, model.constants, saved)
+    return Exported(place, tuple(texts), model.memory, model.constants, model.saved)
 
 
 def _texts(program: Program, params: Mapping[str, Any], optimizer: Optimizer) -> tuple[dict[str, str], Model]:
@@ -97,18 +96,28 @@ def _texts(program: Program, params: Mapping[str, Any], optimizer: Optimizer) ->
     update = device_update(optimizer, dialect)
     given = read_params(program.plan.parameters, params, program.dtype)
     model = _model(program, given, update, dialect)
-    about = f"Network {zlib.crc32(_identity(model).encode()):08x}, exported by forwardgrad {__version__}."
-    rules = dict.fromkeys(rule.text for rule in program.chosen.values())
-    told = f"Rule: {', '.join(rules)}. Losses: {', '.join(f'{loss} on {node}' for node, loss in model.losses.items())}."
-    size = f"Memory: {model.memory} bytes, all static. Constants: {model.constants} bytes."
-    head = [*comment("\n".join([about, told, f"Optimizer: {optimizer.config()}.", size])), ""]
+    mark = zlib.crc32(_identity(model).encode())
+    head = [*comment("\n".join(_about(program, model, optimizer, mark))), ""]
     texts = {
         "model.h": header_text(model, head),
-        "model.c": model_text(model, head, zlib.crc32(_identity(model).encode())),
+        "model.c": model_text(model, head, mark),
         "main.c": main_text(model, head),
         "Makefile": MAKEFILE,
     }
     return texts, model
+
+
+def _about(program: Program, model: Model, optimizer: Optimizer, mark: int) -> list[str]:
+    """What the first lines of each file say."""
+    rules = dict.fromkeys(rule.name or rule.text for rule in program.chosen.values())
+    settings = ", ".join(f"{word} {value}" for word, value in optimizer.config().items() if word != "name")
+    losses = ", ".join(f"{loss} on {node}" for node, loss in model.losses.items())
+    return [
+        f"Network {mark:08x}, exported by forwardgrad {__version__}.",
+        f"Rule: {', '.join(rules)}. Losses: {losses}.",
+        f"Optimizer: {optimizer.config()['name']}, {settings}.",
+        f"Memory: {model.memory} bytes, all static. Constants: {model.constants} bytes.",
+    ]
 
 
 def _identity(model: Model) -> str:
@@ -130,7 +139,9 @@ def _model(program: Program, given: Mapping[str, Any], update: Any, dialect: Dia
     learned = {key for group, key in lowered.program.bindings.values() if group == "grads"}
     trained = {name: array for name, array in given.items() if name in learned}
     frozen = {name: array for name, array in given.items() if name not in learned}
-    traces = {name: program.plan.rules[name].kept.traces(program.plan, name, dialect.dtype) for name in program.plan.entries}
+    traces = {
+        name: program.plan.rules[name].kept.traces(program.plan, name, dialect.dtype) for name in program.plan.entries
+    }
     start = StoredArrays(program.plan, traces, np.dtype(program.dtype)).start(1)
     sizes = {name: array.size for name, array in trained.items()}
     groups = [("params", sizes), *((part, sizes) for part in update.memory)]

@@ -33,7 +33,9 @@ def write_folder(folder: str | os.PathLike[str], texts: Mapping[str, str], *, re
             raise FileError(f"{place}: there is no such folder as {str(target.parent)!r}.")
         existing = [name for name in texts if (target / name).exists() or (target / name).is_symlink()]
         if existing and not replace:
-            raise FileError(f"{place}: {existing[0]!r} is there already.", "Take another folder, or replace it: --force.")
+            raise FileError(
+                f"{place}: {existing[0]!r} is there already.", "Take another folder, or replace it: --force."
+            )
         folders = [name for name in existing if (target / name).is_dir()]
         if folders:
             raise FileError(f"{place}: {folders[0]!r} is a folder, and a file is wanted.")
