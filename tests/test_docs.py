@@ -171,6 +171,8 @@ def test_commands_of_the_documents_are_understood(monkeypatch: pytest.MonkeyPatc
             words.append("leaky_stack")  # named in passing, without its graph
         if len(words) == 1 and words[0] in ("predict", "evaluate"):
             words += ["runs/wave", "--data", "wave.csv"]
+        if words == ["export"]:
+            words += ["leaky_stack", "-o", "learner"]
         if words == ["--version"]:
             continue
         assert cli.main(words) == 0

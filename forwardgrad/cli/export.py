@@ -53,7 +53,6 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--momentum", type=float, default=0.9, help="of momentum (default %(default)s)")
     parser.add_argument("--weight-decay", type=float, default=0.0, help="(default %(default)s)")
     add_dtype(parser)
-    parser.set_defaults(dtype="float32")
 
 
 def run(given: argparse.Namespace) -> int:

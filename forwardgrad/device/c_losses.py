@@ -51,7 +51,7 @@ static real loss_cross_entropy(extent size, const real *y, const real *target, r
 """By name; `~` is the suffix of functions of `math.h`."""
 
 LABELLED = """\
-/* Whether a target names one of so many classes. */
+/* Whether a target is the number of one of the classes. */
 static int is_class(real target, extent classes) {
     return target >= 0 && target < (real)classes && target == (real)(extent)target;
 }

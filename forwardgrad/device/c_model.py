@@ -54,7 +54,7 @@ class Model:
 
     @property
     def saved(self) -> int:
-        """The bytes of a saved learner: a mark, a checksum, and what is kept."""
+        """The bytes of a saved learner: a mark, a checksum, parameters, optimizer memory and state."""
         return 8 + max(self.numbers, 1) * self.dialect.size + 8 * self.update.powers
 
     @property

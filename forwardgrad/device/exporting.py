@@ -121,7 +121,7 @@ def _about(program: Program, model: Model, optimizer: Optimizer, mark: int) -> l
 
 
 def _identity(model: Model) -> str:
-    """What a saved learner depends on: what is kept, in which order, and what is done with it."""
+    """What a saved learner depends on: the arrays in it, their order, and the functions that use them."""
     kept = [(each.group, each.key, each.size) for each in model.sample.kept]
     return f"{model.dialect.dtype}\n{kept}\n{model.code.text}"
 

@@ -17,7 +17,7 @@ NUMBERS = {"steps": 1, "batch": 1, "seeds": 1, "fresh": 0}
 """What the symbols of a block stand for on a device."""
 
 PARTS = ("forward", "slopes", "advance", "losses", "credit", "gradients", "update")
-"""The parts of a step in turn. Losses and the update are no functions of the array program."""
+"""The parts of a step in turn. The array program has a function for each but losses and update."""
 
 FUNCTIONS = tuple(part for part in PARTS if part not in ("losses", "update"))
 UPDATE = PARTS.index("update")
@@ -28,7 +28,7 @@ REST = "rest of "
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept from one sample to the next: numbers of a group, by their key, in the order of memory.
+    """An array that lasts from one sample to the next.
 
     Args:
         group: `params`, a part of the optimiser's memory, or `state`.
@@ -48,7 +48,7 @@ class Sample:
     """A step on one sample.
 
     Args:
-        kept: what is kept, in the order of memory.
+        kept: the arrays that last from one sample to the next, in the order of memory.
         calls: for each function of the step, its arrays as expressions of C.
         rest: for each of them, the memory that it needs besides.
         work: the arrays that a step makes: their names in C, and where they begin.
@@ -87,7 +87,7 @@ def whole_sample(
     Args:
         lowered: the array program.
         code: its functions in C, for one step and one sample.
-        kept: what is kept from one sample to the next.
+        kept: the arrays that last from one sample to the next.
         outside: for frozen parameters and inputs, by group and key, an expression of C.
     """
     bindings, dialect = lowered.program.bindings, Dialect(lowered.program.dtype)
