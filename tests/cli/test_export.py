@@ -48,7 +48,7 @@ def test_parameters_come_from_a_learner_from_arrays_or_from_a_seed(place: Path) 
     program = fg.compile(fg.load("small.toml"), loss={"y": "mse"}, rule="eprop")
     params = program.init(5)
     Learner(program, params, SGD(0.1)).save("learner.npz")
-    np.savez_compressed("arrays.npz", **params)
+    np.savez_compressed("arrays.npz", allow_pickle=False, **params)
     for more in (["--params", "learner.npz"], ["--params", "arrays.npz"], ["--seed", "5"]):
         assert cli.main(["export", "small.toml", "--rule", "eprop", "-o", "c", "--force", *more]) == 0
         np.testing.assert_allclose(initial(place / "c"), flat(params), rtol=1e-7)
