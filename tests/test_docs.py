@@ -24,7 +24,7 @@ from forwardgrad.rules.table import TABLE
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "forwardgrad"
 HOWTO = tuple(sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "howto").glob("*.md")))
-PAGES = ("design", "system", "performance", "accelerators", "gallery", "trust", "laser", "comparison")
+PAGES = ("design", "system", "devices", "performance", "accelerators", "gallery", "trust", "laser", "comparison")
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
