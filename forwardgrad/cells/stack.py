@@ -35,7 +35,7 @@ def stack(
         auto_compressing:  as none, and the output is h(1) + ... + h(depth)
 
     With feedback each layer but the last also reads what the layer above it was `feedback` steps ago, by dense edges of
-    their own beside those from its input. They close cycles through several layers.
+    their own beside those from its input. Their role is `topdown`, so that rules tell the layers apart.
 
     Source: residual skips: He et al. 2016, arXiv 1512.03385; dense: Huang et al. 2017, arXiv 1608.06993;
     auto-compressing: Dorovatas et al. 2025, arXiv 2506.09714, there with the input in the sum.
@@ -128,4 +128,5 @@ def _see(built: nx.MultiDiGraph[str], input: str, layer: str, above: str, feedba
     """Let every node of a layer that reads its input read the layer above too, by an edge like that."""
     for _, unit, given in list(built.out_edges(input, data=True)):
         if built.nodes[unit].get("layer") == layer:
-            built.add_edge(above, unit, "feedback", **{**given, "delay": int(given.get("delay") or 0) + feedback})
+            ago = int(given.get("delay") or 0) + feedback
+            built.add_edge(above, unit, "feedback", **{**given, "delay": ago, "role": "topdown"})

@@ -138,7 +138,9 @@ def writes_into(y: Array, target: Array) -> Array:
 ROUGH = fg.Loss("rough", writes_into, lambda y, target: 4 * (y - target) ** 3)
 
 
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy", "bernoulli", ROUGH], ids=["mse", "cross_entropy", "bernoulli", "rough"])
+@pytest.mark.parametrize(
+    "loss", ["mse", "cross_entropy", "bernoulli", ROUGH], ids=["mse", "cross_entropy", "bernoulli", "rough"]
+)
 def test_every_loss(loss: Any) -> None:
     """If this fails, a loss is evaluated differently one step at a time."""
     program = fg.compile(vanilla(), {"y": loss})
