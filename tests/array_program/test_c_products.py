@@ -181,7 +181,7 @@ def flushed_at_every_number(patch: Patch) -> None:
 def blocks_of_sums_that_replace_each_other(patch: Patch) -> None:
     """Of a long sum, only its last part is left."""
     kernels = c_kernels.KERNELS.replace("add || p > 0", "add")
-    patch.setattr(c_prelude, "HELPERS", {**c_prelude.HELPERS, "few_panels": kernels})
+    patch.setattr(c_prelude, "KERNELS", kernels)
 
 
 def slots_one_step_late(patch: Patch) -> None:
@@ -192,7 +192,7 @@ def slots_one_step_late(patch: Patch) -> None:
 def panels_without_their_end(patch: Patch) -> None:
     """The last columns of a matrix are left out where they fill no panel."""
     kernels = c_kernels.KERNELS.replace("j < n; j += WIDTH", "j + WIDTH <= n; j += WIDTH")
-    patch.setattr(c_prelude, "HELPERS", {**c_prelude.HELPERS, "few_panels": kernels})
+    patch.setattr(c_prelude, "KERNELS", kernels)
 
 
 FAULTS = (
