@@ -45,7 +45,7 @@ static void pack(extent n, extent k, const real *restrict b, extent bk, extent b
     }
 }
 
-/* A tile: some rows of a, times a panel whose rows are bk apart; of the result, so many columns are wanted. */
+/* A tile: some rows of a, times a panel whose rows are bk apart; `columns` of the result are wanted. */
 INLINED void tile(const extent rows, extent k, const real *restrict a, extent am, extent ak, const real *restrict b,
                   extent bk, real *restrict c, extent cm, extent columns, int add) {
     real sum[HEIGHT][WIDTH];

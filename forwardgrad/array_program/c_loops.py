@@ -15,7 +15,7 @@ NONE, ONE = affine(0), affine(1)
 
 @dataclass(frozen=True)
 class Index:
-    """Where an entry stands on one axis of an array.
+    """Where an entry is on one axis of an array.
 
     Args:
         axis: the axis of the loops that it follows, if any.

@@ -29,7 +29,7 @@ typedef struct call {{
     void (*signs)(extent stream, extent steps, extent batch, const real *draw, const real *block, real *result);
 }} call;
 
-/* The bytes that so many entries take, so that the next array begins at a line of the cache. */
+/* The bytes that an array takes, rounded up so that the next array begins at a line of the cache. */
 static inline size_t room(extent entries, size_t size) {{
     return entries > 0 ? ((size_t)entries * size + 63) / 64 * 64 : 0;
 }}

@@ -102,7 +102,7 @@ class Stores:
         return self._known[value]
 
     def room(self, kind: str, entries: str, words: str) -> str:
-        """The name of an array of so many entries."""
+        """The name of an array with that number of entries."""
         name = identifier("v", len(self.local), words)
         self.local.append((name, kind, entries))
         return name

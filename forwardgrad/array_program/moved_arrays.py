@@ -1,4 +1,4 @@
-"""Which arrays products and other instructions that are no expressions take, as NumPy computes them."""
+"""Which arrays NumPy takes for products, and for instructions that move entries about."""
 
 from __future__ import annotations
 

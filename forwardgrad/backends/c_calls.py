@@ -133,7 +133,7 @@ class CompiledUnit:
 
     @contextmanager
     def _room(self, size: int) -> Generator[int]:
-        """The address of so many bytes, which small calls of a thread share."""
+        """The address of that many bytes, which small calls of a thread share."""
         held: tuple[Array, int] | None = getattr(self._local, "room", None)
         if held is None or size > held[1]:
             count = size + LINE if size > SMALL else max(2 * size, LINE)

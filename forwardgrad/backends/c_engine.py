@@ -19,7 +19,7 @@ from forwardgrad.compiler import Plan
 from forwardgrad.ops import Array
 
 ADDRESSES = "addresses of arrays"
-"""Among the arrays of a block: where they are. It is no name of an array."""
+"""The key, among the arrays of a block, of where they are; it cannot be the name of an array."""
 
 
 class CEngine(LoweredEngine):
