@@ -19,27 +19,14 @@ from checks import assert_like_oracle, error
 from nets import CORE, declare, problem
 
 import forwardgrad as fg
-from forwardgrad import cells, ops
+from forwardgrad import ops
 from forwardgrad.array_program.lowering import extent
 from forwardgrad.support.names import Names
-from forwardgrad.testing import Problem, checking
+from forwardgrad.testing import Problem
+from tests.array_program.printed import alone, given
 
 GRAPHS = CORE
 RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "eprop-adaptive", "immediate", "hops(2) & near", "dsf(0.5)")
-
-
-def given(program: fg.Program, steps: int = 7, batch: int = 2) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Parameters, inputs and targets for a program."""
-    random = np.random.default_rng(0)
-    params = checking.random_params(program, random, 0)
-    return params, *checking.random_data(program, random, steps, batch)
-
-
-def alone(program: fg.Program) -> dict[str, Any]:
-    """The names of the printed module."""
-    names: dict[str, Any] = {}
-    exec(program.source(), names)
-    return names
 
 
 def assert_alone(program: fg.Program, block: int = 3) -> None:
@@ -190,69 +177,6 @@ def test_a_derivative_may_be_an_option() -> None:
     program = fg.compile(graph)
     assert_alone(program)
     assert_like_oracle(problem(graph, "y", steps=5), "rtrl", blocks=(1, 2))
-
-
-LOSSY = ("snap(1)", "snap(2)", "uoro; seed=4", {"h->h": "kf-rtrl", "x->h": "rtrl", "*": "uoro"})
-
-
-@pytest.mark.parametrize("rule", [*LOSSY, "eprop-deep; layout=uoro, feedback=adaptive"])
-@pytest.mark.parametrize("name", ["elman", "leaky_stack", "alif"])
-def test_a_module_with_lossy_layouts_runs_on_its_own(name: str, rule: Any) -> None:
-    """If this fails, a module compresses something else than the program, or draws other numbers."""
-    try:
-        program = fg.compile(fg.load(name), rule=rule, dead="ignore")
-    except fg.RuleError as refused:
-        pytest.skip(str(refused))
-    params, x, y = given(program)
-    module = alone(program)
-    draws = [{"draw": draw} for draw in (0, 5)] if "draw=0" in program.source() else [{}]
-    for draw in draws:
-        for block in (1, 3):
-            loss, grads = module["gradient"](params, x, y, block, **draw)
-            wanted = program.gradient(params, x, y, block=block, **draw)
-            assert loss == pytest.approx(wanted.loss, rel=1e-12)
-            assert max(np.abs(g).max() for g in wanted.grads.values()) > 0
-            assert error(grads, wanted.grads) <= 1e-12
-
-
-def test_source_with_lossy_layouts_reads_as_it_should(golden: Callable[[str, str], None]) -> None:
-    """If this fails, look at the text: it is what users read to see what a layout loses."""
-    rules = {"x->h": "uoro", "h->h": "kf-rtrl", "h->y": "rtrl", "*": "snap(1)"}
-    text = fg.compile(fg.load("elman"), rule=rules).source()
-    golden(text[text.index("def credit") : text.index("def evaluate")], "lossy_source.py.txt")
-
-
-def _some(influence: Any, share: float, random: Any) -> Any:
-    return influence * (random.random(influence.shape) < share) / share
-
-
-def _halves(influence: Any) -> Any:
-    flat = influence.reshape(len(influence), -1)
-    return np.concatenate([flat, flat], axis=1) / 2
-
-
-def _joined(stored: Any, shape: Any) -> Any:
-    first, second = np.split(stored, 2, axis=1)
-    return (first + second).reshape(shape)
-
-
-@pytest.mark.usefixtures("tables_as_before")
-def test_a_layout_of_a_users_own_is_taken_along() -> None:
-    """If this fails, a module with a layout of the user's does not run, or compresses in another way."""
-    fg.register_layout("some_", _some, keeps="a share", argument="share", example=0.5, random=True)
-    stores: Any = lambda shape: (2 * int(np.prod(shape)),)  # noqa: E731
-    fg.register_layout("halves_", _halves, keeps="all, twice", expand=_joined, stores=stores)
-    for rule in ("rtrl; layout=some_(0.5), seed=2", "rtrl; layout=halves_"):
-        program = fg.compile(fg.load("elman"), rule=rule)
-        params, x, y = given(program)
-        draw = {"draw": 3} if "some_" in rule else {}
-        for block in (1, 3):
-            _, grads = alone(program)["gradient"](params, x, y, block, **draw)
-            assert error(grads, program.gradient(params, x, y, block=block, **draw).grads) <= 1e-12
-    fg.register_layout("half_", lambda influence: influence / 2, keeps="a half")
-    program = fg.compile(fg.load("elman"), rule="rtrl; layout=half_")
-    with pytest.raises(NotImplementedError, match="compress of layout 'half_'"):
-        alone(program)["gradient"](*given(program), 3)
 
 
 def ring(size: int) -> Problem:
@@ -421,69 +345,6 @@ def test_one_program_serves_many_threads() -> None:
         found = list(pool.map(lambda _: program.gradient(params, x, y, block=4), range(16)))
     for result in found:
         assert all(np.array_equal(result.grads[name], wanted.grads[name]) for name in wanted.grads)
-
-
-# What makes it fast.
-
-
-def lines(program: fg.Program, function: str) -> list[str]:
-    """The lines of one generated function."""
-    text = program.source().split(f"def {function}(")[1].split("\ndef ")[0]
-    return [line.strip() for line in text.splitlines()]
-
-
-def test_gates_are_one_product() -> None:
-    """If this fails, the gates of an LSTM are multiplied one by one."""
-    program = fg.compile(fg.load("lstm"), rule="rtrl")
-    assert sum("matmul(" in line for line in lines(program, "forward_l1")) == 1
-    assert sum("times(" in line for line in lines(program, "forward_l1")) == 1
-
-
-def test_only_cycles_go_step_by_step() -> None:
-    """If this fails, what could be done for a whole block at once is done a step at a time."""
-    graph = declare(
-        {"x": {"op": "input", "size": 2}, "a": {"op": "tanh", "size": 3}, "y": {"op": "linear", "size": 2}},
-        ("x", "a", {"weight": "dense", "delay": 2}),
-        ("a", "y", {"weight": "dense", "delay": 1}),
-    )
-    assert "for t in" not in fg.compile(graph, {"y": "mse"}, "rtrl").source()
-    program = fg.compile(fg.load("lstm"), rule="eprop")
-    at = lines(program, "credit").index("for t in reversed(range(steps)):")
-    assert not any("l1_o" in line or "slope" in line for line in lines(program, "credit")[at : at + 8])
-
-
-@pytest.mark.parametrize(("name", "rule"), [("lstm", "eprop"), ("gru", "eprop"), ("lif", "eprop"), ("alif", "eprop")])
-def test_no_seed_a_unit_where_one_serves(name: str, rule: str) -> None:
-    """If this fails, a diagonal Jacobian is computed as a matrix."""
-    text = fg.compile(fg.load(name), rule=rule).source()
-    assert "np.eye" not in text
-    assert "size = " not in text
-
-
-def test_a_presynaptic_trace_is_never_a_matrix() -> None:
-    """If this fails, units with one leak pay for a number a synapse."""
-    graph = declare({"x": {"op": "input", "size": 50}})
-    cells.lif(graph, "l", input="x", size=40)
-    graph.add_node("y", op="linear", size=2)
-    graph.add_edge("l.z", "y", weight="dense")
-    program = fg.compile(graph, {"y": "mse"}, "eprop")
-    assert program.rules["x->l.v"].shapes["l.v (state,own)"] == (50,)
-    largest = 0
-    original = np.matmul
-
-    def matmul(*arguments: Any, **options: Any) -> Any:
-        nonlocal largest
-        made = original(*arguments, **options)
-        largest = max(largest, made.size)
-        return made
-
-    engine: Any = program._engine
-    params, x, _ = given(program, steps=6)
-    tape = engine.forward(params, program.start(2), x, (6, 2))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(np, "matmul", matmul)
-        engine.advance(tape, program.start(2), fresh=False)
-    assert 0 < largest <= 2 * 50
 
 
 def test_the_backend_has_a_name() -> None:
