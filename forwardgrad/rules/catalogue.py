@@ -15,6 +15,7 @@ EXAMPLES: Mapping[str, str] = {
     "snap": layouts.SNAP.example,
     "dsf": "dsf(0.5)",
     "window": "window(5)",
+    "settle": "settle(3)",
     "cut": "cut(['h->h'])",
 }
 """A spelling of each row that takes arguments, whose coordinates are shown."""

@@ -107,10 +107,17 @@ class PathRule(ABC):
         """The edges that the rule means by name, such as those that `cut` cuts. By default there are none."""
         return frozenset()
 
+    @property
+    def as_spelled(self) -> bool:
+        """Whether it counts edges as they are declared, so that a relay behind a delay is not the same."""
+        return False
+
+    def met(self, other: PathRule) -> PathRule | None:
+        """The rule that keeps what both keep, where one of this kind does; `None` where only their product does."""
+        return self if self == other else None
+
     def __and__(self, other: PathRule) -> PathRule:
-        if not isinstance(other, PathRule):  # pyright: ignore[reportUnnecessaryIsInstance]
-            return NotImplemented
-        return intersection([self, other])
+        return intersection([self, other]) if isinstance(other, PathRule) else NotImplemented  # pyright: ignore[reportUnnecessaryIsInstance]
 
     def __str__(self) -> str:
         return type(self).__name__
@@ -142,6 +149,10 @@ class Both(PathRule):
     def named_edges(self) -> frozenset[str]:
         return frozenset[str]().union(*(factor.named_edges for factor in self.factors))
 
+    @property
+    def as_spelled(self) -> bool:
+        return any(factor.as_spelled for factor in self.factors)
+
     def __str__(self) -> str:
         return " & ".join(map(str, self.factors))
 
@@ -149,28 +160,24 @@ class Both(PathRule):
 def intersection(rules: Iterable[PathRule]) -> PathRule:
     """The paths that all rules keep, in one spelling: flat, sorted, without repetition and without `all`.
 
-    Of several `hops` and of several `window` the narrowest stands for them all, and of several `cut` their union.
+    Several of one kind are made one where they can: of `hops` and of `window` the narrowest, of `cut` the union.
     """
     flat: list[PathRule] = []
     for rule in rules:
         for factor in rule.factors if isinstance(rule, Both) else (rule,):
-            if factor not in flat and not isinstance(factor, All):
-                flat.append(factor)
-    flat = _met(flat)
-    if not flat:
-        return All()
-    return flat[0] if len(flat) == 1 else Both(tuple(sorted(flat, key=str)))
+            if not isinstance(factor, All):
+                flat = _met(flat, factor)
+    if len(flat) > 1:
+        return Both(tuple(sorted(flat, key=str)))
+    return flat[0] if flat else All()
 
 
-def _met(factors: list[PathRule]) -> list[PathRule]:
-    """The factors, those of one kind that together are one of that kind made one."""
-    hops_ = [factor.order for factor in factors if isinstance(factor, Hops)]
-    windows = [factor.steps for factor in factors if isinstance(factor, Window)]
-    cuts = [name for factor in factors if isinstance(factor, Cut) for name in factor.edges]
-    rest = [factor for factor in factors if not isinstance(factor, Hops | Window | Cut)]
-    rest += [Hops(min(hops_))] if hops_ else []
-    rest += [Window(min(windows))] if windows else []
-    return rest + ([Cut(tuple(sorted(set(cuts))))] if cuts else [])
+def _met(factors: list[PathRule], factor: PathRule) -> list[PathRule]:
+    """The factors and one more, made one with one of its kind where that can be."""
+    for index, other in enumerate(factors):
+        if (both := other.met(factor)) is not None:
+            return [*factors[:index], both, *factors[index + 1 :]]
+    return [*factors, factor]
 
 
 @dataclass(frozen=True)
@@ -291,6 +298,9 @@ class Hops(PathRule):
         hops = cast("int", mode) + edge.explicit
         return hops if hops < self.order else None
 
+    def met(self, other: PathRule) -> PathRule | None:
+        return Hops(min(self.order, other.order)) if isinstance(other, Hops) else None
+
     def __str__(self) -> str:
         return f"hops({self.order})"
 
@@ -307,6 +317,9 @@ class Window(PathRule):
     def step(self, mode: Mode, edge: EdgeView, target: NodeView) -> Mode | None:
         age = cast("int", mode) + edge.delay
         return age if age <= self.steps else None
+
+    def met(self, other: PathRule) -> PathRule | None:
+        return Window(min(self.steps, other.steps)) if isinstance(other, Window) else None
 
     def __str__(self) -> str:
         return f"window({self.steps})"
@@ -347,6 +360,9 @@ class Cut(PathRule):
     def named_edges(self) -> frozenset[str]:
         return frozenset(self.edges)
 
+    def met(self, other: PathRule) -> PathRule | None:
+        return Cut(tuple(sorted({*self.edges, *other.edges}))) if isinstance(other, Cut) else None
+
     def __str__(self) -> str:
         return f"cut({list(self.edges)!r})"
 
@@ -369,15 +385,16 @@ def cut(edges: str | Iterable[str]) -> Cut:
 
 def hops(order: int) -> Hops:
     """The rule that keeps at most `order - 1` explicit edges; raises `RuleError` unless `order` is whole and >= 1."""
-    return Hops(_whole("hops(m)", order, 1))
+    return Hops(whole_number("hops(m)", order, 1))
 
 
 def window(steps: int) -> Window:
     """The rule that keeps a total delay of at most `steps`; raises `RuleError` unless it is whole and >= 0."""
-    return Window(_whole("window(k)", steps, 0))
+    return Window(whole_number("window(k)", steps, 0))
 
 
-def _whole(name: str, value: object, least: int) -> int:
+def whole_number(name: str, value: object, least: int) -> int:
+    """The argument of a rule, as it was given; raises `RuleError` unless it is whole and at least this."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise RuleError(f"{name} needs a whole number >= {least}, got {value!r}.")
     return value

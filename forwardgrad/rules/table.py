@@ -14,6 +14,7 @@ from forwardgrad.ops.formula import parsed
 from forwardgrad.rules import paths
 from forwardgrad.rules.paths import PathRule
 from forwardgrad.rules.rule import Foreign, Rule
+from forwardgrad.rules.settling import settle
 
 __all__ = ["TABLE", "Row", "Rule", "rule"]
 
@@ -180,6 +181,14 @@ AUTOMATA: Mapping[str, Row] = MappingProxyType(
             "the automaton of ostl",
         ),
         "local": Row(paths.Near, "another name of near", "the automaton of ostl"),
+        "settle": Row(
+            settle,
+            "at most n - 1 edges in a row without a delay: what n rounds of relaxation within a step bring back",
+            "activation relaxation: Millidge et al. 2020, arXiv 2009.05359; predictive coding with fixed predictions: "
+            "Millidge et al. 2020, arXiv 2006.04182",
+            "",
+            "(n)",
+        ),
         "cut": Row(paths.cut, "every path without the named edges", "stop_gradient", "", "(['u->v', ...])"),
     }
 )

@@ -77,16 +77,17 @@ def assert_refactoring_invariant(
     Raises:
         CheckError: if it is not; the message names the edge, the parameter and the entry.
         VacuousError: if no delay can be spelled otherwise, or nothing would have been compared.
-        RuleError: if a rule has the layout `uoro`, which draws a sign per stored number, or constants in place of
-            Jacobians: these belong to nodes and edges as they are spelled.
+        RuleError: if a rule has the layout `uoro`, which draws a sign per stored number, constants in place of
+            Jacobians, or paths such as `settle(n)`: these belong to nodes and edges as they are spelled.
 
     >>> import forwardgrad as fg
     >>> assert_refactoring_invariant(fg.compile(fg.load("elman"), rule="eprop-deep"))
     """
     given = Problem.of(program) if problem is None else problem
     for rule in program.chosen.values():
-        if rule.kept.as_spelled or rule.operator:
-            raise RuleError(f"rule '{rule}': its layout or operator belongs to nodes and edges as they are spelled.")
+        if rule.kept.as_spelled or rule.paths.as_spelled or rule.operator:
+            belongs = "its paths, layout or operator belong to nodes and edges as they are spelled."
+            raise RuleError(f"rule '{rule}': {belongs}")
     lengths = tuple(blocks) or checking.usual_blocks(given.steps)[:2]
     edges = free_edges(program)
     wanted = {block: gradient(program, given, block) for block in lengths}

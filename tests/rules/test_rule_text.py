@@ -16,7 +16,7 @@ from forwardgrad.rules.paths import PathRule
 from forwardgrad.rules.rule import Rule
 from forwardgrad.rules.table import rule
 
-ARGUMENTS = {"hops": "(2)", "snap": "(2)", "window": "(2)", "dsf": "(0.5)", "cut": "(['h->h'])"}
+ARGUMENTS = {"hops": "(2)", "snap": "(2)", "window": "(2)", "dsf": "(0.5)", "settle": "(2)", "cut": "(['h->h'])"}
 TEXTS = [name + ARGUMENTS.get(name, "") for name in rules.TABLE]
 
 
