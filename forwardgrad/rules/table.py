@@ -153,9 +153,9 @@ RULES: Mapping[str, Row] = MappingProxyType(
         ),
         "dsf": Row(
             lambda constant: Rule(paths.All(), operator={"explicit": constant}),
-            "every path, a constant in place of the Jacobian of explicit recurrence",
-            "stationary state feedbacks: arXiv 2503.23104 (second-hand)",
-            "not a part of the gradient",
+            "every path, a constant (or one per unit) in place of the Jacobian of explicit recurrence",
+            "diagonal state feedback: Caillon et al. 2025, arXiv 2503.23104",
+            "not a part of the gradient; with gates or leaks the published method is learning.state_feedback",
             "(constant)",
         ),
         "window": Row(
