@@ -15,6 +15,7 @@ from forwardgrad.cells.minimal import min_gru, min_lstm
 from forwardgrad.cells.pooling import max_pool
 from forwardgrad.cells.rate import ei_pair, elman, leaky_tanh, low_rank
 from forwardgrad.cells.reservoirs import parallel_reservoirs, reservoir
+from forwardgrad.cells.running_norm import running_norm
 from forwardgrad.cells.stack import LAYERS, stack
 
 LAYERS.update(
@@ -41,7 +42,13 @@ LAYERS.update(
     delay_line=delay_line,
 )
 
-TABLE: Mapping[str, Callable[..., str]] = {**LAYERS, "readout": readout, "stack": stack, "max_pool": max_pool}
+TABLE: Mapping[str, Callable[..., str]] = {
+    **LAYERS,
+    "readout": readout,
+    "stack": stack,
+    "max_pool": max_pool,
+    "running_norm": running_norm,
+}
 """The cells by name, as `[[cells]]` in a file names them."""
 
 __all__ = [
@@ -69,5 +76,6 @@ __all__ = [
     "readout",
     "reservoir",
     "rtu",
+    "running_norm",
     "stack",
 ]

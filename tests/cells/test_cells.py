@@ -195,7 +195,7 @@ def test_cell_is_only_a_macro(kind: str) -> None:
             assert node.layer == "l" or kind == "stack"
             assert node.size == 5 or kind in SHAPED
     assert not graph.graph
-    second = cells.TABLE[kind](graph, "l2", output, 2 if kind == "max_pool" else 6)
+    second = cells.TABLE[kind](graph, "l2", output, {"max_pool": 2, "running_norm": 5}.get(kind, 6))
     assert network.nodes[output].op == validate(graph).nodes[second].op
 
 
