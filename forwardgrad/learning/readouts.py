@@ -80,24 +80,45 @@ class ReadoutLearner:
         """
         for piece in stream:
             inputs, targets, *rest = piece
-            values = self.program.run(self.params, inputs)
-            y = np.asarray(targets[self.output], np.float64)
-            if y.shape != values[self.output].shape:
-                wanted = values[self.output].shape
-                raise DataError(f"target {self.output!r}: expected shape {wanted}, got {y.shape}.")
-            features = [
-                _delayed(values[e.source], self.program.network.nodes[e.source].initial, e.delay) for e in self._learned
-            ]
-            if self._bias is not None:
-                features.append(np.ones((*y.shape[:2], 1)))
-            x = np.concatenate(features, axis=2).astype(np.float64)
-            asked = np.ones(y.shape[:2], bool)
-            if rest and rest[0] is not None:
-                mask = np.asarray(rest[0])
-                asked = np.broadcast_to(mask[:, None] if mask.ndim == 1 else mask, asked.shape) != 0
-            fixed = values[self.output] - x @ self._stacked().T
-            self._state = self.rls.update(self._state, x[asked], (y - fixed)[asked])
-            self._unstack(self._state["weights"])
+            self.learn(self.program.run(self.params, inputs), targets, rest[0] if rest else None)
+
+    def learn(self, values: Mapping[str, Array], targets: Mapping[str, Any], mask: Any = None) -> None:
+        """Learn from values that the network had, at first in its start state.
+
+        Args:
+            values: `{node: (time, batch, size)}` of the output and of what it reads, as `Program.run` gives them.
+            targets: `{output: (time, batch, size)}`.
+            mask: `(time,)` or `(time, batch)`; steps where it is 0 are left out.
+
+        Raises:
+            DataError: if an array does not fit, or is not finite.
+        """
+        y = np.asarray(targets[self.output], np.float64)
+        if y.shape != values[self.output].shape:
+            wanted = values[self.output].shape
+            raise DataError(f"target {self.output!r}: expected shape {wanted}, got {y.shape}.")
+        nodes = self.program.network.nodes
+        features = [_delayed(values[e.source], nodes[e.source].initial, e.delay) for e in self._learned]
+        if self._bias is not None:
+            features.append(np.ones((*y.shape[:2], 1)))
+        x = np.concatenate(features, axis=2).astype(np.float64)
+        asked = np.ones(y.shape[:2], bool)
+        if mask is not None:
+            weight = np.asarray(mask)
+            asked = np.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, asked.shape) != 0
+        fixed = values[self.output] - x @ self._stacked().T
+        self._state = self.rls.update(self._state, x[asked], (y - fixed)[asked])
+        self._unstack(self._state["weights"])
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The names of the parameters that it finds."""
+        return (*(edge.param or "" for edge in self._learned), *([] if self._bias is None else [self._bias]))
+
+    @property
+    def delay(self) -> int:
+        """The longest delay with which the output reads another node by weights that it finds."""
+        return max((edge.delay for edge in self._learned), default=0)
 
     def predict(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         """The output of a sequence from the start state: `{output: (time, batch, size)}`."""
