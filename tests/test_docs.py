@@ -24,7 +24,20 @@ from forwardgrad.rules.table import TABLE
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "forwardgrad"
 HOWTO = tuple(sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "howto").glob("*.md")))
-PAGES = ("design", "system", "devices", "performance", "accelerators", "gallery", "trust", "laser", "comparison")
+PAGES = (
+    "design",
+    "system",
+    "learners",
+    "devices",
+    "performance",
+    "accelerators",
+    "gallery",
+    "trust",
+    "laser",
+    "comparison",
+)
+RUN = ("docs/tutorial.md", "docs/learners.md", *HOWTO)
+"""Pages all of whose blocks are run, and print what stands under them."""
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
@@ -92,7 +105,7 @@ def test_design_page_has_a_row_for_every_named_rule(name: str) -> None:
 
 
 @pytest.mark.usefixtures("tables_as_before")
-@pytest.mark.parametrize("name", ["README.md", "docs/design.md", "docs/laser.md", "docs/tutorial.md", *HOWTO])
+@pytest.mark.parametrize("name", ["README.md", *RUN, "docs/design.md", "docs/laser.md"])
 def test_python_blocks_run_one_after_another(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Code that a reader copies must work, and print what stands under it."""
     if name == "docs/laser.md":
@@ -104,7 +117,7 @@ def test_python_blocks_run_one_after_another(name: str, capsys: pytest.CaptureFi
         exec(compile(block, name, "exec"), names)
     printed = capsys.readouterr().out
     shown = blocks(name, "text")
-    if name != "docs/tutorial.md" and name not in HOWTO:
+    if name not in RUN:
         shown = [block for block in shown if block.startswith(("Program:", "untrained", "h1->a1", "eps_"))]
     assert len(shown) == {"README.md": 3, "docs/laser.md": 1}.get(name, len(shown))
     for block in shown:

@@ -24,7 +24,15 @@ def example(name: str) -> ModuleType:
 
 def test_every_example_is_tested() -> None:
     """An example that no test runs would rot."""
-    expected = {"quickstart", "from_scratch", "add_task", "recall_cue", "jax_training", "fptt_adding"}
+    expected = {
+        "quickstart",
+        "from_scratch",
+        "add_task",
+        "recall_cue",
+        "jax_training",
+        "fptt_adding",
+        "growing_columns",
+    }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == expected
 
 
@@ -120,6 +128,18 @@ def test_fptt_learns_in_parts(capsys: pytest.CaptureFixture[str]) -> None:
     reached = re.fullmatch(r"without memory: MSE 0.1667\nalpha 0.1: MSE (0\.\d{4})\n", capsys.readouterr().out)
     assert reached is not None
     assert float(reached[1]) < 0.05
+
+
+def test_columns_grow_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    """If a stage begins worse than the one before ended, what was learned is lost where the network grows."""
+    learner = example("growing_columns").main(stages=2, steps=1500)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [int(stored.replace(",", "")) for _, stored, *_ in rows] == [8 * 2 * 16 * (size + 2) for size in (5, 9)]
+    errors = [[float(error) for error in each] for _, _, *each in rows]
+    assert errors[0][0] > 0.7
+    assert errors[1][0] < errors[0][1]
+    assert errors[1][-1] < 0.5
+    assert learner.seen == 3000
 
 
 def test_a_program_fits_into_a_loop_of_jax() -> None:

@@ -25,7 +25,7 @@ def running_norm(
         h(t) = (x(t) - m(t)) / sqrt(max(v(t), floor))
 
     from m = 0 and v = 1. Mean and variance take no credit: to it h is x times a number. They are a part of the state,
-    and begin anew where that does.
+    and start again where it does.
 
     Source: Javed et al. 2023, arXiv 2302.05326, and the code of its authors, in which `decay` is 0.99999 for streams
     of millions of steps, and the variance itself is kept above its floor.

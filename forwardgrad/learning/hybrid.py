@@ -41,8 +41,8 @@ class HybridLearner:
         learner: of the layers below; its parameters are all parameters, the readout's as they are by now.
 
     Raises:
-        GraphError: if there is no such output, it is not linear, other nodes read it, it reads a delayed value by
-            weights that are to be found, or nothing is left to learn below it.
+        GraphError: if the output does not exist, is not linear, is read by other nodes, or reads a delayed value by
+            weights that are to be found; or if nothing is left to learn below it.
 
     >>> import forwardgrad as fg, numpy as np
     >>> program = fg.compile(fg.load("leaky_stack"), rule="eprop")
@@ -68,7 +68,7 @@ class HybridLearner:
         if self.readout.delay:
             raise GraphError(
                 f"hybrid: readout {self.readout.output!r} reads a delayed value by weights that are to be found.",
-                "Let it read a node that holds that value: an identity behind the delay.",
+                "Let it read a node that holds that value: an identity after the delay.",
             )
         rules = {glob.escape(name): rule for name, rule in program.chosen.items() if name not in self.readout.learned}
         if not rules:

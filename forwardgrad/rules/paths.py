@@ -109,7 +109,7 @@ class PathRule(ABC):
 
     @property
     def as_spelled(self) -> bool:
-        """Whether it counts edges as they are declared, so that a relay behind a delay is not the same."""
+        """Whether it counts edges as they are declared, so that a relay after a delay makes a difference."""
         return False
 
     def met(self, other: PathRule) -> PathRule | None:

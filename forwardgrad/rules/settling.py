@@ -56,7 +56,7 @@ class Settle(PathRule):
 
 
 def settle(rounds: int) -> Settle:
-    """The rule of learning signals that settle in so many rounds a step.
+    """The rule of learning signals that settle in `rounds` rounds per step.
 
     Raises:
         RuleError: unless `rounds` is whole and at least 1.

@@ -112,7 +112,7 @@ def gru_by_hand(given: Problem, constants: Any) -> dict[str, Array]:
 @pytest.mark.parametrize("constants", ["linspace", 0.5, [0.9, 0.1, -0.4]])
 @pytest.mark.parametrize("block", [1, 3])
 def test_a_gru_detaches_its_state_and_feeds_back(constants: Any, block: int) -> None:
-    """If this fails, gates still carry credit in time, or A stands in another place."""
+    """If this fails, gates still carry credit in time, or A is in another place."""
     given = gru()
     graph, rule = state_feedback(given.graph, {"l.h": constants})
     numbers = np.linspace(0, 1, 3) if isinstance(constants, str) else np.asarray(constants)

@@ -51,7 +51,7 @@ def jacobian(given: Problem, values: Mapping[str, Array], edge: Any, t: int) -> 
 
 
 def relaxed(given: Problem, rounds: int, rate: float = 1.0) -> dict[str, Array]:
-    """The gradient of weights; signals relax anew in each step, from 0: a <- (1 - rate) a + rate (c + J'a)."""
+    """The gradient of weights; signals relax in each step, from 0: a <- (1 - rate) a + rate (c + J'a)."""
     network, values = given.network, oracle.forward(given.graph, given.params, given.inputs)
     edges = list(network.edges.values())
     signals = {v: np.zeros_like(values[v]) for v in network.nodes}
