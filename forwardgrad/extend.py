@@ -40,7 +40,8 @@ def register_op(
 
     Args:
         name: the word used in a node's `op` attribute.
-        value: `value(*ports, **options)`; ports and result are arrays `(rows, size)`.
+        value: `value(*ports, **options)`; ports and result are arrays `(rows, size)`. An `ops.Formula`, which is text,
+            runs on every backend; a function of Python does not.
         derivative: `derivative(*ports, y, **options)`, `y` being the value. One function for an op with the single
             port `in`, or `{port: function}` in the order in which `value` takes them.
         structure: structure word of the derivative (`zero`, `scalar`, `diagonal`, `full`), or `{port: word}`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,19 @@ def assert_like_oracle(
         assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss)), f"{engine.backend}, {block}"
         assert error(found.grads, wanted.grads) <= TOLERANCE, f"{engine.backend}, block {block}"
     return program
+
+
+def jax_in_a_hurry() -> Iterator[None]:
+    """Code of JAX that is compiled fast rather than fast, as long as a fixture lasts; nothing without JAX."""
+    try:
+        import jax
+    except ImportError:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 def unwritten(shape: tuple[int, ...], dtype: Any) -> Any:

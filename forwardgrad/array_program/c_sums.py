@@ -1,4 +1,4 @@
-"""Sums in C: contractions and reductions as plain loops, in an order in which the innermost one can be vectorised."""
+"""Sums and maxima in C: contractions and reductions as loops, in an order in which the innermost can be vectorised."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from forwardgrad.array_program.values import Value
 
 @dataclass(frozen=True)
 class Sum:
-    """A product of arrays, summed over the axes that the result lacks.
+    """A product of arrays, summed over the axes that the result lacks; or the maximum over them.
 
     Args:
         operands: the arrays, each with a letter per axis.
         result: the letters of the result.
+        word: `sum` or `max`.
     """
 
     operands: tuple[tuple[Value, str], ...]
     result: str
+    word: str = "sum"
 
     @property
     def sizes(self) -> Mapping[str, Affine]:
@@ -55,7 +57,7 @@ def summed(instruction: Contract | Reduce) -> Sum:
         return Sum(((instruction.left, ours), (instruction.right, theirs)), result)
     word = "abcdefgh"[: len(instruction.operand.dims)]
     kept = "".join(letter for axis, letter in enumerate(word) if axis not in instruction.axes)
-    return Sum(((instruction.operand, word),), kept)
+    return Sum(((instruction.operand, word),), kept, instruction.word)
 
 
 def sum_lines(each: Sum, target: Storage, entries: Entries, added: bool = False) -> list[str]:
@@ -69,12 +71,19 @@ def sum_lines(each: Sum, target: Storage, entries: Entries, added: bool = False)
         entry = nest.entry(target, [axes[letter] for letter in each.result])
         factors = [entries.of(value, _at(axes, word), nest, {}) for value, word in each.operands]
         text = " * ".join(factor.within(MULTIPLIED + place) for place, factor in enumerate(factors))
+        largest = each.word == "max"
+        least = "-INFINITY" if largest else "0"
+
+        def grown(total: str) -> str:
+            return f"{total} = larger({total}, {text});" if largest else f"{total} += {text};"
+
         if not inner or inner in each.result:
-            add = nest.loops(2, [f"{entry} += {text};"], "simd")
-            start = [] if added else nest.loops(2, [f"{entry} = 0;"], "simd")
+            add = nest.loops(2, [grown(entry)], "simd")
+            start = [] if added else nest.loops(2, [f"{entry} = {least};"], "simd")
             return nest.loops(0, [*start, *nest.loops(1, add)])
-        add = nest.loops(2, [f"sum += {text};"], "simd reduction(+ : sum)")
-        return nest.loops(0, ["real sum = 0;", *nest.loops(1, add), f"{entry} {'+=' if added else '='} sum;"])
+        add = nest.loops(2, [grown(each.word)], "" if largest else "simd reduction(+ : sum)")
+        put = f"{entry} {'+=' if added else '='} {each.word};"
+        return nest.loops(0, [f"real {each.word} = {least};", *nest.loops(1, add), put])
 
     return nested(dims, levels, written)
 

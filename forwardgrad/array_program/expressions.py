@@ -27,6 +27,10 @@ VOCABULARY: Mapping[str, int] = {**dict.fromkeys(INFIX, 2), **FUNCTIONS, "negate
 """All words with their numbers of operands; `indicator` makes the numbers 1 and 0 of a comparison, `cast` the dtype of
 the program of what may have another."""
 
+GROUPED: frozenset[str] = frozenset({"group_max", "group_mean", "group_sum"})
+"""Words that a formula may hold besides: of the units of a group, for each of them. `lowering/groups.py` makes
+instructions of these, so that no instruction holds one."""
+
 
 @dataclass(frozen=True)
 class Number:
@@ -53,6 +57,11 @@ class Apply:
     def places(self) -> tuple[int, ...]:
         """The places of the arguments in it, as often as they are read."""
         return tuple(place for operand in self.operands for place in places(operand))
+
+    @cached_property
+    def grouped(self) -> bool:
+        """Whether it holds a word of groups."""
+        return self.word in GROUPED or any(isinstance(each, Apply) and each.grouped for each in self.operands)
 
 
 Tree = Number | Argument | Apply
@@ -155,4 +164,5 @@ def spelled(tree: Tree, arguments: Sequence[Spelled], language: Language = PLAIN
         return Spelled(language.cast.format(parts[0].text))
     if tree.word == "indicator":
         return Spelled(language.indicator.format(f"({parts[0].text})"))
-    return Spelled(f"{language.function.format(tree.word)}({', '.join(part.text for part in parts)})")
+    name = tree.word.replace("_", ".") if tree.word in GROUPED else language.function.format(tree.word)
+    return Spelled(f"{name}({', '.join(part.text for part in parts)})")

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from forwardgrad.array_program.expressions import FUNCTIONS, Argument, Number, Tree, apply
+from forwardgrad.array_program.expressions import FUNCTIONS, GROUPED, Argument, Number, Tree, apply
 from forwardgrad.errors import OpError
 from forwardgrad.graph import Node
-from forwardgrad.ops.formula import Printable, parsed
+from forwardgrad.ops.formula import VJP, Printable, parsed
 
 _BINARY: Mapping[type[ast.AST], str] = {
     **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**"},
@@ -49,24 +49,31 @@ def _tree(node: ast.expr, places: Mapping[str, int]) -> Tree:
             FUNCTIONS.get(word) == len(operands)
         ):
             return apply(word, *(_tree(operand, places) for operand in operands))
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="group"), attr=word), args=[operand], keywords=[]) if (
+            f"group_{word}" in GROUPED
+        ):
+            return apply(f"group_{word}", _tree(operand, places))
         case _:
             raise OpError(
                 f"formula: {ast.unparse(node)!r} is not in the vocabulary.",
-                f"Known are numbers, arguments, + - * / **, comparisons, and np.{', np.'.join(sorted(FUNCTIONS))}.",
+                f"Known are numbers, arguments, + - * / **, comparisons, np.{', np.'.join(sorted(FUNCTIONS))}, "
+                "and group.max, group.mean, group.sum.",
             )
 
 
 def formula(node: Node, function: Any, count: int) -> Tree | None:
     """The tree of an op's value or derivative; `None` where it can only be called.
 
-    That is a Python function, or a formula with a word of NumPy that is not in the vocabulary. Options that are arrays
-    are further arguments, in the order of `option_arrays`.
+    That is a Python function, or a formula with a word of NumPy that is not in the vocabulary. A `VJP` has the adjoint
+    as one more argument. Options that are arrays are the last arguments, in the order of `option_arrays`.
 
     Args:
         node: the node.
         function: `Op.value`, or the derivative by a port.
         count: how many arrays it is given: those of the ports, and for a derivative the value.
     """
+    if isinstance(function, VJP):
+        return formula(node, function.formula, count + 1)
     if not isinstance(function, Printable):
         return None
     names, arrays = [f"array_{place}" for place in range(count)], option_arrays(node)

@@ -253,16 +253,24 @@ class ScatterAdd(Instruction):
 
 @dataclass(frozen=True)
 class Reduce(Instruction):
-    """The sum over some axes."""
+    """The sum over some axes, or the maximum.
+
+    Args:
+        operand: the array.
+        axes: over which.
+        word: `sum` or `max`.
+    """
 
     operand: Value
     axes: tuple[int, ...]
+    word: str = "sum"
 
     @property
     def operands(self) -> tuple[Value, ...]:
         return (self.operand,)
 
     def types(self) -> tuple[Type, ...]:
+        expect(self.word in ("sum", "max"), "no reduction is called {!r}", self.word)
         for axis in self.axes:
             axis_of(self.operand, axis)
         kept = tuple(dim for axis, dim in enumerate(self.operand.dims) if axis not in self.axes)

@@ -208,8 +208,8 @@ class _Trace:
                 shape = arrays[0].shape
                 made = jnp.zeros((*shape[:axis], *self.sizes(sizes), *shape[axis + 1 :]), self.dtype)
                 return made.at[(slice(None),) * axis + tuple(arrays[1:])].add(arrays[0], unique_indices=unique)
-            case Reduce(axes=axes):
-                return jnp.sum(arrays[0], axis=axes)
+            case Reduce(axes=axes, word=word):
+                return getattr(jnp, word)(arrays[0], axis=axes)
             case Flush(ones=ones):
                 return jnp.where(jnp.abs(arrays[0]) < self.least(ones), 0, arrays[0])
             case Signs(seed=seed, stream=stream, dims=dims):

@@ -318,8 +318,8 @@ class Printer:
             case ScatterAdd(axis=axis, sizes=sizes):
                 tables = ", ".join(text.text for text in texts[1:]) + ("," if len(texts) == 2 else "")
                 return Text(f"scattered({texts[0].text}, {axis}, ({tables}), {self.shape(sizes)})")
-            case Reduce(axes=axes):
-                return Text(f"{first}.sum(axis={axes[0] if len(axes) == 1 else axes})")
+            case Reduce(axes=axes, word=word):
+                return Text(f"{first}.{word}(axis={axes[0] if len(axes) == 1 else axes})")
             case _:
                 raise AssertionError(f"no NumPy for {type(instruction).__name__}")
 

@@ -26,7 +26,7 @@ from forwardgrad.errors import RuleError
 from forwardgrad.graph import Node
 from forwardgrad.layouts.draws import DRAW
 from forwardgrad.ops import Array
-from forwardgrad.ops.formula import Printable, tree
+from forwardgrad.ops.formula import Printable, free_names, tree
 from forwardgrad.ops.losses import Loss
 from forwardgrad.structure import Structure
 from forwardgrad.support.names import shown
@@ -320,7 +320,8 @@ def _call(context: Context, node: Node, declared: Any, count: int, functions: Fu
         return repr(value if isinstance(value, str) else float(value))
 
     if isinstance(declared, Printable):
-        return declared.printed([f"rows[{place}]" for place in range(count)], node.options, written)
+        text = declared.printed([f"rows[{place}]" for place in range(count)], node.options, written)
+        return None if "group" in free_names(text) else text  # it has a word of NumPy besides that has no instruction
     known = functions.name(declared)
     options = ", ".join(f"{key!r}: {written(key, value)}" for key, value in node.options.items())
     return None if known is None else f"{known}(*rows{f', **{{{options}}}' if options else ''})"

@@ -149,8 +149,8 @@ def _word(instruction: Instruction) -> str:
             return f"gather[{axis}]"
         case ScatterAdd(axis=axis, unique=unique):
             return f"scatter_add[{axis}{' unique' if unique else ''}]"
-        case Reduce(axes=axes):
-            return f"sum[{_listed(axes)}]"
+        case Reduce(axes=axes, word=word):
+            return f"{word}[{_listed(axes)}]"
         case Flush(every=every):
             return "flush" if every == 1 else f"flush[every {every}]"
         case Signs(seed=seed, stream=stream):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from forwardgrad.array_program.inlining import bodies
 from forwardgrad.array_program.instructions import Call
-from forwardgrad.array_program.lowering.context import OpCall
+from forwardgrad.array_program.lowering.context import LayoutCall, OpCall
 from forwardgrad.array_program.lowering.extent import is_small
 from forwardgrad.array_program.lowering.lower import Lowered
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import RuleError
+from forwardgrad.structure import Structure
 
 
 def refuse_large(plan: Plan, backend: str) -> None:
@@ -34,22 +35,37 @@ def refuse_calls(lowered: Lowered, backend: str, language: str) -> None:
     if called is not None:
         raise RuleError(
             f"backend {backend!r}: {called} is a function of Python, which {language} cannot run.",
-            "Write it as a formula, such as value='tanh(x)'; or take the backend 'numpy'.",
+            f"{_as_formula(lowered)} Or take the backend 'numpy'.",
         )
+
+
+def _as_formula(lowered: Lowered) -> str:
+    """How to write the first op that is a function of Python as a formula."""
+    called = _first_call(lowered)
+    if not isinstance(called, OpCall):
+        return "Take a layout of the library, such as snap(2)."
+    node = lowered.context.plan.network.nodes[called.node]
+    if called.port and node.op.port(called.port, node.ports).structure is Structure.FULL:
+        return "Write it as a product with an adjoint b, such as ops.VJP('y * (b - group.sum(b * y))', 'x, y, b')."
+    return "Write it as a formula, such as ops.Formula('np.tanh(x)')."
 
 
 def call_of_python(lowered: Lowered) -> str | None:
     """What the first function of Python is that a program calls, if it calls any."""
+    called = _first_call(lowered)
+    return None if called is None else _described(lowered, called)
+
+
+def _first_call(lowered: Lowered) -> OpCall | LayoutCall | None:
     for function in lowered.program.functions:
         for body in bodies(function.body):
             for statement in body.statements:
                 if isinstance(statement.instruction, Call):
-                    return _described(lowered, statement.instruction.function)
+                    return lowered.context.calls[statement.instruction.function]
     return None
 
 
-def _described(lowered: Lowered, name: str) -> str:
-    called = lowered.context.calls[name]
+def _described(lowered: Lowered, called: OpCall | LayoutCall) -> str:
     if not isinstance(called, OpCall):
         return "a layout of yours"
     op = lowered.context.plan.network.nodes[called.node].op.name

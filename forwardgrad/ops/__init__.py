@@ -1,7 +1,7 @@
 """Ops: what a node computes, and the derivative that credit uses."""
 
 from forwardgrad.ops import elementwise, normalization, products, spiking
-from forwardgrad.ops.formula import Formula
+from forwardgrad.ops.formula import VJP, Formula
 from forwardgrad.ops.op import Array, Op, Option, Port
 from forwardgrad.ops.registry import add, get, names, registered
 
@@ -10,6 +10,7 @@ SHIPPED = {name: get(name) for name in names()}
 
 __all__ = [
     "SHIPPED",
+    "VJP",
     "Array",
     "Formula",
     "Op",

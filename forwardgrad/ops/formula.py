@@ -1,4 +1,4 @@
-"""Formulas: functions of arrays, written as one NumPy expression, which generated source takes up as it is."""
+"""Formulas: functions of arrays, written as one NumPy expression, from which every backend makes its own text."""
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ class Printable:
 class Formula(Printable):
     """A function written as one NumPy expression, entry by entry: it takes arrays with any axes before the units.
 
+    `group.sum(x)`, `group.mean(x)` and `group.max(x)` are the sum, the mean and the maximum over the units of a node,
+    or with `Op.along` over those along the last axis of its shape. Each unit gets that of its group.
+
     Args:
         text: the expression, in NumPy as `np`; or one per word of an option.
         arguments: what it takes, in order; the options of its op are known by their names beside these.
@@ -58,6 +61,8 @@ class Formula(Printable):
 
     >>> Formula("np.tanh(x)")(np.zeros(2)).tolist()
     [0.0, 0.0]
+    >>> Formula("x / group.sum(x)")(np.array([1.0, 3.0])).tolist()
+    [0.25, 0.75]
     >>> Formula("1 - y * y", "x, y").printed([None, "h[t + 1]"], {})
     '1 - h[t + 1] * h[t + 1]'
     """
@@ -67,7 +72,8 @@ class Formula(Printable):
     by: str = ""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return eval(_code(self.text_for(options)), {**options, **self._bound(arguments), "np": np})
+        names = {**options, **self._bound(arguments), "np": np, "group": Group(options.get("along"))}
+        return eval(_code(self.text_for(options)), names)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -108,6 +114,65 @@ class Formula(Printable):
     def keeps(self, options: Mapping[str, Any]) -> bool:
         given = tuple((name, value if isinstance(value, str) else 0.5) for name, value in options.items())
         return _keeps(self.text_for(options), self.names, given)
+
+
+@dataclass(frozen=True)
+class Group:
+    """What formulas know as `group`: sums, means and maxima over the units of a group, of which each unit gets its own.
+
+    Args:
+        along: how many units, one behind the other, are a group; all of them where it is `None`.
+    """
+
+    along: int | None = None
+
+    def sum(self, x: Any) -> Any:
+        """The sum over the units of each group."""
+        return self._over(np.sum, x)
+
+    def mean(self, x: Any) -> Any:
+        """The mean over the units of each group."""
+        return self._over(np.mean, x)
+
+    def max(self, x: Any) -> Any:
+        """The maximum over the units of each group."""
+        return self._over(np.max, x)
+
+    def _over(self, function: Callable[..., Any], x: Any) -> Any:
+        """A function of the units of each group, for every unit."""
+        array = np.asarray(x)
+        groups = array.reshape(*array.shape[:-1], -1, self.along or array.shape[-1])
+        return np.broadcast_to(function(groups, axis=-1, keepdims=True), groups.shape).reshape(array.shape)
+
+
+@dataclass(frozen=True)
+class VJP:
+    """A derivative between units (`full`), as the vector-Jacobian product that it is: a formula for `b' J`.
+
+    It stands where a derivative does, and called as one it gives the Jacobian, a row for each unit.
+
+    Args:
+        text: the product as a `Formula`, entry by entry.
+        arguments: the ports, the value, and last the adjoint, the derivative of a loss by the value.
+
+    >>> VJP("y * (b - group.sum(y * b))", "x, y, b")(np.zeros((1, 2)), np.full((1, 2), 0.5)).tolist()
+    [[[0.25, -0.25], [-0.25, 0.25]]]
+    """
+
+    text: str
+    arguments: str
+
+    @cached_property
+    def formula(self) -> Formula:
+        """The product, as a function of ports, value and adjoint."""
+        return Formula(self.text, self.arguments)
+
+    def __call__(self, *ports_and_value: Any, **options: Any) -> Any:
+        size = ports_and_value[-1].shape[-1]
+        units = np.eye(size, dtype=ports_and_value[-1].dtype)
+        rows = [array[:, None, :] for array in ports_and_value]
+        made = np.asarray(self.formula(*rows, units, **options))
+        return np.broadcast_to(made, (len(rows[-1]), size, size))
 
 
 def substituted(text: str, expressions: Mapping[str, str]) -> str:
@@ -159,7 +224,8 @@ def _keeps(text: str, names: tuple[str, ...], options: tuple[tuple[str, Any], ..
         given = np.full((2, 3), 0.5, dtype)
         try:
             with np.errstate(all="ignore"):
-                made = eval(_code(text), {**dict(options), **dict.fromkeys(names, given), "np": np})
+                known = {**dict(options), **dict.fromkeys(names, given), "np": np, "group": Group()}
+                made = eval(_code(text), known)
         except Exception:  # it needs a certain size, say, and tells when it runs
             return False
         if not isinstance(made, np.ndarray) or made.dtype != dtype or made.shape != given.shape:

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.errors import OpError, did_you_mean
-from forwardgrad.ops.formula import Formula, free_names, parsed
+from forwardgrad.ops.formula import VJP, Formula, Group, free_names, parsed
 from forwardgrad.ops.op import Op
 from forwardgrad.structure import Structure
 
 _BINDING = (ast.Lambda, ast.NamedExpr, ast.comprehension)
 """What gives names to values inside an expression, which would hide the names of generated source."""
 
+_KNOWN = frozenset({"np", "group"})
+"""What every formula knows besides arguments and options."""
 
 TAKEN = frozenset({"op", "size", "bias", "bias_port", "bias_trainable", "initial", "layer"}) | frozenset(
     {"label", "color", "fillcolor", "fontcolor", "shape", "style", "tooltip"}
@@ -50,7 +52,10 @@ def check(op: Op) -> None:
 
 
 def _check_function(op: Op, what: str, function: Any, expected: Sequence[str] | None, rows: bool) -> None:
-    if isinstance(function, Formula):
+    if isinstance(function, VJP):
+        given = None if expected is None else [*expected, "the adjoint"]
+        _check_formula(op, what, function.formula, given, rows=True)
+    elif isinstance(function, Formula):
         _check_formula(op, what, function, expected, rows)
     elif not callable(function):
         hint = f"Write Formula({function!r}, ...) for an expression." if isinstance(function, str) else ""
@@ -77,8 +82,8 @@ def _expectation(expected: Sequence[str], options: Mapping[str, Any]) -> str:
 def _check_formula(op: Op, what: str, formula: Formula, expected: Sequence[str] | None, rows: bool) -> None:
     place = f"op {op.name!r}: {what}, a formula,"
     for name in formula.names:
-        if not name.isidentifier() or keyword.iskeyword(name) or name == "np":
-            raise OpError(f"{place} has an argument {name!r}.", "An argument is a name other than np.")
+        if not name.isidentifier() or keyword.iskeyword(name) or name in _KNOWN:
+            raise OpError(f"{place} has an argument {name!r}.", "An argument is a name other than np and group.")
         if name in op.options:
             raise OpError(f"{place} has an argument and an option called {name!r}.", "Rename the argument.")
     if len(set(formula.names)) != len(formula.names):
@@ -131,10 +136,10 @@ def _check_names(place: str, text: str, known: set[str]) -> None:
             raise OpError(f"{place} gives a name to a value: {text!r}.", "Write a function (def) instead.")
         if isinstance(node, ast.Attribute):
             _check_attribute(place, node)
-    for name in sorted(free_names(text) - known - {"np"} - set(dir(builtins))):
+    for name in sorted(free_names(text) - known - _KNOWN - set(dir(builtins))):
         raise OpError(
             f"{place} reads {name!r}, which is not known there: {text!r}.",
-            did_you_mean(name, known | {"np"}),
+            did_you_mean(name, known | _KNOWN),
         )
 
 
@@ -144,12 +149,15 @@ def _check_attribute(place: str, node: ast.Attribute) -> None:
     while isinstance(inner, ast.Attribute):
         path.insert(0, inner.attr)
         inner = inner.value
-    if not isinstance(inner, ast.Name) or inner.id != "np":
+    if not isinstance(inner, ast.Name) or inner.id not in _KNOWN:
         return
-    found: Any = np
+    found: Any = np if inner.id == "np" else Group
     for name in path:
         if not hasattr(found, name):
-            raise OpError(f"{place} reads np.{'.'.join(path)}, which NumPy has not.", did_you_mean(name, dir(found)))
+            whose = "NumPy" if inner.id == "np" else "a group"
+            raise OpError(
+                f"{place} reads {inner.id}.{'.'.join(path)}, which {whose} has not.", did_you_mean(name, dir(found))
+            )
         found = getattr(found, name)
 
 

@@ -133,8 +133,8 @@ class Evaluator:
                 made = np.zeros((*shape[:axis], *(size.at(symbols) for size in sizes), *shape[axis + 1 :]), self.dtype)
                 np.add.at(made, (slice(None),) * axis + tuple(arrays[1:]), arrays[0])
                 return made
-            case Reduce(axes=axes):
-                return np.asarray(arrays[0].sum(axis=axes))
+            case Reduce(axes=axes, word=word):
+                return np.asarray(getattr(arrays[0], word)(axis=axes))
             case Flush():
                 return np.where(np.abs(arrays[0]) < 2.0**-500, 0, arrays[0])
             case Signs(seed=seed, stream=stream, dims=dims):

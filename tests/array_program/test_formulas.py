@@ -34,6 +34,8 @@ def test_a_formula_is_printed_as_it_was_written(op: str, text: str, names: tuple
     """If this fails, generated source reads worse than the op's declaration, or means something else."""
     tree = read(text, names)
     assert spelled(tree, [Spelled(name) for name in names], NUMPY).text == substituted(text, {})
+    if "group." in text:  # instructions are made of that
+        return
     arrays = [np.linspace(0.1 * place, 1.7, 5) - 0.4 for place in range(len(names))]
     with np.errstate(invalid="ignore"):  # of negative numbers, a logarithm is NaN either way
         wanted = Formula(text, ", ".join(names))(*arrays)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from checks import assert_like_oracle
+from c_backend import skip_without
+from checks import TOLERANCE, assert_like_oracle, error, jax_in_a_hurry
 from nets import declare, problem
 
 import forwardgrad as fg
@@ -113,3 +115,101 @@ def test_each_group_along_the_last_axis_is_a_layer_of_its_own(name: str) -> None
     _, alone = printed["gradient"](given.params, given.inputs, given.targets, 2)
     for parameter, gradient in alone.items():
         np.testing.assert_allclose(found[parameter], gradient, rtol=0, atol=1e-12)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_in_a_hurry() -> Iterator[None]:
+    """What is run once need not be fast."""
+    yield from jax_in_a_hurry()
+
+
+BACKENDS = ("interpreter", "numpy", "jax", "c")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_backend_reads_the_same_formulas(backend: str) -> None:
+    """If this fails, a backend sums over other units than those of a group, or has another Jacobian."""
+    skip_without(backend)
+    graph = declare(
+        {
+            "x": {"op": "input", "size": 2},
+            "a": {"op": "linear", "size": 6, "bias": True},
+            "s": {"op": "softmax", "shape": [2, 3]},
+            "c": {"op": "linear", "bias": True},
+            "l": {"op": "layer_norm", "epsilon": np.linspace(0.1, 0.9, 6)},
+            "r": {"op": "rms_norm", "shape": [3, 2], "epsilon": 0.2},
+            "y": {"op": "linear", "size": 2},
+        },
+        ("x", "a", {"weight": "dense"}),
+        ("r", "a", {"weight": "dense", "delay": 1}),
+        ("a", "s"),
+        ("s", "c", {"weight": "dense"}),
+        ("a", "l"),
+        ("l", "c", {"weight": "diagonal"}),
+        ("c", "r"),
+        ("r", "y", {"weight": "dense"}),
+    )
+    given = problem(graph, "y", steps=4)
+    program = fg.compile(graph, loss=given.loss, rule="rtrl", backend=backend)
+    wanted = oracle.reverse(**given.arguments, rule="rtrl")
+    found = program.gradient(given.params, given.inputs, given.targets, block=2)
+    assert abs(found.loss - wanted.loss) <= TOLERANCE
+    assert error(found.grads, wanted.grads) <= TOLERANCE
+
+
+@pytest.mark.usefixtures("tables_as_before")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_formula_of_your_own_over_groups(backend: str) -> None:
+    """If this fails, only the library can write ops that mix units for every backend."""
+    skip_without(backend)
+    size = "(1 + group.sum(np.abs(x)))"
+    fg.register_op(
+        "shared_gain",
+        ops.Formula(f"g * x / {size} + group.max(g)"),
+        ops.VJP(f"b * g / {size} - np.sign(x) * group.sum(b * g * x) / {size} ** 2", "x, y, b"),
+        "full",
+        options={"g": 1.0},
+    )
+    testing.assert_op("shared_gain", options={"g": np.array([0.5, 1.5, 2.0])})
+    graph = declare(
+        {
+            "x": {"op": "input", "size": 2},
+            "h": {"op": "shared_gain", "size": 3, "bias": True, "g": np.array([0.5, 1.5, 2.0])},
+            "y": {"op": "linear", "size": 2},
+        },
+        ("x", "h", {"weight": "dense"}),
+        ("h", "h", {"weight": "dense", "delay": 1}),
+        ("h", "y", {"weight": "dense"}),
+    )
+    given = problem(graph, "y", steps=4)
+    for dtype, bound in (("float64", TOLERANCE), ("float32", 1e-4)):
+        program = fg.compile(graph, loss=given.loss, rule="rtrl", backend=backend, dtype=dtype)
+        found = program.gradient(given.params, given.inputs, given.targets, block=2).grads
+        assert error(found, oracle.reverse(**given.arguments, rule="rtrl").grads) <= bound
+
+
+@pytest.mark.usefixtures("tables_as_before")
+@pytest.mark.parametrize(
+    ("value", "derivative", "said"),
+    [
+        ("x - group.median(x)", ops.VJP("b", "x, y, b"), "reads group.median, which a group has not"),
+        ("x", ops.VJP("b", "x, b"), r"takes 2 arguments \(x, b\); expected 3(.|\n)*the adjoint"),
+        ("x", ops.VJP("b + c", "x, y, b"), "reads 'c', which is not known"),
+        ("x", ops.VJP("group - b", "x, y, group"), "an argument 'group'"),
+    ],
+)
+def test_formulas_that_are_none_are_refused(value: str, derivative: Any, said: str) -> None:
+    """If this fails, a misspelled product fails in the middle of a run."""
+    with pytest.raises(fg.OpError, match=said):
+        fg.register_op("wrong", ops.Formula(value), derivative, "full")
+
+
+@pytest.mark.usefixtures("tables_as_before")
+def test_a_full_derivative_that_is_a_function_is_told_how_to_be_written() -> None:
+    """If this fails, who is refused learns nothing of `VJP`."""
+    skip_without("jax")
+    fg.register_op("mine", ops.Formula("1.0 * x"), lambda x, y: np.eye(x.shape[1])[None].repeat(len(x), 0), "full")
+    graph = declare({"x": {"op": "input", "size": 2}, "h": {"op": "mine", "size": 2}}, ("x", "h", {"weight": "dense"}))
+    program = fg.compile(graph, loss={"h": "mse"}, backend="jax")
+    with pytest.raises(fg.RuleError, match=r"derivative of op 'mine' by port 'in'(.|\n)*ops\.VJP\('"):
+        program.gradient(program.init(), {"x": np.ones((2, 1, 2))}, {"h": np.ones((2, 1, 2))})

@@ -18,6 +18,7 @@ from forwardgrad.array_program.formulas import option_arrays
 from forwardgrad.array_program.inlining import bodies
 from forwardgrad.array_program.instructions import Broadcast, Call, Read, Slice
 from forwardgrad.array_program.lowering.derivatives import PortName, derivatives
+from forwardgrad.array_program.lowering.groups import NodeFormula
 from forwardgrad.array_program.regions import Function, Invoke
 from forwardgrad.array_program.values import Type, Value, floats
 from forwardgrad.compiler.keys import value_key
@@ -26,7 +27,7 @@ from forwardgrad.graph import Node
 from forwardgrad.layouts.compressed import CompressedTraces
 from forwardgrad.layouts.draws import COUNT, DRAW
 from forwardgrad.ops import Array
-from forwardgrad.ops.formula import Printable
+from forwardgrad.ops.formula import VJP, Printable
 from forwardgrad.support.names import Names
 
 STEP = "t"
@@ -183,7 +184,12 @@ class Context:
         elif self.dtype == np.float32 and not self._keeps(node, port):
             tree = apply("cast", tree)
         options = [self.constant(f"{option}_{node.name}", node.options[option]) for option in option_arrays(node)]
-        operands = [*arrays, *options]
+        if port and isinstance(node.op.port(port, node.ports).derivative, VJP):
+            known = NodeFormula(self.constant, builder, node, [*arrays, arrays[-1], *options])
+            return known.jacobian(tree, len(arrays), kind.dims, name)
+        known = NodeFormula(self.constant, builder, node, [*arrays, *options])
+        tree = known.without_groups(tree)
+        operands = known.arguments
         read = [operands[place].dims for place in places(tree)]
         if not read or kind.dims in read:
             return builder.elementwise(tree, *operands, name=name, dims=kind.dims)
@@ -201,6 +207,7 @@ class Context:
     def _keeps(node: Node, port: str) -> bool:
         """Whether a formula gives numbers of the dtype that it is given."""
         declared = node.op.port(port, node.ports).derivative if port else node.op.value
+        declared = declared.formula if isinstance(declared, VJP) else declared
         return not isinstance(declared, Printable) or declared.keeps(node.options)
 
     # Functions.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from forwardgrad.array_program.expressions import Tree, places
 from forwardgrad.array_program.formulas import formula
 from forwardgrad.compiler.plan import Plan
-from forwardgrad.ops import Port
+from forwardgrad.ops import VJP, Port
 from forwardgrad.structure import Structure
 
 PortName = tuple[str, str]
@@ -20,7 +20,8 @@ class Derivative:
 
     Args:
         declared: as the op declares it.
-        tree: as an expression of the node's ports and value; `None` where it can only be called.
+        tree: as an expression of the node's ports and value, and of an adjoint if it is a vector-Jacobian product;
+            `None` where it can only be called.
         ports: the ports that it reads.
     """
 
@@ -39,8 +40,8 @@ def derivatives(plan: Plan) -> dict[PortName, Derivative]:
         node = network.nodes[name]
         declared = node.op.port(port, node.ports)
         if declared.constant is None:
-            alone = declared.structure is Structure.DIAGONAL  # the derivative of a unit reads that unit alone
-            tree = formula(node, declared.derivative, len(node.ports) + 1) if alone else None
+            readable = declared.structure is Structure.DIAGONAL or isinstance(declared.derivative, VJP)
+            tree = formula(node, declared.derivative, len(node.ports) + 1) if readable else None
             read = range(len(node.ports)) if tree is None else set(places(tree))
             ports = tuple(other for place, other in enumerate(node.ports) if place in read)
             found[name, port] = Derivative(declared, tree, ports)
