@@ -44,6 +44,7 @@ def compile(
     dtype: Any = DTYPE,
     backend: str = BACKEND,
     devices: int | Mapping[str, int] | Devices | None = None,
+    traces: str | None = None,
     dead: Literal["error", "warn", "ignore"] = "error",
     by_inputs: bool = False,
     verify: bool = False,
@@ -61,6 +62,8 @@ def compile(
             what these must compute.
         devices: over how many devices the backend `jax` splits the batch; or, as `{"batch": 2, "influence": 4}`, the
             batch and the influence of each parameter. Gradients are those of one device, which is the default.
+        traces: `bfloat16` has the backend `jax` keep influence between blocks in two bytes per number, and compute in
+            `dtype`; docs/accelerators.md has the error. By default it is kept in `dtype`.
         dead: what a trainable parameter without a kept path to a loss is: an `error`, worth a warning, or
             ignored; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         by_inputs: whether a step also gives the gradient by its inputs (`Step.by_inputs`), along the paths of the rule
@@ -94,6 +97,7 @@ def compile(
     if backend not in BACKENDS:
         raise DataError(f"compile: unknown backend {backend!r}.", did_you_mean(backend, BACKENDS))
     grid = None if devices is None else Devices.read(devices)
+    grid = grid if traces is None else (grid or Devices()).keeping(traces)
     if dead not in ("error", "warn", "ignore"):
         raise DataError(f"compile: dead must be 'error', 'warn' or 'ignore', got {dead!r}.")
     losses = _read_losses(network, graph.graph.get("loss") if loss is None else loss)

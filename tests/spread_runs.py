@@ -94,13 +94,59 @@ def learners(folder: Path) -> dict[str, float]:
 
     assert pickle.loads(pickle.dumps(spread)).devices == spread.devices
     crossed = [fg.Learner.load(folder / f"{at}.npz", program) for at, program in ((0, one), (1, spread))]
-    crossed.append(fg.Learner.load(folder / "0.npz", fg.compile(graph, rule="rtrl", backend="jax", devices=4)))
+    crossed.append(fg.Learner.load(folder / "1.npz", devices=4))
     for learner in (*crossed, ours, theirs):
         learner.fit(stream, block=2)
     for what, learner in zip(("of many on one", "of one on many", "of many on others"), crossed, strict=True):
         found[f"a checkpoint {what}"] = apart(learner.params, theirs.params)
     found["a learner that goes on"] = apart(ours.params, theirs.params)
     assert fg.Learner.load(folder / "0.npz").program.devices is None
+    return found
+
+
+def narrow(folder: Path) -> dict[str, float]:
+    """Influence that is kept in two bytes: beside NumPy, whose state is rounded between blocks."""
+    import jax
+
+    graph, rounded = fg.load("elman"), np.dtype(jax.numpy.bfloat16)
+    one = fg.compile(graph, rule="rtrl")
+    kept = fg.compile(graph, rule="rtrl", backend="jax", devices={"influence": 4}, traces="bfloat16")
+    x, params = np.random.default_rng(0).normal(size=(6, 2, 1)), one.init()
+    data = {"x": x}, {"y": 0.5 * x}
+    state, wanted = one.start(2), dict.fromkeys(params, np.zeros(()))
+    for t in range(0, 6, 2):
+        state, step = one.step(params, state, *({n: a[t : t + 2] for n, a in each.items()} for each in data))
+        state = {k: a.astype(rounded).astype(a.dtype) if k[0] == "i" else a for k, a in state.items()}
+        wanted = {name: wanted[name] + step.grads[name] for name in step.grads}
+    found = {"gradients of rounded influence": error(kept.gradient(params, *data, block=2).grads, wanted)}
+    exact = one.gradient(params, *data, block=2).grads
+    assert 1e-5 < error(wanted, exact) < 1e-2
+    found["one block, which reads no influence"] = error(kept.gradient(params, *data, block=6).grads, exact)
+
+    learner = fg.Learner(kept, params, fg.SGD(0.01))
+    learner.fit([data], block=2)
+    assert learner.state is not None
+    for share in kept.shards(batch=2):
+        assert set(learner.state[share.key].bytes_by_device.values()) == {share.bytes}, share.key
+    assert sum(kept.cost(2).influence.values()) == sum(one.cost(2).influence.values()) // 4
+    learner.save(folder / "narrow.npz")
+    loaded = fg.Learner.load(folder / "narrow.npz")
+    assert loaded.program.devices is not None
+    assert loaded.program.devices.traces == "bfloat16"
+    for each in (learner, loaded):
+        each.fit([data], block=2)
+    found["a checkpoint of rounded influence"] = apart(loaded.params, learner.params)
+
+    with jax.enable_x64(True):
+        functions, total = kept.as_jax(), dict.fromkeys(params, 0.0)
+        states = functions.init(2)
+        for t in range(0, 6, 2):
+            pieces = ({n: a[t : t + 2] for n, a in each.items()} for each in data)
+            states, step = functions.step(params, states, *pieces)
+            total = {name: total[name] + np.asarray(step.grads[name]) for name in step.grads}
+        states = functions.reset(states, np.array([True, False]))
+        assert {str(a.dtype) for k, a in states.items() if k[0] == "i"} == {"bfloat16"}
+    found["functions for JAX"] = error(total, wanted)
     return found
 
 
@@ -126,4 +172,5 @@ if __name__ == "__main__":
         print(json.dumps({"apart": gradients(everything())}))
         sys.exit(0)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps({"apart": {**gradients(GRADIENTS), **learners(Path(folder))}, "refused": refusals()}))
+        found = {**gradients(GRADIENTS), **learners(Path(folder)), **narrow(Path(folder))}
+        print(json.dumps({"apart": found, "refused": refusals()}))

@@ -42,6 +42,11 @@ def engine(backend: str, plan: Plan, dtype: Any, devices: Devices | None = None)
     """The engine of a backend, on one device or on a grid of them; raises `DataError` where it runs on one only."""
     if devices is None:
         return BACKENDS[backend](plan, dtype)
+    if backend != "jax" and devices.traces:
+        raise DataError(
+            f"traces: the backend {backend!r} has no numbers of two bytes; it keeps influence in the program's dtype.",
+            f"Take backend='jax' for traces={devices.traces!r}.",
+        )
     if backend != "jax":
         raise DataError(f"devices: the backend {backend!r} runs on one.", "Take backend='jax' for many.")
     from forwardgrad.backends.jax_devices import DevicesEngine

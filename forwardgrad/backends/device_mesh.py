@@ -92,13 +92,14 @@ class Mesh:
     def _squares(self) -> Any:
         def squares(array: Any, axis: int | None, batch: int) -> Any:
             own = array if axis is None else self.jax.lax.slice_in_dim(array, 0, batch, axis=axis)
-            return self.jax.numpy.sum(self.jax.numpy.square(own))
+            return self.jax.numpy.sum(self.jax.numpy.square(own.astype(self.dtype)))
 
         return self.jax.jit(squares, static_argnums=(1, 2), out_shardings=self.sharding((None, None)))
 
     @cached_property
     def _replaced(self) -> Any:
         def replaced(sharding: Any, array: Any, where: Any, fresh: Any) -> Any:
-            return self.jax.lax.with_sharding_constraint(self.jax.numpy.where(where, fresh, array), sharding)
+            made = self.jax.numpy.where(where, fresh, array).astype(array.dtype)
+            return self.jax.lax.with_sharding_constraint(made, sharding)
 
         return self.jax.jit(replaced, static_argnums=0)

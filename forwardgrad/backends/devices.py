@@ -1,16 +1,22 @@
-"""How a program is spread over devices: samples over one axis of them, and influence over the other."""
+"""How a program is spread over devices, samples over one axis of them and influence over the other, and kept there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
+
+from forwardgrad.compiler.keys import is_influence
 from forwardgrad.errors import DataError
 from forwardgrad.support.attributes import is_whole, show
 
 BATCH, INFLUENCE = "batch", "influence"
 """The axes of a grid of devices."""
+
+NARROW = "bfloat16"
+"""The dtype in which devices may keep influence, if not that of the program: the first two bytes of a `float32`."""
 
 HINT = "Give a number, over which the batch is split, or both axes: {'batch': 2, 'influence': 4}."
 
@@ -22,10 +28,12 @@ class Devices:
     Args:
         batch: over how many devices samples are split.
         influence: over how many devices each influence is split, along an axis of its parameter.
+        traces: the dtype in which influence is kept between blocks; empty: that of the program.
     """
 
     batch: int = 1
     influence: int = 1
+    traces: str = ""
 
     @classmethod
     def read(cls, given: Any) -> Devices:
@@ -45,7 +53,7 @@ class Devices:
                 raise DataError(f"devices: unknown axis {axis!r}.", HINT)
             if not is_whole(number) or number < 1:
                 raise DataError(f"devices: {axis} must be a whole number >= 1, got {show(number)}.", HINT)
-        return cls(**{axis: int(number) for axis, number in axes.items()})
+        return cls(int(axes.get(BATCH, 1)), int(axes.get(INFLUENCE, 1)))
 
     @classmethod
     def parse(cls, text: str) -> Devices:
@@ -91,5 +99,34 @@ class Devices:
         axes = range(len(shape) - 1, max(1, len(shape) - 1 - len(parameter)), -1)
         return next((axis for axis in axes if self.influence > 1 and shape[axis] % self.influence == 0), None)
 
+    def keeping(self, traces: Any) -> Devices:
+        """These devices, with influence kept in another dtype.
+
+        Raises:
+            DataError: if it is another one than `bfloat16`.
+        """
+        if traces != NARROW:
+            raise DataError(
+                f"traces: influence is kept in the dtype of the program, or in {NARROW}, got {show(traces)}.",
+                f"Give traces={NARROW!r}, or leave it out.",
+            )
+        return replace(self, traces=NARROW)
+
+    def itemsize(self, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+        """Bytes of an entry of an array of a state.
+
+        Args:
+            key: of the array.
+            shape: of the array.
+            dtype: of the program.
+        """
+        return 2 if self.traces and is_trace(key, shape) else dtype.itemsize
+
     def __str__(self) -> str:
-        return f"{self.total} devices, batch over {self.batch}, influence over {self.influence}"
+        kept = f", influence kept in {self.traces}" if self.traces else ""
+        return f"{self.total} devices, batch over {self.batch}, influence over {self.influence}{kept}"
+
+
+def is_trace(key: str, shape: tuple[int, ...]) -> bool:
+    """Whether an array of a state, of shape `(lags, batch, ...)`, is influence: neither values, nor what is counted."""
+    return is_influence(key) and len(shape) > 2

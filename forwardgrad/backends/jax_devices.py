@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from forwardgrad.array_program.dimensions import SYMBOLS, affine
 from forwardgrad.array_program.jax_reading import Reading, Split
 from forwardgrad.array_program.values import Value
@@ -44,7 +46,7 @@ class DevicesEngine(JaxEngine):
     """
 
     def __init__(self, plan: Plan, dtype: Any, devices: Devices) -> None:
-        super().__init__(plan, dtype)
+        super().__init__(plan, dtype, devices.traces)
         drawn = [name for name, traces in self.traces.items() if DRAW in traces.shapes()]
         if drawn and devices.influence > 1:
             raise RuleError(
@@ -56,13 +58,15 @@ class DevicesEngine(JaxEngine):
         self.start = self._started
 
     def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
-        raise DataError("stream: a stream runs on one device.", "Compile without devices=, or take Program.step.")
+        raise DataError(
+            "stream: a stream runs on one device.", "Compile without devices= and traces=, or take Program.step."
+        )
 
     def _started(self, batch: int) -> State:
         """The state before t = 0, of which influence lies on the devices from the beginning."""
 
         def zeros_of(key: str, shape: tuple[int, ...]) -> Any:
-            return zeros(self.mesh, shape, (1, self._split.get(key)), self.dtype)
+            return zeros(self.mesh, shape, (1, self._split.get(key)), self.kept[key])
 
         return self._held.start(batch, zeros_of)
 
@@ -77,7 +81,8 @@ class DevicesEngine(JaxEngine):
                 arrays[value.name] = groups[group][key]
             if not self.keeps(arrays[value.name]):
                 fill = 0 if self._group(value) in ("losses", "signals") else None
-                arrays[value.name] = placed(self.mesh, arrays[value.name], self._axes(value), fill)
+                kind = self._kept(value)
+                arrays[value.name] = placed(self.mesh, arrays[value.name], self._axes(value), fill, kind)
         symbols = tuple((symbol, int(arrays[symbol])) for symbol in SYMBOLS if symbol in arrays)
         with self._precision():
             made = self._compiled(name, symbols, [arrays[value.name].array for value in function.inputs])
@@ -100,7 +105,9 @@ class DevicesEngine(JaxEngine):
             for name in ("forward", "slopes", "credit", "gradients", "advance"):
                 kinds = [
                     self.jax.ShapeDtypeStruct(
-                        tuple(dim.at(whole) for dim in value.dims), self.dtype, sharding=self.mesh.sharding(axes)
+                        tuple(dim.at(whole) for dim in value.dims),
+                        self._kept(value) or self.dtype,
+                        sharding=self.mesh.sharding(axes),
                     )
                     for value in self._functions[name].inputs
                     for axes in [self._axes(value)]
@@ -142,7 +149,7 @@ class DevicesEngine(JaxEngine):
             check_vma=False,
         )
         return [
-            self.jax.lax.with_sharding_constraint(array, self.mesh.sharding(self._axes(value)))
+            self.jax.lax.with_sharding_constraint(self._narrowed(value, array), self.mesh.sharding(self._axes(value)))
             if self._group(value) in ("after", "grads")
             else array
             for value, array in zip(results, mapped(*arrays), strict=True)
@@ -150,6 +157,11 @@ class DevicesEngine(JaxEngine):
 
     def _group(self, value: Value) -> str:
         return self._bindings.get(value.name, ("", ""))[0]
+
+    def _kept(self, value: Value) -> np.dtype[Any] | None:
+        """The dtype in which an array of a state is kept; `None` for any other array."""
+        group, key = self._bindings.get(value.name, ("", ""))
+        return self.kept[key] if group == "state" else None
 
     def _axes(self, value: Value) -> Axes:
         """Along which axes an array of the program is split."""

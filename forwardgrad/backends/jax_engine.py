@@ -15,7 +15,9 @@ import numpy as np
 from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.jax_reading import Reading
 from forwardgrad.array_program.regions import Function
+from forwardgrad.array_program.values import Value
 from forwardgrad.backends.chained import AHEAD, BACK
+from forwardgrad.backends.devices import is_trace
 from forwardgrad.backends.engine import Ahead, Back, State
 from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
 from forwardgrad.backends.refusals import refuse_calls, refuse_large
@@ -47,17 +49,21 @@ class JaxEngine(LoweredEngine):
 
     Args:
         plan: the derived algorithm.
-        dtype: of all arrays.
+        dtype: of all arrays, with which it computes.
+        traces: the dtype in which influence comes out of a block; that of the program if it is empty.
 
     Raises:
         MissingExtraError: if JAX is not installed.
         RuleError: if the program calls functions of Python, or is too large to be written out.
     """
 
-    def __init__(self, plan: Plan, dtype: Any) -> None:
+    def __init__(self, plan: Plan, dtype: Any, traces: str = "") -> None:
         self.jax = load_jax()
         refuse_large(plan, "jax")
         super().__init__(plan, dtype)
+        narrow = np.dtype(getattr(self.jax.numpy, traces)) if traces else self.dtype
+        self.kept = {key: narrow if is_trace(key, shape) else self.dtype for key, shape in self.shapes(1).items()}
+        """The dtype in which each array of a state is kept."""
 
     @cached_property
     def reading(self) -> Reading:
@@ -74,7 +80,16 @@ class JaxEngine(LoweredEngine):
         return self.jax.jit(self._traced, static_argnums=(0, 1))
 
     def _traced(self, name: str, symbols: Sequence[tuple[str, int]], arrays: Sequence[Any]) -> list[Any]:
-        return self.reading.traced(name, arrays, dict(symbols))
+        made = self.reading.traced(name, arrays, dict(symbols))
+        return [self._narrowed(value, array) for value, array in zip(self._results(name), made, strict=True)]
+
+    def _results(self, name: str) -> Sequence[Value]:
+        return self._functions[name].body.results
+
+    def _narrowed(self, value: Value, array: Any) -> Any:
+        """What comes out of a function, influence as it is kept."""
+        group, key = self._bindings.get(value.name, ("", ""))
+        return array.astype(self.kept[key]) if group == "after" and self.kept[key] != self.dtype else array
 
     def _precision(self) -> Any:
         """The context in which arrays have the dtype of the program."""

@@ -44,6 +44,7 @@ class JaxFunctions:
         start: `start(batch, draw)`: the state before t = 0, in NumPy.
         counters: the keys of what random layouts count, which goes on when samples start afresh.
         values: losses in JAX by output node, for those that are not built in.
+        traces: the dtype in which influence is kept between blocks; that of the program if it is empty.
 
     Raises:
         MissingExtraError: if JAX is not installed.
@@ -59,8 +60,9 @@ class JaxFunctions:
         start: Callable[[int, int], Mapping[str, Any]],
         counters: Collection[str],
         values: Mapping[str, Values],
+        traces: str = "",
     ) -> None:
-        self._engine = JaxEngine(plan, dtype)
+        self._engine = JaxEngine(plan, dtype, traces)
         self._jax, self._dtype, self._start = self._engine.jax, np.dtype(dtype), start
         if self._dtype == np.float64 and not self._jax.config.jax_enable_x64:
             raise DataError(
@@ -78,11 +80,12 @@ class JaxFunctions:
             batch: number of samples.
             draw: for random layouts, the number of the signs to draw.
         """
-        return {key: self._jax.numpy.asarray(array) for key, array in self._start(batch, draw).items()}
+        start, kept = self._start(batch, draw), self._engine.kept
+        return {key: self._jax.numpy.asarray(np.asarray(array), kept[key]) for key, array in start.items()}
 
     def reset(self, state: Mapping[str, Traced], where: Traced) -> dict[str, Traced]:
         """The state with the samples where `where`, `(batch,)`, is true started afresh."""
-        jnp, fresh = self._jax.numpy, self._start(int(where.shape[0]), 0)
+        jnp, fresh = self._jax.numpy, self.init(int(where.shape[0]))
         return {
             key: array
             if key in self._counters

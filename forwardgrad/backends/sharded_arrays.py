@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.backends.device_mesh import Axes, Mesh
+from forwardgrad.backends.devices import NARROW
 from forwardgrad.ops import Array
 
 
@@ -45,13 +46,14 @@ class ShardedArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of its entries."""
-        return np.dtype(self.array.dtype)
+        """The dtype that its entries have in NumPy; influence that is kept in `bfloat16` is widened."""
+        kept = np.dtype(self.array.dtype)
+        return self.mesh.dtype if kept.name == NARROW else kept
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole."""
-        return self.size * self.dtype.itemsize
+        """Bytes of the whole, as it is kept."""
+        return self.size * np.dtype(self.array.dtype).itemsize
 
     @property
     def bytes_by_device(self) -> dict[str, int]:
@@ -59,7 +61,7 @@ class ShardedArray:
         return {str(shard.device): shard.data.nbytes for shard in self.array.addressable_shards}
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        whole = self.mesh.gather(self.array)
+        whole = self.mesh.gather(self.array).astype(self.dtype, copy=False)
         own = whole if self.axes[0] is None else whole[(slice(None),) * self.axes[0] + (slice(self.batch),)]
         return np.array(own, dtype) if copy else own if dtype is None else own.astype(dtype, copy=False)
 
@@ -84,7 +86,7 @@ class ShardedArray:
         return ShardedArray(self.mesh.replaced(self.array, chosen, other.array), self.mesh, self.axes, self.batch)
 
 
-def placed(mesh: Mesh, array: Any, axes: Axes, fill: float | None = None) -> ShardedArray:
+def placed(mesh: Mesh, array: Any, axes: Axes, fill: float | None = None, dtype: Any = None) -> ShardedArray:
     """An array of NumPy, split over devices.
 
     Args:
@@ -92,8 +94,10 @@ def placed(mesh: Mesh, array: Any, axes: Axes, fill: float | None = None) -> Sha
         array: the array.
         axes: along which it is split.
         fill: what stands after the last sample where the batch does not divide; by default copies of that sample.
+        dtype: of its entries on the devices; its own by default.
     """
     whole, axis = np.asarray(array), axes[0]
+    whole = whole if dtype is None else whole.astype(dtype, copy=False)
     batch = 1 if axis is None else whole.shape[axis]
     more = 0 if axis is None else mesh.devices.padded(batch) - batch
     if more:

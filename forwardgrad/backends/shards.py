@@ -115,5 +115,5 @@ def shards(
         part[1] = devices.padded(batch) // devices.batch
         if axis is not None:
             part[axis] //= devices.influence
-        shares.append(Share(key, shape, axis, tuple(part), prod(part) * dtype.itemsize))
+        shares.append(Share(key, shape, axis, tuple(part), prod(part) * devices.itemsize(key, shape, dtype)))
     return Shards(devices, batch, tuple(shares))

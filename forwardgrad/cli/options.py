@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import networkx as nx
 
 from forwardgrad.backends import BACKENDS, Devices
+from forwardgrad.backends.devices import NARROW
 from forwardgrad.errors import FileError, GraphError, RuleError, did_you_mean
 from forwardgrad.graph import validate
 from forwardgrad.program import budget
@@ -62,6 +63,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         "--backend", choices=tuple(BACKENDS), default=BACKEND, help="what runs the program (default %(default)s)"
     )
     add_devices(parser)
+    parser.add_argument(
+        "--traces", choices=(NARROW,), help="keep influence in two bytes per number (backend jax; default: --dtype)"
+    )
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
@@ -74,9 +78,10 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
 
 def devices(given: argparse.Namespace) -> Devices | None:
     """The devices of a command. Where JAX would have one CPU, it gets as many virtual ones as are asked for."""
-    if given.devices is None:
+    if given.devices is None and given.traces is None:
         return None
-    grid = Devices.parse(given.devices)
+    grid = Devices() if given.devices is None else Devices.parse(given.devices)
+    grid = grid if given.traces is None else grid.keeping(given.traces)
     if given.backend == "jax":
         from forwardgrad.backends.jax_engine import offer_cpus  # with what makes array programs
 

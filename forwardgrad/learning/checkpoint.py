@@ -16,8 +16,9 @@ from typing import Any, cast
 import networkx as nx
 import numpy as np
 
+from forwardgrad.backends import Devices
 from forwardgrad.compiling import recompiled
-from forwardgrad.errors import FileError, ForwardgradError
+from forwardgrad.errors import DataError, FileError, ForwardgradError
 from forwardgrad.graph import files
 from forwardgrad.graph.schema import is_drawing
 from forwardgrad.learning import optimizers
@@ -101,6 +102,7 @@ def describe(program: Program) -> dict[str, Any]:
         "sha256": _identity(texts),
         "functions": fingerprints(program),
         "backend": program.backend,
+        "traces": "" if program.devices is None else program.devices.traces,
         "complete": complete,
     }
 
@@ -130,13 +132,25 @@ def _has_text(rule: rules.Rule) -> bool:
         return False
 
 
-def match(path: str | os.PathLike[str], described: Mapping[str, Any], program: Program | None) -> Program:
+def match(
+    path: str | os.PathLike[str], described: Mapping[str, Any], program: Program | None, devices: Any = None
+) -> Program:
     """The program that a checkpoint belongs to: compiled from its texts, or the one given if it is that one.
+
+    Args:
+        path: of the checkpoint.
+        described: its texts.
+        program: the program, if one is given.
+        devices: what the program is to run on if none is given, as for `compile`.
 
     Raises:
         FileError: if the program given is another one, or none is given and the texts do not suffice.
+        DataError: if the devices are malformed, or a program has devices of its own.
     """
     place = f"checkpoint {str(path)!r}"
+    grid = None if devices is None else Devices.read(devices)
+    if program is not None and grid is not None:
+        raise DataError("load: the program that is given has devices.", "Give devices= to compile, or no program.")
     if program is not None:
         own = describe(program)
         differing = [what for what in TEXTS if own[what] != described[what]]
@@ -163,7 +177,8 @@ def match(path: str | os.PathLike[str], described: Mapping[str, Any], program: P
             described["losses"],
             described["rules"],
             described["dtype"],
-            described["backend"],
+            described["backend"] if grid is None else "jax",
+            devices=(grid or Devices()).keeping(traces) if (traces := described.get("traces")) else grid,
         )
     except (ForwardgradError, TypeError, ValueError, RecursionError) as error:
         raise FileError(

@@ -297,7 +297,14 @@ class Learner:
         )
 
     @classmethod
-    def load(cls, path: Any, program: Program | None = None, *, optimizer: Any = None) -> Learner:
+    def load(
+        cls,
+        path: Any,
+        program: Program | None = None,
+        *,
+        optimizer: Any = None,
+        devices: int | Mapping[str, int] | None = None,
+    ) -> Learner:
         """Read a learner back; it goes on bit for bit as if it had never stopped.
 
         Args:
@@ -305,12 +312,15 @@ class Learner:
             program: the program it belongs to; needed where the program uses a path rule or a loss object that has no
                 text. It is compiled from the file otherwise.
             optimizer: the optimiser it was saved with; needed where that is one of the user's own.
+            devices: over how many devices it goes on under the backend `jax`, as for `compile`. By default it goes on
+                under the backend it was saved with, on one device.
 
         Raises:
             FileError: if the file cannot be read, is no checkpoint, is damaged, or belongs to another program.
+            DataError: if there are fewer devices, or a program is given too.
         """
         saved = checkpoint.read(path)
-        program = checkpoint.match(path, saved.program, program)
+        program = checkpoint.match(path, saved.program, program, devices)
         own = None if optimizer is None else as_optimizer(optimizer)
         optimizer = checkpoint.optimizer(path, saved.optimizer, own)
         try:

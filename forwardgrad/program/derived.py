@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from math import prod
 from types import MappingProxyType
 
+from forwardgrad.backends import Devices
+from forwardgrad.compiler.keys import influence_key
 from forwardgrad.compiler.operations import flops
 from forwardgrad.errors import RuleError
 from forwardgrad.explain.derivation import Derived
@@ -30,6 +32,12 @@ def derive(execution: Execution, rules: Mapping[str, Rule]) -> dict[str, Derived
     return derived
 
 
+def _itemsize(execution: Execution, name: str, part: int | str, shape: tuple[int, ...]) -> int:
+    """Bytes of an entry of what a parameter keeps, of shape `(lags, ...)`."""
+    key = influence_key(execution.plan, name, part)
+    return (execution.devices or Devices()).itemsize(key, (shape[0], 1, *shape[1:]), execution.dtype)
+
+
 def _derive(execution: Execution, name: str, rule: Rule) -> Derived:
     plan, traces = execution.plan, execution.engine.traces[name]
     shapes = {part: shape for part, shape in traces.shapes().items() if isinstance(part, int)}
@@ -44,7 +52,7 @@ def _derive(execution: Execution, name: str, rule: Rule) -> Derived:
         exact=not plan.dropped[name] and not plan.reasons[name],
         dropped=plan.dropped[name],
         reasons=plan.reasons[name],
-        bytes=sum(prod(shape) for shape in traces.shapes().values()) * execution.dtype.itemsize,
+        bytes=sum(prod(shape) * _itemsize(execution, name, part, shape) for part, shape in traces.shapes().items()),
         flops=flops(plan, name, traces.carried, traces.products),
         plan=plan,
     )

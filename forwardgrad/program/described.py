@@ -120,4 +120,6 @@ class Described:
         from forwardgrad.backends.jax_functions import JaxFunctions  # and with it JAX
 
         execution = self._execution
-        return JaxFunctions(self.plan, self.losses, self.dtype, execution.start, execution.counters, dict(losses or {}))
+        traces = "" if self.devices is None else self.devices.traces
+        given = execution.start, execution.counters, dict(losses or {})
+        return JaxFunctions(self.plan, self.losses, self.dtype, *given, traces)
