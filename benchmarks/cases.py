@@ -14,10 +14,12 @@ class Goal:
     Args:
         against: how the other's name begins; the fastest of several is taken, so that it is their best mode.
         limit: the ratio.
+        ours: how the name of ours begins.
     """
 
     against: str
     limit: float
+    ours: str = "forwardgrad"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,24 @@ class StreamingCase:
     def quick(self) -> StreamingCase:
         """A first look."""
         return replace(self, steps=self.steps // 8)
+
+
+@dataclass(frozen=True)
+class WindowCase:
+    """One call for each window of a stream: e-prop with blocks of that length."""
+
+    name: str
+    network: Network
+    steps: int
+    window: int
+    goals: tuple[Goal, ...]
+
+    def __str__(self) -> str:
+        return f"eprop, {self.network}, batch 1, one call per {self.window} steps, {self.steps:,} steps"
+
+    def quick(self) -> WindowCase:
+        """A first look."""
+        return replace(self, steps=4 * self.window)
 
 
 @dataclass(frozen=True)
@@ -138,11 +158,21 @@ class MemoryCase:
         return replace(self, lengths=tuple(length // 10 for length in self.lengths))
 
 
-Case = GradientCase | StreamingCase | UpdateCase | PatternCase | ForwardCase | MemoryCase
+Case = GradientCase | StreamingCase | WindowCase | UpdateCase | PatternCase | ForwardCase | MemoryCase
 
-_LSTM = ("jax BPTT", "jax e-prop", "torch BPTT", "braintrace D-RTRL windows", "braintrace D-RTRL per step")
+_LSTM = (
+    "ours on jax",
+    "jax BPTT",
+    "jax e-prop",
+    "torch BPTT",
+    "braintrace D-RTRL windows",
+    "braintrace D-RTRL per step",
+)
 _LIF = (*_LSTM, "braintrace pp-prop")
-_ONLINE = (Goal("braintrace D-RTRL", 0.2), Goal("jax BPTT", 1.0))
+_ONLINE = (
+    *(Goal("braintrace D-RTRL", 0.2), Goal("jax BPTT", 1.0)),
+    *(Goal("jax BPTT", 1.0, "ours on jax"), Goal("jax e-prop", 1.0, "ours on jax")),
+)
 
 
 def _classifier(cell: str, inputs: int, units: int) -> Network:
@@ -172,6 +202,10 @@ CASES: tuple[Case, ...] = (
         (Goal("jax BPTT", 1.0),),
     ),
     StreamingCase("streaming", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("braintrace D-RTRL", 1.5),)),
+    WindowCase(
+        *("windows", Network("lstm", 16, (32,), 1, "mse"), 1000, 50),
+        (Goal("braintrace D-RTRL windows", 0.5, "ours on jax"), Goal("braintrace D-RTRL windows", 0.5)),
+    ),
     UpdateCase("streaming-update", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("step and update", 0.6),)),
     PatternCase("streaming-snap", Network("rnn", 8, (64,), 4, "mse"), 400, 8, (Goal("its paths as a rule", 1.5),)),
     ForwardCase("forward", _classifier("lstm", 64, 128), 512, 32, (Goal("forward pass", 4.0),)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from benchmarks.tasks import Gradient, Task
@@ -48,16 +49,20 @@ PEERS = {
     "braintrace D-RTRL per step": ("benchmarks.peers_braintrace", "per_step"),
     "braintrace D-RTRL windows": ("benchmarks.peers_braintrace", "window"),
     "braintrace pp-prop": ("benchmarks.peers_braintrace", "pp_prop"),
+    "ours on jax": ("benchmarks.ours_jax", "eprop"),
     "torch BPTT": ("benchmarks.peers_torch", "bptt"),
 }
 """Where each peer is written: module, function of a task."""
 
 
-def peer(name: str, task: Task) -> Contestant:
-    """Prepare a peer for a task; raises `MissingPeerError` if what it needs is not installed."""
-    module, function = PEERS[name]
+def part(name: str) -> ModuleType:
+    """The module in which a peer is written; raises `MissingPeerError` if what it needs is not installed."""
     try:
-        found = importlib.import_module(module)
+        return importlib.import_module(PEERS[name][0])
     except ImportError as error:
         raise MissingPeerError(f'{name} is left out ({error}): pip install "forwardgrad[bench]"') from error
-    return getattr(found, function)(task)
+
+
+def peer(name: str, task: Task) -> Contestant:
+    """Prepare a peer for a task; raises `MissingPeerError` if what it needs is not installed."""
+    return getattr(part(name), PEERS[name][1])(task)

@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.contestants import Contestant, MissingPeerError, peer
 from benchmarks.flops import GATES, nominal
 from benchmarks.networks import Network
-from benchmarks.ours import RULES, compiled
+from benchmarks.ours_jax import fused
 from benchmarks.tasks import Gradient, Task, make
 
 PUBLISHED = {64: 0.66, 128: 0.67, 256: 2.57, 384: 12.1, 512: 37.6}
@@ -70,38 +70,6 @@ def settings(small: bool) -> Iterator[Setting]:
                 continue
             network = Network(cell, 64, (n,), 16, "cross_entropy")
             yield Setting(network, "eprop", batch, 16 if small else 128, (8, 16) if small else (32, 128), others)
-
-
-def fused(task: Task, rule: str, block: int) -> Contestant:
-    """Ours: a scan over blocks, as one jitted call."""
-    functions = compiled(task.network, rule, task.x.dtype.name).as_jax()
-    count = task.steps // block
-    data = [array.reshape(count, block, *array.shape[1:]) for array in (task.x, task.target)]
-    arguments = jax.device_put((dict(task.params), functions.init(task.batch), *map(jnp.asarray, data)))
-
-    @jax.jit
-    def gradient(params: Any, start: Any, x: Any, target: Any) -> Any:
-        def step(carried: Any, piece: Any) -> Any:
-            state, loss, grads = carried
-            state, found = functions.step(params, state, {"x": piece[0]}, {"y": piece[1]})
-            return (state, loss + found.loss, jax.tree.map(jnp.add, grads, found.grads)), None
-
-        zero = jnp.zeros((), x.dtype), {name: jnp.zeros_like(array) for name, array in params.items()}
-        if count == 1:
-            found = functions.step(params, start, {"x": x[0]}, {"y": target[0]})[1]
-            return found.loss, found.grads
-        (_, loss, grads), _ = jax.lax.scan(step, (start, *zero), (x, target))
-        return loss, grads
-
-    def run() -> Any:
-        return jax.block_until_ready(gradient(*arguments))
-
-    return Contestant(
-        f"forwardgrad, blocks of {block}",
-        RULES[rule],
-        run,
-        lambda found: Gradient(float(found[0]), {name: np.asarray(array) for name, array in found[1].items()}),
-    )
 
 
 def contestants(setting: Setting, task: Task, only: int | None) -> Iterator[tuple[str, Callable[[], Contestant]]]:

@@ -10,8 +10,18 @@ from typing import Any
 
 from benchmarks import agreement, memory, streaming
 from benchmarks.agreement import Check, compare
-from benchmarks.cases import Case, ForwardCase, Goal, GradientCase, MemoryCase, PatternCase, StreamingCase, UpdateCase
-from benchmarks.contestants import EPROP, Contestant, MissingPeerError, peer
+from benchmarks.cases import (
+    Case,
+    ForwardCase,
+    Goal,
+    GradientCase,
+    MemoryCase,
+    PatternCase,
+    StreamingCase,
+    UpdateCase,
+    WindowCase,
+)
+from benchmarks.contestants import EPROP, Contestant, MissingPeerError, part, peer
 from benchmarks.ours import RULES, compiled, ours
 from benchmarks.tasks import make
 from benchmarks.timing import Timing, alternate, warm
@@ -36,7 +46,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A goal and what was measured; `ratio` is ours over the other's median."""
+    """A goal and what was measured; `ratio` is the median of ours that it is about over the other's."""
 
     goal: Goal
     against: str
@@ -90,10 +100,11 @@ def judged(case: Case, checks: list[Check], timings: list[Timing]) -> Result:
     """Compare the first timing with the others."""
     verdicts = []
     for goal in case.goals:
+        mine = next((each for each in timings if each.name.startswith(goal.ours)), None)
         others = [other for other in timings[1:] if other.name.startswith(goal.against)]
-        if others:
+        if mine is not None and others:
             best = min(others, key=lambda other: other.median)
-            verdicts.append(Verdict(goal, best.name, timings[0].median / best.median))
+            verdicts.append(Verdict(goal, best.name, mine.median / best.median))
     return Result(case.name, str(case), tuple(checks), tuple(timings), tuple(verdicts))
 
 
@@ -150,6 +161,26 @@ def _streaming(case: StreamingCase, options: Options) -> Result:
     return judged(case, checks, [Timing(name, values, "per step") for name, values in per_step.items()])
 
 
+def _window(case: WindowCase, options: Options) -> Result:
+    copy = agreement.small(case.network)
+    our = agreement.our_gradients(copy)
+    checks: list[Check] = []
+    others = ("ours on jax", "braintrace D-RTRL windows")
+    peers = taking_part(others, options, lambda name: peer(name, copy))
+    for found in peers.values():
+        checks += agreement.in_double(copy, found, our)
+    if not all(check.passed for check in checks):
+        return Result(case.name, str(case), tuple(checks))
+    task = make(case.network, case.steps, batch=1)
+    runs = {"forwardgrad": streaming.ours(task, window=case.window)}
+    runs |= {name: part(name).stream(task, case.window) for name in peers}
+    for run in runs.values():
+        warm(run)
+    took = alternate(runs, options.rounds, options.budget, case.name)
+    per_step = {name: tuple(value / case.steps for value in values) for name, values in took.items()}
+    return judged(case, checks, [Timing(name, values, "per step") for name, values in per_step.items()])
+
+
 def _update(case: UpdateCase, options: Options) -> Result:
     task = make(case.network, case.steps, batch=1)
     runs = streaming.updated(task)
@@ -198,6 +229,7 @@ def _memory(case: MemoryCase, options: Options) -> Result:
 _MEASURES: dict[type, Callable[[Any, Options], Result]] = {
     GradientCase: _gradient,
     StreamingCase: _streaming,
+    WindowCase: _window,
     UpdateCase: _update,
     PatternCase: _pattern,
     ForwardCase: _forward,

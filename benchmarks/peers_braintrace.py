@@ -193,14 +193,19 @@ def pp_prop(task: Task) -> Contestant:
     return _contestant(task, "braintrace pp-prop", EPROP, algorithm, None, f"input trace {LEAK}")
 
 
-def stream(task: Task) -> Callable[[], Any]:
-    """A pass over the stream, a jitted call a step; inputs and targets lie on the device beforehand."""
-    learner = Learner(task, "d_rtrl", "single-step")
-    steps = [(jnp.asarray(x), jnp.asarray(t)) for x, t in zip(task.x, task.target, strict=True)]
+def stream(task: Task, window: int | None = None) -> Callable[[], Any]:
+    """A pass over the stream, a jitted call for each step or window; its data lies on the device beforehand."""
+    learner = Learner(task, "d_rtrl", "multi-step" if window else "single-step")
+    starts = range(0, task.steps, window or 1)
+    at = [slice(start, start + window) if window else start for start in starts]
+    steps = [(jnp.asarray(task.x[each]), jnp.asarray(task.target[each])) for each in at]
+
+    def loss(x: Any, target: Any) -> Any:
+        return jnp.sum(learner.losses(x, target))
 
     @brainstate.transform.jit
     def step(x: Any, target: Any) -> Any:
-        return brainstate.transform.grad(learner.losses, learner.states, return_value=True)(x, target)
+        return brainstate.transform.grad(loss, learner.states, return_value=True)(x, target)
 
     def run() -> Any:
         learner.reset()

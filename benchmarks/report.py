@@ -63,4 +63,5 @@ def _table(timings: Sequence[Timing]) -> list[str]:
 
 def _verdict(verdict: Verdict) -> str:
     word = "pass" if verdict.passed else "FAIL"
-    return f"{word}: {verdict.ratio:.3f} of {verdict.against}, goal {verdict.goal.limit:g}"
+    whose = "" if verdict.goal.ours == "forwardgrad" else f"{verdict.goal.ours}: "
+    return f"{word}: {whose}{verdict.ratio:.3f} of {verdict.against}, goal {verdict.goal.limit:g}"

@@ -12,10 +12,11 @@ from benchmarks.tasks import Gradient, Task
 from forwardgrad import SGD, Learner
 
 
-def ours(task: Task, rule: str = "eprop") -> Callable[[], Any]:
-    """A pass over the stream, a block of one step a call."""
+def ours(task: Task, rule: str = "eprop", window: int = 1) -> Callable[[], Any]:
+    """A pass over the stream, a block of one step a call, or of a window."""
     program = compiled(task.network, rule, task.x.dtype.name)
-    steps = [({"x": task.x[t : t + 1]}, {"y": task.target[t : t + 1]}) for t in range(task.steps)]
+    starts = range(0, task.steps, window)
+    steps = [({"x": task.x[t : t + window]}, {"y": task.target[t : t + window]}) for t in starts]
 
     def run() -> Any:
         state = program.start(task.batch)
