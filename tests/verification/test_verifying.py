@@ -45,7 +45,8 @@ def changed(program: fg.Program, change: Callable[[Plan], Plan]) -> fg.Program:
 RULES = [
     name if example is None else example
     for name, example in {
-        name: {"hops": "hops(1)", "window": "window(2)", "snap": "snap(1)"}.get(name) for name in TABLE
+        name: {"hops": "hops(1)", "window": "window(2)", "snap": "snap(1)", "settle": "settle(4)"}.get(name)
+        for name in TABLE
     }.items()
     if name not in ("cut", "dsf", "kf-rtrl")  # which need edges, constants or one dense weight
 ]
