@@ -78,7 +78,7 @@ def frozen(graph: Any, rule: str, dtype: str, steps: int, block: int, bar: Any) 
     params = {name: array.astype("float32") for name, array in program.init(0).items()}
     state, loss, grads = program.start(), 0.0, dict[str, Any]()
     for inputs, targets in stream(program, steps, block):
-        state, step = program.step(params, state, inputs, targets)
+        state, step = program.step(params, inputs, targets, state=state)
         loss += step.loss
         grads = {name: np.float64(g) + grads.get(name, 0) for name, g in step.grads.items()}
         bar.update(block)

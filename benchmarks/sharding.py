@@ -36,7 +36,7 @@ def measured(units: int, batch: int, count: int, reference: dict[str, Any]) -> d
     state, began = program.start(batch), time.perf_counter()
     grads: dict[str, Any] = {}
     for t in (slice(0, 1), slice(1, 2)):
-        state, step = program.step(task.params, state, {"x": task.x[t]}, {"y": task.target[t]})
+        state, step = program.step(task.params, {"x": task.x[t]}, {"y": task.target[t]}, state=state)
         grads = step.grads
     held: dict[str, int] = {}
     for array in state.values():

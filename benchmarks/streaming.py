@@ -21,7 +21,7 @@ def ours(task: Task, rule: str = "eprop", window: int = 1) -> Callable[[], Any]:
     def run() -> Any:
         state = program.start(task.batch)
         for inputs, targets in steps:
-            state, step = program.step(task.params, state, inputs, targets)
+            state, step = program.step(task.params, inputs, targets, state=state)
         return step
 
     return run
@@ -45,7 +45,7 @@ def _summed(task: Task, rule: str) -> Gradient:
     state, loss, grads = program.start(task.batch), 0.0, dict.fromkeys(program.rules, 0.0)
     for t in range(task.steps):
         now = slice(t, t + 1)
-        state, step = program.step(task.params, state, {"x": task.x[now]}, {"y": task.target[now]})
+        state, step = program.step(task.params, {"x": task.x[now]}, {"y": task.target[now]}, state=state)
         loss += step.loss
         grads = {name: grad + step.grads[name] for name, grad in grads.items()}
     return Gradient(loss, grads)
@@ -69,7 +69,7 @@ def updated(task: Task) -> dict[str, Callable[[], Gradient]]:
         params, state, loss = task.params, program.start(task.batch), 0.0
         memory = sgd.start(params)
         for inputs, targets in timed:
-            state, step = program.step(params, state, inputs, targets)
+            state, step = program.step(params, inputs, targets, state=state)
             params, memory = sgd.update(params, step.grads, memory)
             loss += step.loss
         return moved(loss, params)

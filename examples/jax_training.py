@@ -34,7 +34,7 @@ def main(updates=200, units=64, batch=64, block=10):
 
     @jax.jit
     def learn(params, memory, state, inputs, targets, mask):
-        state, step = functions.step(params, state, {"x": inputs}, {"y": targets}, mask)
+        state, step = functions.step(params, {"x": inputs}, {"y": targets}, mask, state=state)
         grads = {name: grad / len(inputs) for name, grad in step.grads.items()}
         changes, memory = optimizer.update(grads, memory, params)
         return optax.apply_updates(params, changes), memory, state
@@ -47,7 +47,7 @@ def main(updates=200, units=64, batch=64, block=10):
             piece = (array[at : at + block] for array in (task.inputs, task.targets, task.mask))
             params, memory, state = learn(params, memory, state, *piece)
     test = recall(500, seed=10**6)
-    outputs = functions.run(params, functions.init(500), {"x": test.inputs})["y"]
+    outputs = functions.run(params, {"x": test.inputs}, state=functions.init(500))["y"]
     reached = test.accuracy(outputs)
     print(
         f"{updates} batches in {time.perf_counter() - began:.0f} s on {jax.devices()[0]}: {reached:.3f} right answers"

@@ -51,7 +51,9 @@ def train(graph, rule, block, seed, updates, batch=64):
 
 def accuracy(program, params, task):
     """The share of right answers, weights frozen."""
-    _, step = program.step(params, program.start(len(task.labels)), {"x": task.inputs}, {"y": task.targets}, task.mask)
+    _, step = program.step(
+        params, {"x": task.inputs}, {"y": task.targets}, task.mask, state=program.start(len(task.labels))
+    )
     return task.accuracy(step.outputs["y"])
 
 

@@ -18,14 +18,14 @@ UNMASKED = (
 """What to do with masked targets."""
 
 
-def check_names(what: str, given: Any, expected: Collection[str]) -> None:
-    """Raise `DataError` unless `given` is a mapping with exactly the expected names."""
+def check_names(what: str, given: Any, expected: Collection[str], whole: bool = True) -> None:
+    """Raise `DataError` unless `given` is a mapping with the expected names (all, if `whole`) and no others."""
     if not isinstance(given, Mapping):
         raise DataError(f"{what}: expected a mapping from names to arrays, got {type(given).__name__}.")
     for name in given:  # pyright: ignore[reportUnknownVariableType]
         if name not in expected:
             raise DataError(f"{what}: unknown name {name!r}.", did_you_mean(name, expected) or "None is expected.")
-    for name in expected:
+    for name in expected if whole else ():
         if name not in given:
             raise DataError(f"{what}: {name!r} is missing.", f"Expected: {', '.join(map(repr, expected))}.")
 

@@ -47,6 +47,7 @@ def compile(
     traces: str | None = None,
     dead: Literal["error", "warn", "ignore"] = "error",
     by_inputs: bool = False,
+    per_sample: bool = False,
     verify: bool = False,
 ) -> Program:
     """Compile a declared graph to an online learning algorithm.
@@ -68,6 +69,8 @@ def compile(
             ignored; its gradient is zero then. With `ignore`, no `MergedLayersWarning` is given either.
         by_inputs: whether a step also gives the gradient by its inputs (`Step.by_inputs`), along the paths of the rule
             inside its block: what layers below need. Of several rules, an input has that of a parameter of its name.
+        per_sample: whether gradients keep the axis of the batch: `(batch, *shape)`, of each sample what it would have
+            alone. Their mean over the batch is the gradient that there is without.
         verify: compare what was derived with the oracle, on nodes of two and three units and random numbers. It takes
             the same time however many units nodes have: under a second for a few layers, and more for each further one.
             An `UnverifiedWarning` names what could not be compared.
@@ -105,7 +108,7 @@ def compile(
     assigned = _assign(tuple(dict.fromkeys((*network.trainable, *asked))), rule)
     rules = {name: assigned[name] for name in network.trainable}
     probed = {name: replace(assigned[name], layout=Rule.layout) for name in asked}
-    plan = make_plan(network, tuple(losses), rules, probed)
+    plan = make_plan(network, tuple(losses), rules, probed, bool(per_sample))
     if plan.dead and dead != "ignore":
         _report_dead(plan, rules, dead)
     if dead != "ignore":
@@ -191,11 +194,20 @@ def recompiled(
     backend: str,
     by_inputs: bool = False,
     devices: Devices | None = None,
+    per_sample: bool = False,
 ) -> Program:
     """The program of a graph, and of losses, and of the rule of each parameter (and input) by its name."""
     exactly = {"".join(f"[{c}]" if c in "*?[" else c for c in name): rule for name, rule in rules.items()}
     return compile(
-        graph, losses, exactly, dtype=dtype, backend=backend, devices=devices, dead="ignore", by_inputs=by_inputs
+        graph,
+        losses,
+        exactly,
+        dtype=dtype,
+        backend=backend,
+        devices=devices,
+        dead="ignore",
+        by_inputs=by_inputs,
+        per_sample=per_sample,
     )
 
 
@@ -210,7 +222,7 @@ def _pickled(program: Program) -> tuple[Any, ...]:
     losses = {node: loss.name for node, loss in program.losses.items()}
     rules, probed = {**program.plan.probed, **program.chosen}, bool(program.plan.probed)
     declared = (program.graph, losses, rules, program.dtype.name, program.backend, probed, program.devices)
-    return _unpickled, (*declared, fingerprints(program))
+    return _unpickled, (*declared, program.plan.per_sample, fingerprints(program))
 
 
 def _unpickled(*declared: Any) -> Program:

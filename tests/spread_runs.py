@@ -54,7 +54,7 @@ def gradients(cases: Iterable[tuple[str, Any, Any]]) -> dict[str, float]:
         mask = np.ones((4, problem.batch))
         mask[0, 0] = 0
         spread, one = compiled(problem, rule, backend="jax", devices=devices), compiled(problem, rule)
-        ours, theirs = (each.gradient(problem.params, *data, 2, mask, draw=1) for each in (spread, one))
+        ours, theirs = (each.gradient(problem.params, *data, mask, block=2, draw=1) for each in (spread, one))
         found[f"gradient of {name} under {rule} on {devices}"] = max(
             error(ours.grads, theirs.grads), abs(ours.loss - theirs.loss) / abs(theirs.loss)
         )
@@ -161,7 +161,7 @@ def refusals() -> dict[str, str]:
     program = fg.compile(fg.load("elman"), rule="rtrl", backend="jax", devices=2)
     x = np.ones((2, 2, 1))
     try:
-        program.step({n: 1e200 * a for n, a in program.init().items()}, program.start(2), {"x": x}, {"y": x})
+        program.step({n: 1e200 * a for n, a in program.init().items()}, {"x": x}, {"y": x}, state=program.start(2))
     except fg.NonFiniteError as refused:
         found["not finite"] = str(refused)
     return found

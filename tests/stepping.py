@@ -53,7 +53,12 @@ class ByHand:
     def step(self, inputs: Any, targets: Any, mask: Any = None, signals: Any = None) -> StreamStep:
         """The same step by hand."""
         self.state, step = self.program.step(
-            self.params, self.state, timed(inputs), timed(targets), mask, None if signals is None else timed(signals)
+            self.params,
+            timed(inputs),
+            timed(targets),
+            mask,
+            None if signals is None else timed(signals),
+            state=self.state,
         )
         self.grads = step.grads
         if self.optimizer:

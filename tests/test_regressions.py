@@ -125,10 +125,10 @@ def test_the_price_of_sparse_weights_counts_what_they_gather(chosen: str) -> Non
     graph.add_edge("h", "y", weight="sparse", density=0.6)
     program = fg.compile(graph, {"y": "mse"}, chosen)
     params, x, y = program.init(0), {"x": np.ones((16, 4, 2))}, {"y": np.ones((16, 4, 64))}
-    state, _ = program.step(params, program.start(4), x, y)
+    state, _ = program.step(params, x, y, state=program.start(4))
     tracemalloc.start()
     try:
-        program.step(params, state, x, y)
+        program.step(params, x, y, state=state)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -46,24 +46,24 @@ def evaluate(value, gradient, y, target, mask):
     """The loss of a block, and its derivative by the output: the sum over time of the weighed mean over the batch."""
     target = np.asarray(target, dtype if target.dtype.kind == "f" else None)
     rows, targets = y.reshape(-1, y.shape[-1]), target.reshape(-1, *target.shape[2:])
-    weight = np.full(y.shape[:2], 1 / y.shape[1], dtype)
+    weight = np.full(y.shape[:2], SHARE, dtype)
     if mask is not None:
         weight *= mask if mask.ndim == 2 else mask[:, None]
-    loss = float((np.asarray(value(rows.copy(), targets.copy())) * weight.ravel()).sum())
+    loss = float((np.asarray(value(rows.copy(), targets.copy())) * weight.ravel()).sum()MEAN)
     slope = np.asarray(gradient(rows.copy(), targets.copy()), dtype).reshape(y.shape)
     return loss, slope * weight[..., None]
 '''
 
 _STEP = '''
-def step(params, state, inputs, targets, mask=None, fresh=False, last=False{signals}):
+def step(params, inputs, targets, mask=None{signals}, *, state, fresh=False, last=False):
     """Run a block of any number of steps with fixed weights.
 
     Args:
         params: arrays by parameter.
-        state: from `start`, or from the block before.
         inputs: `(steps, batch, size)` by input node.
         targets: by output node.
         mask: `(steps,)` or `(steps, batch)`, or none.
+        state: from `start`, or from the block before.
         fresh: whether the state holds no influence yet.
         last: whether the state after the block is not needed.
 
@@ -74,7 +74,7 @@ def step(params, state, inputs, targets, mask=None, fresh=False, last=False{sign
 '''
 
 _GRADIENT = '''
-def gradient(params, inputs, targets, block, mask=None{signals}{draw}):
+def gradient(params, inputs, targets, mask=None{signals}, *, block{draw}):
     """The gradient over a sequence, weights frozen, in blocks: the loss, and arrays by parameter.{drawn}"""
     given = {shape}
     steps, batch = next(iter(given.values())).shape[:2]
@@ -83,12 +83,12 @@ def gradient(params, inputs, targets, block, mask=None{signals}{draw}):
         now = slice(first, first + block)
         state, loss, found = step(
             params,
-            state,
             {{name: array[now] for name, array in inputs.items()}},
             {{name: array[now] for name, array in targets.items()}},
-            None if mask is None else mask[now],
+            None if mask is None else mask[now],{cut}
+            state=state,
             fresh=first == 0,
-            last=first + block >= steps,{cut}
+            last=first + block >= steps,
         )
         total += loss
         grads = {{name: found[name] + grads.get(name, 0) for name in found}}
@@ -129,7 +129,7 @@ def standalone(plan: Plan, dtype: Any, losses: Mapping[str, Loss], title: str) -
     calls = [_called(context, name, what, functions) for name, what in context.calls.items()]
     table = _losses(context, losses, functions)
     step = _STEP.format(**words) + "\n".join(_Step(lowered.program, context, written).lines(losses))
-    body = [written.text, _start(lowered, random), _EVALUATE, table, step, _GRADIENT.format(**words)]
+    body = [written.text, _start(lowered, random), _evaluate(plan.per_sample), table, step, _GRADIENT.format(**words)]
     used = _used("\n".join([*calls, *functions.texts.values(), *body]))
     constants = {value.name: array for value, array in context.constants.items()}
     head = [
@@ -147,6 +147,12 @@ def standalone(plan: Plan, dtype: Any, losses: Mapping[str, Loss], title: str) -
     helpers = [text for name, text in HELPERS.items() if name in used]
     parts = ["\n".join(head), *helpers, *functions.texts.values(), *calls, *body]
     return "\n\n".join(part.strip("\n") + "\n" for part in parts if part.strip())
+
+
+def _evaluate(per_sample: bool) -> str:
+    """The function that evaluates a loss; its derivative is that of the mean over the batch, or of single samples."""
+    share, mean = ("1", " / y.shape[1]") if per_sample else ("1 / y.shape[1]", "")
+    return _EVALUATE.replace("SHARE", share).replace("MEAN", mean)
 
 
 class _Step:
@@ -198,7 +204,8 @@ class _Step:
             if group in ("params", "inputs", "signals", "state") and word not in self.bound:
                 self.bound.add(word)
                 found = f"{group}[{key!r}]"
-                lines.append(f"    {word} = {found if group == 'state' else f'np.asarray({found}, dtype)'}")
+                shared = " * dtype(1 / batch)" if group == "signals" and not self.context.plan.per_sample else ""
+                lines.append(f"    {word} = {found if group == 'state' else f'np.asarray({found}, dtype){shared}'}")
         return lines
 
     def called(self, name: str) -> list[str]:

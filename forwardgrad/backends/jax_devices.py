@@ -131,7 +131,7 @@ class DevicesEngine(JaxEngine):
         def part(*parts: Any) -> list[Any]:
             made = reading.traced(name, parts, own)
             return [
-                self.jax.lax.psum(array, BATCH) if self._group(value) == "grads" else array
+                self.jax.lax.psum(array, BATCH) if self._is_sum(value) else array
                 for value, array in zip(results, made, strict=True)
             ]
 
@@ -162,6 +162,10 @@ class DevicesEngine(JaxEngine):
         """The dtype in which an array of a state is kept; `None` for any other array."""
         group, key = self._bindings.get(value.name, ("", ""))
         return self.kept[key] if group == "state" else None
+
+    def _is_sum(self, value: Value) -> bool:
+        """Whether a result is a sum over samples."""
+        return self._group(value) == "grads" and self._axes(value)[0] is None
 
     def _axes(self, value: Value) -> Axes:
         """Along which axes an array of the program is split."""

@@ -62,7 +62,7 @@ class JaxFunctions:
         values: Mapping[str, Values],
         traces: str = "",
     ) -> None:
-        self._engine = JaxEngine(plan, dtype, traces)
+        self._engine, self._plan = JaxEngine(plan, dtype, traces), plan
         self._jax, self._dtype, self._start = self._engine.jax, np.dtype(dtype), start
         if self._dtype == np.float64 and not self._jax.config.jax_enable_x64:
             raise DataError(
@@ -94,7 +94,7 @@ class JaxFunctions:
         }
 
     def run(
-        self, params: Mapping[str, Traced], state: Mapping[str, Traced], inputs: Mapping[str, Traced]
+        self, params: Mapping[str, Traced], inputs: Mapping[str, Traced], *, state: Mapping[str, Traced]
     ) -> dict[str, Traced]:
         """The values of all nodes, `{node: (time, batch, size)}`, without learning."""
         arrays = self._forward(params, state, inputs, None)
@@ -103,20 +103,22 @@ class JaxFunctions:
     def step(
         self,
         params: Mapping[str, Traced],
-        state: Mapping[str, Traced],
         inputs: Mapping[str, Traced],
         targets: Mapping[str, Traced],
         mask: Any = None,
         signals: Mapping[str, Traced] | None = None,
+        *,
+        state: Mapping[str, Traced],
     ) -> tuple[dict[str, Traced], JaxStep]:
         """One block with fixed weights, as `Program.step`.
 
         Args:
-            params, state: as `Program.step`, as arrays of JAX.
+            params: `{name: array}`, as arrays of JAX.
             inputs: `{input node: (time, batch, size)}`.
             targets: `{output node: (time, batch, size)}`, or `(time, batch)` labels.
             mask: weights of the losses, `(time,)` or `(time, batch)`, for all outputs or as `{output node: mask}`.
             signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`.
+            state: from `init`, `reset` or an earlier `step`.
 
         Returns:
             The state after the block, and the block's loss, gradients and outputs.
@@ -124,7 +126,8 @@ class JaxFunctions:
         arrays = self._forward(params, state, inputs, targets)
         outputs = {name: _block(self._nodes[name], arrays) for name in self._losses}
         loss, adjoints = self._evaluate(outputs, targets, mask)
-        groups = {"params": params, "state": state, "losses": adjoints, "signals": signals or {}}
+        shares = {name: signal / self._shares(signal.shape[1]) for name, signal in (signals or {}).items()}
+        groups = {"params": params, "state": state, "losses": adjoints, "signals": shares}
         self._engine.call("slopes", arrays, groups)
         self._engine.call("advance", arrays, groups)
         after = self._engine.results("after", arrays)
@@ -141,10 +144,19 @@ class JaxFunctions:
 
     # Losses.
 
+    def _shares(self, batch: int) -> int:
+        """By what the derivative of a sample's loss is divided."""
+        return 1 if self._plan.per_sample else batch
+
     def _value(self, node: str, loss: Loss, given: Values | None) -> Values:
         if given is not None:
             return given
-        built_in = {"mse": self._mse, "cross_entropy": self._cross_entropy, "bernoulli": self._bernoulli}
+        built_in = {
+            "mse": self._mse,
+            "cross_entropy": self._cross_entropy,
+            "bernoulli": self._bernoulli,
+            "signal": self._product,
+        }
         if loss.name not in built_in:
             raise DataError(
                 f"as_jax: the loss {loss.name!r} on node {node!r} is a function of Python, which JAX cannot run.",
@@ -161,6 +173,9 @@ class JaxFunctions:
     def _bernoulli(self, y: Traced, target: Traced) -> Traced:
         return self._jax.numpy.mean(self._jax.numpy.logaddexp(0, y) - target * y, axis=-1)
 
+    def _product(self, y: Traced, signal: Traced) -> Traced:
+        return self._jax.numpy.sum(y * signal, axis=-1)
+
     def _evaluate(
         self, outputs: Mapping[str, Traced], targets: Mapping[str, Traced], mask: Any
     ) -> tuple[Traced, dict[str, Traced]]:
@@ -175,10 +190,9 @@ class JaxFunctions:
             weight = jnp.asarray(1.0 if given is None else given, self._dtype)
             weight = weight if weight.ndim else jnp.full(y.shape[:2], weight)
             weight = jnp.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, y.shape[:2]).reshape(-1)
-            scale = weight / y.shape[1]
-            found = pull(scale)[0]
+            found = pull(weight / self._shares(y.shape[1]))[0]
             # What has no weight may also be NaN.
-            total = total + jnp.sum(jnp.where(weight == 0, 0, values * scale))
+            total = total + jnp.sum(jnp.where(weight == 0, 0, values * weight)) / y.shape[1]
             adjoints[node] = jnp.where((weight == 0)[:, None], 0, found).reshape(y.shape)
         return total, adjoints
 

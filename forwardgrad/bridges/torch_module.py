@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from forwardgrad.arrays import check_names
 from forwardgrad.compiling import recompiled
 from forwardgrad.errors import DataError, MissingExtraError
-from forwardgrad.ops.losses import Loss
 from forwardgrad.program import Program
 from forwardgrad.program.border import read_params
 from forwardgrad.rules.table import rule as read_rule
@@ -24,9 +23,6 @@ except ImportError as error:
     ) from error
 
 Array = NDArray[Any]
-
-ARRIVING = Loss("arriving", value=lambda y, t: (y * t).sum(axis=1), gradient=lambda y, t: t)
-"""A loss whose derivative by the outputs is its target: what arrives from the layers above."""
 
 
 class Module(torch.nn.Module):
@@ -89,7 +85,7 @@ class Module(torch.nn.Module):
         below = read_rule(inputs_rule or (rules[0] if len(rules) == 1 else "rtrl"))
         self.program = recompiled(
             program.graph,
-            dict.fromkeys(program.losses, ARRIVING),
+            dict.fromkeys(program.losses, "signal"),
             {**dict.fromkeys(program.network.inputs, below), **program.chosen},
             program.dtype.name,
             program.backend,
@@ -174,20 +170,21 @@ class _Block(torch.autograd.Function):
     def forward(ctx: Any, module: Module, *tensors: Any) -> Any:
         program = module.program
         inputs, params = _read(module, tensors)
-        state = module.begins(tensors[0].shape[1])
-        module.state, outputs = program.advance(params, state, inputs)
-        ctx.module, ctx.state = module, state
+        module.state, prediction = program.predict(params, inputs, state=module.begins(tensors[0].shape[1]))
+        ctx.module, ctx.prediction = module, prediction
         ctx.save_for_backward(*tensors)
-        return tuple(torch.as_tensor(outputs[name]).to(tensors[0]) for name in program.losses)
+        return tuple(torch.as_tensor(prediction.outputs[name]).to(tensors[0]) for name in program.losses)
 
     @staticmethod
     def backward(ctx: Any, *arriving: Any) -> Any:
-        program, tensors = ctx.module.program, ctx.saved_tensors
-        inputs, params = _read(ctx.module, tensors)
+        program, tensors = ctx.module.program, ctx.saved_tensors  # refused if they were changed since
         batch = tensors[0].shape[1]  # a program takes the mean over the batch of what it is given
-        targets = {name: batch * _array(each) for name, each in zip(program.losses, arriving, strict=True)}
-        _, step = program.step(params, ctx.state, inputs, targets, last=True)
-        found = [step.by_inputs[name].reshape(inputs[name].shape) for name in inputs]
+        signals = {name: batch * _array(each) for name, each in zip(program.losses, arriving, strict=True)}
+        step = program.credit(ctx.prediction, signals=signals)
+        found = [
+            step.by_inputs[name].reshape(tensor.shape)
+            for name, tensor in zip(program.network.inputs, tensors, strict=False)
+        ]
         found += [step.grads[name] for name in ctx.module.trained]
         grads = (torch.as_tensor(array).to(tensor) for array, tensor in zip(found, tensors, strict=True))
         return None, *grads

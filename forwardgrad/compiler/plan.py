@@ -47,6 +47,7 @@ class Plan:
         untrained: the trainable parameters that their rule leaves as they are; they have no gradient.
         followers: the parameters of adaptive feedback, each with the trained parameter whose gradient it takes.
         probed: the rule of each input by which the gradient is asked for.
+        per_sample: whether gradients keep the axis of the batch.
         dead: the trainable parameters without a kept path to a loss.
         decisions: what was decided on the way.
     """
@@ -66,6 +67,7 @@ class Plan:
     untrained: tuple[str, ...]
     followers: Mapping[str, str]
     probed: Mapping[str, Rule]
+    per_sample: bool
     dead: tuple[str, ...]
     decisions: tuple[Decision, ...]
 
@@ -140,6 +142,7 @@ def make_plan(
     outputs: Sequence[str],
     rules: Mapping[str, Rule],
     probed: Mapping[str, Rule] = MappingProxyType({}),
+    per_sample: bool = False,
 ) -> Plan:
     """Compile: label, multiply, prune, merge, lay out, order.
 
@@ -148,6 +151,7 @@ def make_plan(
         outputs: the nodes that have a loss.
         rules: the rule of each trainable parameter.
         probed: the rule of each input whose own gradient is asked for.
+        per_sample: whether gradients keep the axis of the batch.
 
     Raises:
         RuleError: if a rule cannot serve this graph.
@@ -177,6 +181,7 @@ def make_plan(
         untrained=explored.untrained,
         followers=_followers(network, product, trained),
         probed=dict(probed),
+        per_sample=per_sample,
         dead=tuple(name for name in trained if name not in alive),
         decisions=tuple(_decisions(network, explored, product, found.layouts, filtered)),
     )

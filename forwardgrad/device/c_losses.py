@@ -28,6 +28,17 @@ static real loss_bernoulli(extent size, const real *y, const real *target, real 
     return sum / (real)size;
 }
 """,
+    "signal": """\
+/* The product with a learning signal. */
+static real loss_signal(extent size, const real *y, const real *target, real *slope) {
+    real sum = 0;
+    for (extent i = 0; i < size; i++) {
+        sum += y[i] * target[i];
+        slope[i] = target[i];
+    }
+    return sum;
+}
+""",
     "cross_entropy": """\
 /* -log softmax(y) at the class that the target names. */
 static real loss_cross_entropy(extent size, const real *y, const real *target, real *slope) {

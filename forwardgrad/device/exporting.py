@@ -169,6 +169,8 @@ def _refuse(program: Program) -> None:
                 f"export: parameter {name!r}: layout {rule.layout!r} draws at random, and only NumPy knows how.",
                 "Take a layout that does not, such as snap(1), or a rule that stores less, such as eprop.",
             )
+    if program.plan.per_sample:
+        raise RuleError("export: gradients per sample have no form on a device.", "Compile without per_sample=True.")
     if program.signalled:
         raise RuleError(
             f"export: rule of feedback 'signal': node {program.signalled[0]!r} is given learning signals, and a device "

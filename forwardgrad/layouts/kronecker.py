@@ -1,4 +1,4 @@
-"""The layout `kronecker`: one random product M x a' per parameter, where that is a dense weight on one edge."""
+"""The layout `kronecker`: one random product M x a' per dense weight; of a bias, whose input is 1, M alone, exactly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from forwardgrad.layouts.draws import COUNTERS
 from forwardgrad.layouts.estimates import Estimate, norm, over, ratio, times
 from forwardgrad.layouts.influence import Synapses
 from forwardgrad.layouts.layout import Layout
-from forwardgrad.layouts.traces import Boundary, Part, Passed, Planned, Stored
+from forwardgrad.layouts.traces import Boundary, Part, Passed, Planned, Stored, Traces
 from forwardgrad.ops import Array
 from forwardgrad.structure import Structure, compose
 from forwardgrad.support.blas import matmul
@@ -36,15 +36,13 @@ class KroneckerTraces(Estimate):
             raise RuleError(
                 f"rule '{plan.rules[name]}': layout 'kronecker' needs a dense weight on one edge, "
                 f"and parameter {name!r} is {self.described}.",
-                "Give this parameter another rule, such as rtrl or uoro: rule={name: ..., '*': 'kf-rtrl'}.",
+                f"Give it another rule, such as rtrl or uoro: rule={{{name!r}: 'uoro', '*': '{plan.rules[name]}'}}.",
             )
 
     @property
     def described(self) -> str:
         """What the parameter is, in the words of the graph."""
         edges = self.plan.network.parameters[self.name].edges
-        if not edges:
-            return "a bias"
         weight = self.plan.network.edges[edges[0]].weight
         return f"a {weight} weight on {len(edges)} edge{'s' if len(edges) > 1 else ''}"
 
@@ -105,10 +103,19 @@ class KroneckerTraces(Estimate):
         return j if word is Structure.FULL else np.eye(self.size(target), dtype=j.dtype) * j
 
 
+def kronecker(plan: Planned, name: str, dtype: Any) -> Traces:
+    """What one parameter keeps.
+
+    A bias multiplies 1, so that its influence is M itself. It is no larger than the product, and needs no signs.
+    """
+    kept = Traces if plan.network.parameters[name].kind == "bias" else KroneckerTraces
+    return kept(plan, name, dtype)
+
+
 KRONECKER = Layout(
     "kronecker",
-    KroneckerTraces,
-    keeps="one product M x a' per parameter, of random signs, where it is a dense weight on one edge; right on average",
+    kronecker,
+    keeps="one product M x a' per dense weight on one edge, of random signs, right on average; of biases, all",
     source="Mujika et al. 2018, arXiv 1805.10842",
     compression=lambda _: "all influence becomes one random Kronecker product a (x) B, equal to it on average",
     random=True,

@@ -71,6 +71,8 @@ class Planned(Protocol):
     def layouts(self) -> Mapping[tuple[str, int], Structure]: ...
     @property
     def rules(self) -> Mapping[str, Chosen]: ...
+    @property
+    def per_sample(self) -> bool: ...
     def size(self, place: int) -> int: ...
     def port_word(self, place: int, port: str | None) -> Structure: ...
     def sites(self, name: str) -> Sequence[Site]: ...
@@ -220,20 +222,35 @@ class Traces:
         return [(place, lag) for place in self.places for lag in range(1, self.plan.depth[place] + 1)]
 
     def gradient(self, tape: Pass, sweeps: Sequence[Swept], through: Sequence[tuple[Boundary, Stored]]) -> Array:
-        """A block's part of the gradient.
+        """A block's part of the gradient; of each sample, `(batch, *shape)`, where the plan keeps them apart.
 
         Args:
             tape: its forward pass.
             sweeps: from the losses. Adjoints at the sites times what the parameter multiplies are the gradient inside.
             through: adjoints by place and lag, each with what is stored there.
         """
-        parts: list[Array] = []
+        inside: list[tuple[Array, Array]] = []
         for sweep in sweeps:
             for site in self.sites:
                 if (found := sweep.at_port(site.place, site.port)) is not None:
                     steps, b = found
-                    parts.append(self.kind.gradient(b[:, :, 0], self.presynaptic(tape, site)[steps]))
-        held = self.entries()
+                    inside.append((b[:, :, 0], self.presynaptic(tape, site)[steps]))
+        if not self.plan.per_sample:
+            return self._summed(inside, through)
+
+        def alone(sample: slice) -> Array:
+            own = [(b[:, sample], x[:, sample]) for b, x in inside]
+            past = [
+                ({e: a[sample] for e, a in adjoints.items()}, {part: s[:, sample] for part, s in stored.items()})
+                for adjoints, stored in through
+            ]
+            return self._summed(own, past)
+
+        return np.stack([alone(slice(i, i + 1)) for i in range(tape.batch)])
+
+    def _summed(self, inside: Sequence[tuple[Array, Array]], through: Sequence[tuple[Boundary, Stored]]) -> Array:
+        """The gradient, summed over samples: adjoints at sites times what the parameter multiplies, and the past."""
+        parts, held = [self.kind.gradient(b, x) for b, x in inside], self.entries()
         parts += [self.contract(adjoints, stored) for adjoints, stored in through if any(e in adjoints for e in held)]
         if not parts:
             return np.zeros(self.plan.network.parameters[self.name].shape, self.dtype)

@@ -109,6 +109,8 @@ class Learner:
         on_nonfinite: Policy = "raise",
     ) -> None:
         optimizer = as_optimizer(optimizer)
+        if program.plan.per_sample:
+            raise DataError("learner: the program's gradients are per sample.", "Compile it without per_sample=True.")
         if on_nonfinite not in POLICIES:
             raise DataError(f"learner: on_nonfinite must be {', '.join(POLICIES)}, got {on_nonfinite!r}.")
         self.program, self.optimizer, self.on_nonfinite = program, optimizer, on_nonfinite
@@ -176,7 +178,9 @@ class Learner:
             before = self.program.start(piece.batch, draw=self.episodes % PERIOD)
         last = self.seen + piece.steps - 1
         try:
-            state, step = self.program.step(self.params, before, piece.inputs, piece.targets, piece.mask, piece.signals)
+            state, step = self.program.step(
+                self.params, piece.inputs, piece.targets, piece.mask, piece.signals, state=before
+            )
         except NonFiniteError as error:
             raise error.later(self.seen) from None
         grads = {name: g / piece.steps for name, g in step.grads.items()}
@@ -229,7 +233,7 @@ class Learner:
         Raises:
             DataError: if an array does not fit.
         """
-        values = self.program.run(self.params, inputs, self.state if go_on else None)
+        values = self.program.run(self.params, inputs, state=self.state if go_on else None)
         return {name: values[name] for name in self.program.losses}
 
     def evaluate(

@@ -83,7 +83,9 @@ def get(loss: str | Loss) -> Loss:
     raise OpError(f"unknown loss {loss!r}.", did_you_mean(loss, _table))
 
 
-def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple[float, Array]:
+def evaluate(
+    loss: Loss, y: Array, target: Array, weight: Array | None, per_sample: bool = False
+) -> tuple[float, Array]:
     """The loss of a block and its gradient: the sum over time of the weighted mean over the batch.
 
     Args:
@@ -91,6 +93,7 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
         y: `(time, batch, size)`.
         target: `(time, batch, size)`, or `(time, batch)` for labels.
         weight: `(time, batch)`, or `None` for ones. The divisor of the mean is the batch size in any case.
+        per_sample: whether the derivative is that of each sample's own loss, which is not divided.
 
     Returns:
         The loss, and its derivative by `y`, `(time, batch, size)`.
@@ -114,11 +117,11 @@ def evaluate(loss: Loss, y: Array, target: Array, weight: Array | None) -> tuple
     value, gradient = value.reshape(y.shape[:2]), gradient.reshape(y.shape)
     if weight is None:
         scale = y.dtype.type(1 / y.shape[1])
-        return float((value * scale).sum()), gradient * scale
+        return float((value * scale).sum()), gradient if per_sample else gradient * scale
     scale = weight / y.shape[1]
     if not weight.all():  # what has no weight may also be NaN
         value, gradient = np.where(weight == 0, 0, value), np.where((weight == 0)[..., None], 0, gradient)
-    return float((value * scale).sum()), gradient * scale[..., None]
+    return float((value * scale).sum()), gradient * (weight if per_sample else scale)[..., None]
 
 
 def _copies(*arrays: Array) -> list[Array]:
@@ -130,9 +133,19 @@ def names() -> list[str]:
     return sorted(_table)
 
 
+def _product(y: Array, signal: Array) -> Array:
+    return (y * signal).sum(axis=1)
+
+
+def _signal(y: Array, signal: Array) -> Array:
+    return signal
+
+
 add(Loss("mse", _mse, _mse_gradient))
 add(Loss("cross_entropy", _cross_entropy, _cross_entropy_gradient, labels=True))
 add(Loss("bernoulli", _bernoulli, _bernoulli_gradient))
+SIGNAL = add(Loss("signal", _product, _signal))
+"""The loss of an output whose learning signal comes from outside, as its target."""
 
 SHIPPED = dict(_table)
 """The losses that the library comes with."""

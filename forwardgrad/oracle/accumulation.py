@@ -67,7 +67,8 @@ def reverse(
         rule: a rule, or `{pattern of parameter names: rule}`, of which the first match holds.
         mask: weights of the losses, `(time,)` or `(time, batch)`, or `{node: such}`; a node it leaves out has weight 1.
             The batch mean divides by the size of the batch, whatever the mask.
-        signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: they replace dloss/dv.
+        signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: they replace
+            the derivative of each sample's loss by v; as of losses, the mean over the batch is taken.
         block: steps per block, for rules that carry nothing over the ends of blocks.
 
     Returns:
@@ -215,7 +216,7 @@ def _signalled(run: ForwardPass, rule: Rule, views: Views, signals: Mapping[str,
                 raise DataError(
                     f"signals: {v!r} is missing.", f"Rule '{rule}' takes the learning signal on it from you."
                 )
-            given[v] = numbers(f"signal {v!r}", signals[v], given[v].shape)
+            given[v] = numbers(f"signal {v!r}", signals[v], given[v].shape) / given[v].shape[1]
     return given
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from forwardgrad.backends import State
-    from forwardgrad.program.execution import Step
+    from forwardgrad.program.execution import Prediction, Step
     from forwardgrad.program.program import Program
     from forwardgrad.program.sequence import Result
     from forwardgrad.program.stream import Stream, StreamStep
@@ -14,11 +14,11 @@ else:  # its modules are read one by one by those that it is made of
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "execution": ["State", "Step"],
+            "execution": ["Prediction", "State", "Step"],
             "program": ["Program"],
             "sequence": ["Result"],
             "stream": ["Stream", "StreamStep"],
         },
     )
 
-__all__ = ["Program", "Result", "State", "Step", "Stream", "StreamStep"]
+__all__ = ["Prediction", "Program", "Result", "State", "Step", "Stream", "StreamStep"]

@@ -12,7 +12,7 @@ from forwardgrad.arrays import UNMASKED, array_of, check_names, finite, numeric
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.graph import Network, Node, Parameter
 from forwardgrad.ops import Array
-from forwardgrad.ops.losses import Loss
+from forwardgrad.ops.losses import SIGNAL, Loss
 
 
 def read_inputs(
@@ -113,14 +113,16 @@ class Target:
     Args:
         values: `(time, batch, size)`, or `(time, batch)` whole numbers for a loss on labels.
         weight: `(time, batch)`, or `None` for ones.
+        loss: the loss that compares.
     """
 
     values: Array
     weight: Array | None
+    loss: Loss
 
     def step(self, t: int) -> Target:
         """That of one step of the block."""
-        return Target(self.values[t : t + 1], None if self.weight is None else self.weight[t : t + 1])
+        return Target(self.values[t : t + 1], None if self.weight is None else self.weight[t : t + 1], self.loss)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Given:
     Args:
         params: by name.
         inputs, signals: `(time, batch, size)` by node.
-        targets: by output node.
+        targets: by output node; one that is left out has no part in the loss.
     """
 
     params: dict[str, Array]
@@ -172,10 +174,55 @@ def read_targets(
         values = (
             _labels(name, targets[name], weight, shape, size)
             if loss.labels
-            else _values(network.nodes[name], targets[name], weight, (*shape, size), dtype)
+            else _values(network.nodes[name], loss, targets[name], weight, (*shape, size), dtype)
         )
-        found[name] = Target(values, weight)
+        found[name] = Target(values, weight, loss)
     return found
+
+
+def read_credit(
+    network: Network,
+    losses: Mapping[str, Loss],
+    ruled: Collection[str],
+    given: tuple[Any, Any, Any],
+    shape: tuple[int, int],
+    dtype: Any,
+) -> tuple[dict[str, Target], dict[str, Array]]:
+    """What credit is asked of: outputs with what they are compared with, and learning signals that a rule asks for.
+
+    A signal on an output stands in place of its loss. An output that has neither has no part.
+
+    Args:
+        network: the validated graph.
+        losses: by output node.
+        ruled: the nodes of which a rule says that their learning signals are given.
+        given: targets, mask and signals.
+        shape: `(time, batch)`.
+        dtype: of the program.
+
+    Raises:
+        DataError: if a name is unknown, an array does not fit, or nothing is given.
+    """
+    mask = given[1]
+    targets: Mapping[str, Any] = {} if given[0] is None else given[0]
+    signals: Mapping[str, Any] = {} if given[2] is None else given[2]
+    check_names("targets", targets, losses, whole=False)
+    check_names("signals", signals, dict.fromkeys((*losses, *ruled)), whole=False)
+    if not targets and not signals:
+        raise DataError("credit: neither targets nor signals are given.", "Give one of them for some output.")
+    for name in targets:
+        if name in signals and name not in ruled:
+            raise DataError(
+                f"credit: {name!r} is given a target and a signal, which stands in place of its loss.",
+                "For the gradient of both, ask twice and add the gradients.",
+            )
+    chosen = {
+        name: loss if name in targets else SIGNAL for name, loss in losses.items() if name in targets or name in signals
+    }
+    goals = read_targets(network, chosen, {name: {**signals, **targets}[name] for name in chosen}, mask, shape, dtype)
+    needed = [name for name in ruled if targets or name in signals]
+    own = read_signals(network, needed, {name: signals[name] for name in needed if name in signals}, dtype, shape)
+    return goals, own | {name: np.zeros((*shape, network.nodes[name].size), dtype) for name in ruled if name not in own}
 
 
 def _mask(what: str, given: Any, shape: tuple[int, int], dtype: Any) -> Array:
@@ -187,8 +234,8 @@ def _mask(what: str, given: Any, shape: tuple[int, int], dtype: Any) -> Array:
     return finite(what, array, "(time, batch)")
 
 
-def _values(node: Node, given: Any, weight: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
-    what = f"target {node.name!r}"
+def _values(node: Node, loss: Loss, given: Any, weight: Array | None, shape: tuple[int, ...], dtype: Any) -> Array:
+    what = f"{'signal' if loss is SIGNAL else 'target'} {node.name!r}"
     array = _flat(numeric(what, given, dtype, UNMASKED), node)
     _check_shape(what, array, shape)
     if weight is not None and not weight.all():  # also finite ones may be such that their loss is not

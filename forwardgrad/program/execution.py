@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from forwardgrad.backends import Devices, Engine, ShardedArray, State, engine
 from forwardgrad.backends.engine import Ahead
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
-from forwardgrad.errors import DataError
+from forwardgrad.errors import DataError, NonFiniteError
 from forwardgrad.layouts.draws import COUNT, DRAW, PERIOD
 from forwardgrad.ops import Array
 from forwardgrad.ops import losses as loss_table
@@ -23,6 +23,7 @@ from forwardgrad.program import numerics
 from forwardgrad.program.border import (
     Given,
     Target,
+    read_credit,
     read_inputs,
     read_params,
     read_signals,
@@ -52,6 +53,29 @@ class Step:
     state_norm: float = 0.0
     grad_norm: float = 0.0
     by_inputs: dict[str, Array] = field(default_factory=dict[str, Array])
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """A block that has been run, of which credit can be asked. Made by `Program.predict`.
+
+    It holds the arrays of one block, and copies of the parameters and inputs that it was made with.
+
+    Args:
+        owner: what executed it.
+        outputs: per node with a loss, its values, `(time, batch, size)`; what is written into them changes nothing.
+        block: what was computed.
+        given: from what.
+        state: before the block.
+        shape: `(time, batch)`.
+    """
+
+    owner: Execution = field(repr=False)
+    outputs: dict[str, Array]
+    block: numerics.Passed = field(repr=False)
+    given: Given = field(repr=False)
+    state: State = field(repr=False)
+    shape: tuple[int, int]
 
 
 class Execution:
@@ -136,16 +160,37 @@ class Execution:
         tape = self.engine.forward(weights, state, values, shape)
         return {name: tape.values(name).copy() for name in self.plan.network.nodes}
 
-    def advance(self, params: Any, state: State, inputs: Any) -> tuple[State, dict[str, Array]]:
-        """The state after a block, and the values of outputs in it, without their losses."""
-        weights = read_params(self.plan.parameters, params, self.dtype)
-        values, shape = read_inputs(self.plan.network, inputs, self.dtype, (None, batch_of(state)))
-        if shape is None:
-            raise DataError("advance: this graph has no inputs, so nothing says how long to run.", "Use step.")
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the next block tells of it
-            tape = self.engine.forward(weights, state, values, shape)
+    def predict(self, params: Any, state: State, inputs: Any, steps: int | None) -> Prediction:
+        """A block up to where its losses are read: outputs, and the state after it."""
+        weights = {name: array.copy() for name, array in read_params(self.plan.parameters, params, self.dtype).items()}
+        values, shape = read_inputs(self.plan.network, inputs, self.dtype, (steps, batch_of(state)))
+        if shape is None and steps is None:
+            raise DataError("predict: this graph has no inputs, so nothing says how long to run.", "Pass steps=100.")
+        shape = shape or (steps or 1, batch_of(state) or 1)
+        self._check_batch("predict", state, shape)
+        signals = {name: np.zeros((*shape, self.plan.network.nodes[name].size), self.dtype) for name in self.signalled}
+        # What the caller may write into until credit is asked is copied.
+        given = Given(weights, {name: array.copy() for name, array in values.items()}, {}, signals)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            tape = self.engine.forward(given.params, state, given.inputs, shape)
+            outputs = {name: tape.values(name).copy() for name in self.losses}
             after = self.engine.advance(tape, state, False)
-        return after, {name: tape.values(name).copy() for name in self.losses}
+            size = numerics.squares(self._measured(after).values())
+            block = numerics.Passed(tape, 0.0, outputs, {}, {}, after, {}, size, 0.0)
+            if not (block.sound and numerics.finite(outputs.values())):
+                raise self._located(block, given, state, shape)
+        return Prediction(self, {name: array.copy() for name, array in outputs.items()}, block, given, state, shape)
+
+    def credit(self, prediction: Prediction, targets: Any, mask: Any, signals: Any) -> Step:
+        """What a block gives, of one loss or of learning signals."""
+        goals, own = read_credit(
+            self.plan.network, self.losses, self.signalled, (targets, mask, signals), prediction.shape, self.dtype
+        )
+        given, block = replace(prediction.given, targets=goals, signals=own), prediction.block
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            evaluated = self.evaluate(block.outputs, goals)
+            found = self._credited(block.tape, block.outputs, evaluated, prediction.state, block.after, own, False)
+            return self._step(found, given, prediction.state, prediction.shape)
 
     def reset(self, state: State, where: Array) -> State:
         """The state with the samples of these truth values, `(batch,)`, started afresh."""
@@ -177,23 +222,58 @@ class Execution:
         shape = shape or shape_without_inputs(targets, self.losses)
         goals = read_targets(plan.network, self.losses, targets, mask, shape, dtype)
         given = Given(weights, values, goals, read_signals(plan.network, self.signalled, signals, dtype, shape))
+        self._check_batch("step", state, shape)
+        return self.run_block(given, state, shape, fresh=fresh, last=last, at=at)
+
+    def run_block(
+        self,
+        given: Given,
+        state: State,
+        shape: tuple[int, int],
+        *,
+        fresh: bool = False,
+        last: bool = False,
+        at: int = 0,
+    ) -> tuple[State, Step]:
+        """A block of arrays that are checked."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is told in our words
+            block = self._pass(given, state, shape, fresh, last)
+            return block.after, self._step(block, given, state, shape, fresh, at)
+
+    @staticmethod
+    def _check_batch(what: str, state: State, shape: tuple[int, int]) -> None:
         if batch_of(state) not in (None, shape[1]):
-            raise DataError(f"step: the state is of batch {batch_of(state)}, the inputs are of batch {shape[1]}.")
+            raise DataError(f"{what}: the state is of batch {batch_of(state)}, the inputs are of batch {shape[1]}.")
+
+    def _step(
+        self,
+        block: numerics.Passed,
+        given: Given,
+        state: State,
+        shape: tuple[int, int],
+        fresh: bool = False,
+        at: int = 0,
+    ) -> Step:
+        """What a block gives, if all of it is finite."""
+        if not block.sound:
+            raise self._located(block, given, state, shape, fresh).later(at)
+        norms = (
+            numerics.norm(self._measured(block.after).values(), block.size),
+            numerics.norm(block.grads.values(), block.slope),
+        )
+        by_inputs = {name: block.by_inputs.get(name, np.zeros_like(given.inputs[name])) for name in self.plan.probed}
+        return Step(block.loss, block.grads, block.outputs, *norms, by_inputs)
+
+    def _located(
+        self, block: numerics.Passed, given: Given, state: State, shape: tuple[int, int], fresh: bool = False
+    ) -> NonFiniteError:
+        """The error that names what in a block was not finite first."""
 
         def again(t: int, before: State | None) -> numerics.Passed:
             began = before is None
             return self._pass(given.step(t), state if began else before, (1, shape[1]), fresh and began, False)
 
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is told in our words
-            block = self._pass(given, state, shape, fresh, last)
-            if not block.sound:
-                raise numerics.locate(plan.network.order, block, shape[0], again).later(at)
-            norms = (
-                numerics.norm(self._measured(block.after).values(), block.size),
-                numerics.norm(block.grads.values(), block.slope),
-            )
-        by_inputs = {name: block.by_inputs.get(name, np.zeros_like(values[name])) for name in plan.probed}
-        return block.after, Step(block.loss, block.grads, block.outputs, *norms, by_inputs)
+        return numerics.locate(self.plan.network.order, block, shape[0], again)
 
     def _measured(self, state: State) -> State:
         """A state without the counters of draws, which measure nothing."""
@@ -203,17 +283,41 @@ class Execution:
         engine = self.engine
         tape = engine.forward(given.params, state, given.inputs, shape)
         outputs = {name: tape.values(name).copy() for name in self.losses}
-        loss, seeds = self.evaluate(outputs, given.targets)
+        evaluated = self.evaluate(outputs, given.targets)
         after = engine.advance(tape, state, fresh) if not last or engine.lossy else None
-        grads, by_inputs = engine.gradients(tape, state, after, seeds, given.signals, fresh)
+        return self._credited(tape, outputs, evaluated, state, after, given.signals, fresh)
+
+    def _credited(
+        self,
+        tape: Any,
+        outputs: dict[str, Array],
+        evaluated: tuple[float, dict[str, Array]],
+        state: State,
+        after: State | None,
+        signals: Mapping[str, Array],
+        fresh: bool,
+    ) -> numerics.Passed:
+        """A block with the gradients of what was evaluated."""
+        loss, seeds = evaluated
+        grads, by_inputs = self.engine.gradients(tape, state, after, seeds, self.shared(signals), fresh)
         size, slope = (numerics.squares(arrays.values()) for arrays in (self._measured(after or {}), grads))
         return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, by_inputs, size, slope)
 
+    def shared(self, signals: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Learning signals, which are those of single samples, as the derivative of the mean over the batch."""
+        if self.plan.per_sample:
+            return signals
+        return {name: array * self.dtype.type(1 / array.shape[1]) for name, array in signals.items()}
+
     def evaluate(self, outputs: Mapping[str, Array], goals: Mapping[str, Target]) -> tuple[float, dict[str, Array]]:
-        """The loss, and its derivative by each output."""
+        """The loss, and its derivative by each output: of the mean over the batch, or of each sample's own."""
         total, seeds = 0.0, dict[str, Array]()
-        for name, loss in self.losses.items():
-            value, seeds[name] = loss_table.evaluate(loss, outputs[name], goals[name].values, goals[name].weight)
+        for name, y in outputs.items():
+            if (goal := goals.get(name)) is None:
+                seeds[name] = np.zeros_like(y)
+                continue
+            found = loss_table.evaluate(goal.loss, y, goal.values, goal.weight, self.plan.per_sample)
+            value, seeds[name] = found
             total += value
         return total, seeds
 

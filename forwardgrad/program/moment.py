@@ -13,7 +13,7 @@ from forwardgrad.errors import DataError
 from forwardgrad.graph import Network, Node
 from forwardgrad.ops import Array
 from forwardgrad.ops.losses import Loss
-from forwardgrad.program.border import Target, read_inputs, read_signals, read_targets
+from forwardgrad.program.border import Target, read_credit, read_inputs, read_signals, read_targets
 from forwardgrad.program.numerics import squares
 
 Kind = Literal["numbers", "numbers or tokens", "labels"]
@@ -55,7 +55,7 @@ class MomentReader:
         """By output node; raises `DataError`."""
         found = None if self._labels or mask is not None else self._recognised(given, self._targets)
         if found is not None:
-            return {name: Target(array, None) for name, array in found.items()}
+            return {name: Target(array, None, self._losses[name]) for name, array in found.items()}
         kinds: dict[str, Kind] = {name: "labels" if loss.labels else "numbers" for name, loss in self._losses.items()}
         timed = self._timed("target", given, kinds, UNMASKED)
         weights = self._mask(mask)
@@ -67,6 +67,24 @@ class MomentReader:
             return {}
         timed = self._timed("signal", given, dict.fromkeys(self._signalled, "numbers"))
         return read_signals(self._network, self._signalled, timed, self._dtype, (1, self._batch))
+
+    def credit(self, targets: Any, mask: Any, signals: Any) -> tuple[dict[str, Target], dict[str, Array]]:
+        """What credit is asked of, as `read_credit` says; raises `DataError`."""
+        kinds: dict[str, Kind] = {name: "labels" if loss.labels else "numbers" for name, loss in self._losses.items()}
+        nodes: dict[str, Kind] = dict.fromkeys((*self._losses, *self._signalled), "numbers")
+        goals, own = self._some("target", targets, kinds), self._some("signal", signals, nodes)
+        timed = goals, self._mask(mask), own
+        return read_credit(self._network, self._losses, self._signalled, timed, (1, self._batch), self._dtype)
+
+    def _some(self, what: str, given: Any, kinds: Mapping[str, Kind]) -> dict[str, Array]:
+        """Arrays of some of these nodes by name, with an axis of time."""
+        if given is None:
+            return {}
+        if isinstance(given, Mapping):
+            names = cast("Mapping[str, Any]", given)
+            check_names(f"{what}s", names, kinds, whole=False)
+            kinds = {name: kind for name, kind in kinds.items() if name in names}
+        return self._timed(what, given, kinds, UNMASKED)
 
     def _recognised(self, given: Any, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Array] | None:
         """Arrays `(batch, size)` of finite numbers of the program's dtype, with an axis of time; or `None`."""

@@ -25,7 +25,7 @@ from forwardgrad.program import budget
 from forwardgrad.program.border import read_params
 from forwardgrad.program.derived import derive
 from forwardgrad.program.described import Described
-from forwardgrad.program.execution import Execution, Step, batch_of, read_draw
+from forwardgrad.program.execution import Execution, Prediction, Step, batch_of, read_draw
 from forwardgrad.program.pricing import refuse_too_large
 from forwardgrad.program.sequence import Sequences
 from forwardgrad.program.stream import Stream
@@ -136,26 +136,23 @@ class Program(Described, Sequences):
     def step(
         self,
         params: Mapping[str, Any],
-        state: Mapping[str, Any],
         inputs: Mapping[str, Any],
         targets: Mapping[str, Any],
         mask: Any = None,
         signals: Mapping[str, Any] | None = None,
         *,
-        last: bool = False,
+        state: Mapping[str, Any],
     ) -> tuple[State, Step]:
-        """Run one block: any number of steps with fixed weights.
+        """Run one block: any number of steps with fixed weights. `predict` and `credit` are its two halves.
 
         Args:
             params: `{name: array}`.
-            state: from `start`, an earlier `step` or `reset`.
             inputs: `{input node: (time, batch, size)}`.
             targets: `{output node: (time, batch, size)}`, or `(time, batch)` labels.
             mask: weights of the loss, `(time,)` or `(time, batch)`, for all outputs or as `{output node: mask}`.
             signals: `{node: (time, batch, size)}`, for rules with `feedback="signal"`: what stands in place of the
-                derivative of the loss by the node.
-            last: whether the state after the block is not needed. Then it is empty, and what it costs is saved, unless
-                the rule loses something at the ends of blocks.
+                derivative of a sample's loss by the node. As of losses, the mean over the batch is taken.
+            state: from `start`, an earlier `step`, `predict` or `reset`.
 
         Returns:
             The state after the block, and the block's loss, gradients and outputs.
@@ -166,36 +163,88 @@ class Program(Described, Sequences):
                 parameter at which, and the step.
             MemoryBudgetError: if the system refuses memory. Nothing is priced before: `fits` does.
         """
-        before = self._execution.read_state(state)
-        after, step = self._execution.step(params, before, inputs, targets, mask, signals, last=last)
-        return {} if last else after, step
+        return self._execution.step(params, self._execution.read_state(state), inputs, targets, mask, signals)
 
-    @budget.told("advance")
-    def advance(
-        self, params: Mapping[str, Any], state: Mapping[str, Any], inputs: Mapping[str, Any]
-    ) -> tuple[State, dict[str, Array]]:
-        """Run one block of which nothing is asked yet: the state after it, and its outputs.
+    @budget.told("predict")
+    def predict(
+        self,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        *,
+        state: Mapping[str, Any],
+        steps: int | None = None,
+    ) -> tuple[State, Prediction]:
+        """Run one block of which nothing is asked yet; `credit` asks, once the targets or learning signals are known.
 
-        What `step` finds from targets, `step(..., last=True)` finds later, from the state before the block.
+        In between, an action can be drawn, a target chosen, a loss computed elsewhere; the next block can be predicted,
+        too. The prediction holds the arrays of its block, and the state from before, which must not be written into.
 
         Args:
             params: `{name: array}`.
-            state: from `start`, `step`, `advance` or `reset`.
             inputs: `{input node: (time, batch, size)}`.
+            state: from `start`, `step`, `predict` or `reset`.
+            steps: for a graph without inputs, how long to run it.
 
         Returns:
-            The state after the block, and `{output node: (time, batch, size)}`.
+            The state after the block, values and influence, and a `Prediction` with the `outputs`.
 
         Raises:
-            DataError: if an array does not fit, or the graph has no inputs.
+            DataError: if an array does not fit.
+            NonFiniteError, MemoryBudgetError: as in `step`.
 
         >>> import forwardgrad as fg, numpy as np
-        >>> program = fg.compile(fg.load("elman"))
-        >>> state, outputs = program.advance(program.init(), program.start(2), {"x": np.ones((5, 2, 1))})
-        >>> outputs["y"].shape
+        >>> program = fg.compile(fg.load("elman"), loss={"y": "mse"})
+        >>> params, inputs = program.init(), {"x": np.ones((5, 2, 1))}
+        >>> state, prediction = program.predict(params, inputs, state=program.start(2))
+        >>> prediction.outputs["y"].shape
         (5, 2, 1)
+        >>> error = prediction.outputs["y"] - 0.5   # half the derivative of its square
+        >>> step = program.credit(prediction, signals={"y": 2 * error})
+        >>> _, wanted = program.step(params, inputs, {"y": np.full((5, 2, 1), 0.5)}, state=program.start(2))
+        >>> np.allclose(step.grads["h->h"], wanted.grads["h->h"])
+        True
         """
-        return self._execution.advance(params, self._execution.read_state(state), inputs)
+        steps = None if steps is None else count("predict: steps", steps)
+        prediction = self._execution.predict(params, self._execution.read_state(state), inputs, steps)
+        return dict(prediction.block.after), prediction
+
+    @budget.told("credit")
+    def credit(
+        self,
+        prediction: Prediction,
+        targets: Mapping[str, Any] | None = None,
+        mask: Any = None,
+        signals: Mapping[str, Any] | None = None,
+    ) -> Step:
+        """The gradient of a block that was predicted, of a loss or along learning signals from outside.
+
+        It changes nothing, and may be asked several times of one prediction: once for each objective that needs a
+        gradient of its own, such as policy, value and entropy. All of them meet the same influence. An output that is
+        given neither a target nor a signal has no part in the objective.
+
+        Args:
+            prediction: from `predict`.
+            targets: `{output node: ...}` as in `step`, of all outputs or of some.
+            mask: as in `step`, for those outputs, and for signals on them.
+            signals: `{output node: (time, batch, size)}`: the derivative of each sample's objective by the output, in
+                place of the output's loss. As of losses, the mean over the batch is taken. Each node needs a loss,
+                which may be `"signal"`; and for rules with `feedback="signal"`, it is one of their nodes.
+
+        Returns:
+            What `step` gives. `Step.loss` counts the product of signal and output where a signal is given.
+
+        Raises:
+            DataError: if an array does not fit, or nothing is given.
+            NonFiniteError, MemoryBudgetError: as in `step`.
+        """
+        if not isinstance(prediction, Prediction):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise DataError(
+                f"credit: needs what predict gave, got {type(prediction).__name__}.",
+                "Write state, prediction = program.predict(...), and program.credit(prediction, ...).",
+            )
+        if prediction.owner is not self._execution:
+            raise DataError("credit: the prediction is of another program.")
+        return self._execution.credit(prediction, targets, mask, signals)
 
     def stream(
         self,
@@ -273,8 +322,8 @@ class Program(Described, Sequences):
         self,
         params: Mapping[str, Any],
         inputs: Mapping[str, Any],
-        state: Mapping[str, Any] | None = None,
         *,
+        state: Mapping[str, Any] | None = None,
         steps: int | None = None,
         batch: int | None = None,
     ) -> dict[str, Array]:

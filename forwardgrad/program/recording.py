@@ -218,7 +218,8 @@ class Recorder:
                 now = slice(t, t + 1)
                 total[t] += loss_table.evaluate(loss, y[now], target[now], None if weight is None else weight[now])[0]
             by_node[name] = loss_table.evaluate(loss, y, target, weight)[1]
-        sources: dict[str, Mapping[str, Array]] = {"loss": by_node, "given": piece.signals, "none": {}}
+        given = {name: signal / piece.batch for name, signal in piece.signals.items()}  # of the mean, as of a loss
+        sources: dict[str, Mapping[str, Array]] = {"loss": by_node, "given": given, "none": {}}
         seeds = {
             index: seed
             for index, place in enumerate(self.plan.product.places)

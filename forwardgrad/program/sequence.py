@@ -101,10 +101,10 @@ class Sequences:
         params: Mapping[str, Any],
         inputs: Any,
         targets: Mapping[str, Any] | None = None,
-        block: Length = "auto",
         mask: Any = None,
         signals: Mapping[str, Any] | None = None,
         *,
+        block: Length = "auto",
         draw: int | None = None,
     ) -> Result:
         """The gradient over a sequence from the start state, weights frozen, in blocks; memory does not grow with time.
@@ -113,10 +113,9 @@ class Sequences:
             params: `{name: array}`.
             inputs: `{input node: (time, batch, size)}`; or an iterable of `(inputs, targets)` or
                 `(inputs, targets, mask)`, pieces of a sequence that need not fit in memory (then without `targets`).
-            targets: as in `step`.
+            targets, mask, signals: as in `step`.
             block: number of steps per block; a piece longer than that is cut into blocks. `"auto"` chooses it from the
                 program, the batch and memory, never from the length of the sequence.
-            mask, signals: as in `step`.
             draw: as in `start`: by default each call draws signs of its own.
 
         Returns:
@@ -168,12 +167,12 @@ class Sequences:
         params: Mapping[str, Any],
         inputs: Any,
         targets: Mapping[str, Any] | None = None,
-        block: Length = "auto",
         mask: Any = None,
         signals: Mapping[str, Any] | None = None,
+        *,
+        block: Length = "auto",
         only: Iterable[str] | None = None,
         keep: bool = False,
-        *,
         draw: int | None = None,
     ) -> Record:
         """Run a sequence as `gradient` does, and collect what flows: traces, learning signals and their products.
@@ -181,7 +180,7 @@ class Sequences:
         Influence is followed at every place, step by step, which takes much longer than the gradient alone.
 
         Args:
-            params, inputs, targets, block, mask, signals, draw: as in `gradient`.
+            params, inputs, targets, mask, signals, block, draw: as in `gradient`.
             only: the parameters to follow; by default all that are trained.
             keep: whether to keep the gradient of each step's loss: an array like the parameter per step.
 
@@ -197,6 +196,8 @@ class Sequences:
         >>> record.traces["h->h", "h", "all"].round(2)
         array([ 0.  ,  7.04, 11.03])
         """
+        if self.plan.per_sample:
+            raise DataError("record: sizes are those of the mean over the batch.", "Compile without per_sample=True.")
         if isinstance(only, str):
             raise DataError(f"record: only is a collection of names, got {only!r}.", f"Write only=[{only!r}].")
         chosen = tuple(self.plan.entries) if only is None else tuple(dict.fromkeys(only))

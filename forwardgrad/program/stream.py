@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,13 +13,14 @@ import numpy as np
 
 from forwardgrad.arrays import check_names, finite, numeric, truths
 from forwardgrad.backends import State
+from forwardgrad.backends.engine import Back
 from forwardgrad.errors import DataError, NonFiniteError
 from forwardgrad.layouts.draws import PERIOD
 from forwardgrad.learning.joined import Weights, updates
 from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array
 from forwardgrad.program import budget, numerics
-from forwardgrad.program.border import Target
+from forwardgrad.program.border import Given, Target
 from forwardgrad.program.execution import Execution
 from forwardgrad.program.moment import MomentReader
 
@@ -52,6 +55,22 @@ class Held(NamedTuple):
     grads: dict[str, Array]
     seen: int
     draw: int | None
+
+
+class Open(NamedTuple):
+    """A step of which credit can still be asked.
+
+    Args:
+        held: what the stream held before it.
+        values: `(1, batch, size)` by input node.
+        outputs: the same by output node.
+        back: gives the gradients.
+    """
+
+    held: Held
+    values: dict[str, Array]
+    outputs: dict[str, Array]
+    back: Back
 
 
 class Stream:
@@ -97,6 +116,96 @@ class Stream:
         first = self._updates.begin({name: array.copy() for name, array in weights.items()}, memory)
         state = execution.start(batch, draw) if state is None else {key: array.copy() for key, array in state.items()}
         self._held = Held(first, state, {}, {}, 0, draw)
+        self._open: Open | None = None
+
+    def predict(self, inputs: Any = None) -> dict[str, Array]:
+        """Take one time step of which nothing is learned yet: `credit` asks for gradients, `update` learns from them.
+
+        `step` is all of it: `predict`, `credit` and `update`.
+
+        Args:
+            inputs: as for `step`.
+
+        Returns:
+            The outputs, `{output node: (batch, size)}`.
+
+        Raises:
+            DataError, NonFiniteError, MemoryBudgetError: as in `step`.
+
+        >>> import forwardgrad as fg, numpy as np
+        >>> program = fg.compile(fg.load("elman"), loss={"y": "signal"})
+        >>> stream = program.stream(program.init(), batch=2, optimizer=fg.SGD(0.01))
+        >>> y = stream.predict(np.ones((2, 1)))["y"]
+        >>> grads = stream.credit(signals={"y": y - 1})
+        >>> stream.update(grads)
+        """
+        with self._told():
+            # Callers may write into their arrays, and updates into the weights, before credit is asked.
+            values = {name: array.copy() for name, array in self._read.inputs(inputs).items()}
+            weights = replace(self._held.weights, params=self.params)
+            step, self._open = self._predicted(self._held._replace(weights=weights), values)
+            return step.outputs
+
+    def credit(self, targets: Any = None, mask: Any = None, signals: Any = None) -> dict[str, Array]:
+        """The gradient of the step that was predicted last, as by `Program.credit`; it may be asked several times.
+
+        Args:
+            targets: as for `step`, of all outputs or of some.
+            mask: as for `step`.
+            signals: `{output node: (batch, size)}`, as in `Program.credit`.
+
+        Returns:
+            The gradient of each trained parameter.
+
+        Raises:
+            DataError: if an array does not fit, or no step was predicted last.
+            NonFiniteError, MemoryBudgetError: as in `step`.
+        """
+        if (asked := self._open) is None:
+            raise DataError("stream: there is no predicted step to ask credit of.", "Call predict before credit.")
+        with self._told():
+            goals, own = self._read.credit(targets, mask, signals)
+            loss, seeds = self._execution.evaluate(asked.outputs, goals)
+            grads = asked.back(seeds, self._execution.shared(own))
+            if math.isfinite(loss + numerics.squares(grads.values())):
+                return grads
+            return self._examined(asked.held, asked.values, goals, own)[3]
+
+    def update(self, grads: Mapping[str, Any]) -> None:
+        """Let the optimizer change the parameters by a gradient, as `step` does by that of its loss.
+
+        Args:
+            grads: an array for each trained parameter, shaped like it: what `credit` gave, or what was made of that.
+
+        Raises:
+            DataError: if the stream has no optimizer, or an array does not fit.
+            NonFiniteError: if updated parameters would not be finite.
+        """
+        if self.optimizer is None:
+            raise DataError("stream: it has no optimizer to update with.", "Pass optimizer= to Program.stream.")
+        weights, plan = self._held.weights, self._execution.plan
+        trained = {name: weights.params[name] for name in (*plan.entries, *plan.followers)}
+        check_names("grads", grads, trained)
+        read = {name: numeric(f"gradient {name!r}", grads[name], self._execution.dtype) for name in trained}
+        for name, array in read.items():
+            if array.shape != trained[name].shape:
+                hint = "Sum or average it over the batch." if array.shape[1:] == trained[name].shape else ""
+                expected = f"expected shape {trained[name].shape}, got {array.shape}."
+                raise DataError(f"gradient {name!r}: {expected}", hint)
+            finite(f"gradient {name!r}", array, "index")
+        with self._told():
+            gathered = self._updates.gathered(read)
+            sound = math.isfinite(numerics.squares(gathered))
+            self._held = self._held._replace(weights=self._updated(read, gathered, sound))
+
+    @contextmanager
+    def _told(self) -> Generator[None]:
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is told in our words
+                yield
+        except MemoryError:
+            with budget.told("stream"):
+                raise
 
     def step(self, inputs: Any = None, targets: Any = None, mask: Any = None, signals: Any = None) -> StreamStep:
         """Take one time step: predict, and learn if there are targets.
@@ -122,52 +231,46 @@ class Stream:
                 overflows, as in a `Learner`; the step is counted from 0 at the beginning of the stream.
             MemoryBudgetError: if the system refuses memory.
         """
-        try:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is told in our words
-                values = self._read.inputs(inputs)
-                if targets is not None:
-                    return self._learned(values, self._read.targets(targets, mask), self._read.signals(signals))
-                if mask is not None or signals is not None:
-                    raise DataError("stream: mask and signals come with targets, and there are none.")
-                return self._predicted(values)
-        except MemoryError:
-            with budget.told("stream"):
-                raise
+        with self._told():
+            values = self._read.inputs(inputs)
+            self._open = None
+            if targets is not None:
+                return self._learned(values, self._read.targets(targets, mask), self._read.signals(signals))
+            if mask is not None or signals is not None:
+                raise DataError("stream: mask and signals come with targets, and there are none.")
+            return self._predicted(self._held, values)[0]
 
     def _learned(self, values: dict[str, Array], goals: dict[str, Target], signals: dict[str, Array]) -> StreamStep:
         held = self._held
         outputs, after, back = self._ahead(held.weights.params, held.state, values)
         loss, seeds = self._execution.evaluate(outputs, goals)
-        grads = back(seeds, signals)
+        grads = back(seeds, self._execution.shared(signals))
         gathered = self._updates.gathered(grads)
         slope = numerics.squares(gathered)
         if not math.isfinite(loss + slope + numerics.squares(after.values())):
-            targets = {name: goal.values for name, goal in goals.items()}
-            mask = {name: goal.weight for name, goal in goals.items() if goal.weight is not None}
-            loss, outputs, after, grads = self._examined(values, targets, mask, signals or None)
+            loss, outputs, after, grads = self._examined(held, values, goals, signals)
             gathered = self._updates.gathered(grads)
         return self._moved_on(self._updated(grads, gathered, math.isfinite(slope)), after, outputs, loss, grads)
 
-    def _predicted(self, values: dict[str, Array]) -> StreamStep:
-        weights = self._held.weights
-        outputs, after, _ = self._ahead(weights.params, self._held.state, values)
+    def _predicted(self, held: Held, values: dict[str, Array]) -> tuple[StreamStep, Open]:
+        outputs, after, back = self._ahead(held.weights.params, held.state, values)
         if not math.isfinite(numerics.squares(after.values()) + numerics.squares(outputs.values())):
-            losses, nodes, shape = self._execution.losses, self._execution.plan.network.nodes, (1, self.batch)
-            targets = {name: np.zeros(shape if losses[name].labels else a.shape, int) for name, a in outputs.items()}
-            signals = {name: np.zeros((*shape, nodes[name].size)) for name in self._execution.signalled}
-            _, outputs, after, _ = self._examined(values, targets, np.zeros(shape), signals or None)
-        return self._moved_on(weights, after, outputs, math.nan, self._held.grads)
+            nodes = self._execution.plan.network.nodes
+            signals = {name: np.zeros((1, self.batch, nodes[name].size)) for name in self._execution.signalled}
+            _, outputs, after, _ = self._examined(held, values, {}, signals)
+        step = self._moved_on(self._held.weights, after, outputs, math.nan, self._held.grads)
+        return step, Open(held, values, outputs, back)
 
     def _examined(
-        self, values: Any, targets: Any, mask: Any, signals: Any
+        self, held: Held, values: dict[str, Array], goals: dict[str, Target], signals: dict[str, Array]
     ) -> tuple[float, dict[str, Array], State, dict[str, Array]]:
         """What `Program.step` gives in place of numbers that are not finite, or the error by which it names the first.
 
         Numbers whose squares overflow are looked at here, too; they are errors in an influence alone.
         """
-        held = self._held
+        given = Given(held.weights.params, values, goals, signals)
         try:
-            after, step = self._execution.step(held.weights.params, held.state, values, targets, mask, signals)
+            after, step = self._execution.run_block(given, held.state, (1, self.batch))
         except NonFiniteError as error:
             raise error.later(held.seen) from None
         if (found := numerics.exploded(after, held.seen)) is not None:
@@ -233,7 +336,7 @@ class Stream:
         Raises:
             DataError: if these are not such truth values.
         """
-        held = self._held
+        held, self._open = self._held, None
         if samples is not None:
             chosen = truths("reset: samples", samples, (self.batch,))
             self._held = held._replace(state=self._execution.reset(held.state, chosen))

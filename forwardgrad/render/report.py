@@ -125,7 +125,7 @@ def report(
         chosen = [parameter for parameter in wanted if parameter in each.rules]
         given = {node: (signals or {})[node] for node in each.signalled if node in (signals or {})}
         own = _params(program, each, params)
-        records[name] = each.record(own, inputs, targets, block, mask, given or None, chosen, keep)
+        records[name] = each.record(own, inputs, targets, mask, given or None, block=block, only=chosen, keep=keep)
         progress(1)
     found = None
     if audit:

@@ -149,7 +149,7 @@ RULES: Mapping[str, Row] = MappingProxyType(
             lambda: Rule(paths.All(), layout="kronecker"),
             "every path, in a random Kronecker product without bias",
             "Mujika et al. 2018, arXiv 1805.10842",
-            "dense weights on one edge only; noisy, less than uoro",
+            "dense weights on one edge, and biases; noisy, less than uoro",
         ),
         "dsf": Row(
             lambda constant: Rule(paths.All(), operator={"explicit": constant}),

@@ -204,7 +204,7 @@ def in_blocks(program: Program, problem: Problem, lengths: Sequence[int]) -> dic
         mask = {name: None if m is None else m[part] for name, m in masks.items()}
         inputs, targets = ({n: a[part] for n, a in arrays.items()} for arrays in (problem.inputs, problem.targets))
         signals = None if problem.signals is None else {n: s[part] for n, s in problem.signals.items()}
-        state, step = program.step(problem.params, state, inputs, targets, mask=mask, signals=signals)
+        state, step = program.step(problem.params, inputs, targets, state=state, mask=mask, signals=signals)
         total = {name: g + total[name] if total else g for name, g in step.grads.items()}
         at += length
     return total

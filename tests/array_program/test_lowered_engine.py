@@ -83,8 +83,8 @@ def test_its_states_are_those_of_the_interpreter(data: st.DataObject) -> None:
         copies = {key: array.copy() for key, array in states[1].items()}
         previous = states[1]
         states = [
-            ours.step(problem.params, previous, inputs, targets)[0],
-            theirs.step(problem.params, previous, inputs, targets)[0],
+            ours.step(problem.params, inputs, targets, state=previous)[0],
+            theirs.step(problem.params, inputs, targets, state=previous)[0],
         ]
         assert all(np.array_equal(previous[key], array) for key, array in copies.items())
         assert states[0].keys() == states[1].keys()
@@ -159,9 +159,9 @@ def assert_like_the_interpreter(
                 dict(program.init(0)) | dict(problem.params),
                 problem.inputs,
                 problem.targets,
-                block,
                 problem.mask,
                 problem.signals,
+                block=block,
                 draw=3,
             ).grads
             for program in programs

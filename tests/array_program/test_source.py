@@ -32,7 +32,7 @@ RULES = ("rtrl", "eprop-deep", "eprop", "eprop-random", "eprop-adaptive", "immed
 def assert_alone(program: fg.Program, block: int = 3) -> None:
     """Assert that the printed module finds the gradient that the program finds."""
     params, x, y = given(program)
-    loss, grads = alone(program)["gradient"](params, x, y, block)
+    loss, grads = alone(program)["gradient"](params, x, y, block=block)
     wanted = program.gradient(params, x, y, block=block)
     assert loss == pytest.approx(wanted.loss, rel=1e-12)
     assert max(np.abs(g).max() for g in wanted.grads.values()) > 0
@@ -113,7 +113,7 @@ def test_masks_and_signals_reach_a_printed_module() -> None:
     params, x, y = given(program)
     random = np.random.default_rng(1)
     signals, mask = {"y": random.normal(size=y["y"].shape)}, random.random((7, 2))
-    loss, grads = alone(program)["gradient"](params, x, y, 3, mask, signals)
+    loss, grads = alone(program)["gradient"](params, x, y, mask, signals, block=3)
     wanted = program.gradient(params, x, y, block=3, mask=mask, signals=signals)
     assert loss == pytest.approx(wanted.loss)
     assert error(grads, wanted.grads) <= 1e-12
@@ -153,7 +153,7 @@ def test_ops_of_the_users_are_taken_along() -> None:
     program = fg.compile(graph)
     params, x, y = given(program)
     with pytest.raises(NotImplementedError, match="derivative of op 'swish_' by port 'in'"):
-        alone(program)["gradient"](params, x, y, 3)
+        alone(program)["gradient"](params, x, y, block=3)
 
 
 def test_sweeps_are_written_right_into_the_arrays_that_they_fill() -> None:
@@ -315,7 +315,7 @@ def test_nothing_given_is_changed(name: str, rule: str) -> None:
         for arrays in (params, x, y, state):
             for array in arrays.values():
                 array.flags.writeable = False
-        state, step = program.step(params, state, x, y)
+        state, step = program.step(params, x, y, state=state)
     held = [array for arrays in (params, x, y) for array in arrays.values()]
     for result in [*step.grads.values(), *step.outputs.values(), *state.values()]:
         assert not any(np.may_share_memory(result, array) for array in held)
@@ -327,7 +327,7 @@ def test_single_precision_stays_single(name: str, rule: str) -> None:
     """If this fails, some array is computed in double precision, at twice the price."""
     program = fg.compile(fg.load(name), rule=rule, dtype="float32", dead="ignore")
     params, x, y = given(program)
-    state, step = program.step(params, program.start(2), x, y)
+    state, step = program.step(params, x, y, state=program.start(2))
     engine: Any = program._engine
     params, x = ({name: array.astype("f") for name, array in arrays.items()} for arrays in (params, x))
     block = engine.forward(params, program.start(2), x, (7, 2))

@@ -28,7 +28,7 @@ def test_a_module_with_lossy_layouts_runs_on_its_own(name: str, rule: Any) -> No
     draws = [{"draw": draw} for draw in (0, 5)] if "draw=0" in program.source() else [{}]
     for draw in draws:
         for block in (1, 3):
-            loss, grads = module["gradient"](params, x, y, block, **draw)
+            loss, grads = module["gradient"](params, x, y, block=block, **draw)
             wanted = program.gradient(params, x, y, block=block, **draw)
             assert loss == pytest.approx(wanted.loss, rel=1e-12)
             assert max(np.abs(g).max() for g in wanted.grads.values()) > 0
@@ -67,9 +67,9 @@ def test_a_layout_of_a_users_own_is_taken_along() -> None:
         params, x, y = given(program)
         draw = {"draw": 3} if "some_" in rule else {}
         for block in (1, 3):
-            _, grads = alone(program)["gradient"](params, x, y, block, **draw)
+            _, grads = alone(program)["gradient"](params, x, y, block=block, **draw)
             assert error(grads, program.gradient(params, x, y, block=block, **draw).grads) <= 1e-12
     fg.register_layout("half_", lambda influence: influence / 2, keeps="a half")
     program = fg.compile(fg.load("elman"), rule="rtrl; layout=half_")
     with pytest.raises(NotImplementedError, match="compress of layout 'half_'"):
-        alone(program)["gradient"](*given(program), 3)
+        alone(program)["gradient"](*given(program), block=3)

@@ -36,7 +36,7 @@ def assert_printed(*pairs: Any, loss: fg.Loss | None = None) -> str:
         params, x, y = given(program)
         source = program.source()
         assert source == program.source()
-        found, grads = alone(program)["gradient"](params, x, y, 3)
+        found, grads = alone(program)["gradient"](params, x, y, block=3)
         wanted = program.gradient(params, x, y, block=3)
         assert found == pytest.approx(wanted.loss, rel=1e-12)
         assert min(np.abs(g).max() for g in wanted.grads.values()) > 0
@@ -116,7 +116,7 @@ def test_formulas_that_are_called_are_taken_along() -> None:
         square = fg.Loss("l", Formula("np.square(a - b).sum(axis=1)", "a, b"), Formula("2 * (c - b)", "c, b"))
         program = fg.compile(graph, {"y": square}, "rtrl")
         params, x, y = given(program)
-        found, grads = alone(program)["gradient"](params, x, y, 3)
+        found, grads = alone(program)["gradient"](params, x, y, block=3)
         wanted = program.gradient(params, x, y, block=3)
         assert found == pytest.approx(wanted.loss)
         assert error(grads, wanted.grads) <= 1e-12

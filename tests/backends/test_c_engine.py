@@ -72,7 +72,7 @@ LOSSY = (
 def gradients(program: fg.Program, problem: Problem, block: int) -> Any:
     """The gradient over a problem."""
     params = dict(program.init(0)) | dict(problem.params)
-    return program.gradient(params, problem.inputs, problem.targets, block, problem.mask, problem.signals, draw=1)
+    return program.gradient(params, problem.inputs, problem.targets, problem.mask, problem.signals, block=block, draw=1)
 
 
 @pytest.mark.parametrize(("name", "rule"), LOSSLESS)
@@ -114,7 +114,7 @@ def test_gradients_and_states_on_random_graphs(data: st.DataObject) -> None:
     inputs, targets = ({n: a[:block] for n, a in each.items()} for each in (problem.inputs, problem.targets))
     before = theirs.start(problem.batch, draw=0)
     kept = {key: array.copy() for key, array in before.items()}
-    states = [program.step(problem.params, before, inputs, targets)[0] for program in (ours, theirs)]
+    states = [program.step(problem.params, inputs, targets, state=before)[0] for program in (ours, theirs)]
     assert all(np.array_equal(before[key], array) for key, array in kept.items())
     assert states[0].keys() == states[1].keys()
     for key, array in states[1].items():
@@ -149,9 +149,9 @@ def test_a_fresh_state_is_the_start() -> None:
     ours, theirs = (compiled(problem, "rtrl", backend=backend) for backend in ("c", "interpreter"))
     inputs = {name: x[:2] for name, x in problem.inputs.items()}
     targets = {name: y[:2] for name, y in problem.targets.items()}
-    state, _ = theirs.step(problem.params, theirs.start(problem.batch), inputs, targets)
+    state, _ = theirs.step(problem.params, inputs, targets, state=theirs.start(problem.batch))
     for before in (theirs.start(problem.batch), state):
-        steps = [program.step(problem.params, before, inputs, targets)[1] for program in (ours, theirs)]
+        steps = [program.step(problem.params, inputs, targets, state=before)[1] for program in (ours, theirs)]
         assert error(steps[0].grads, steps[1].grads) <= TOLERANCE
 
 

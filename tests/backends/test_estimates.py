@@ -223,20 +223,20 @@ def test_a_draw_repeats_a_run_and_another_draw_does_not(rule: str, dtype: str) -
     """If this fails, a run cannot be repeated, single precision cannot count, or numbers of draws mean nothing."""
     given, last = larger(rule), draws.PERIOD - 1
     program = fg.compile(given.graph, loss=dict(given.loss), rule=rule, dtype=dtype)
-    call = (given.params, given.inputs, given.targets, 2)
-    first = {draw: program.gradient(*call, draw=draw).grads for draw in (0, 1, last - 1, last)}
+    call = (given.params, given.inputs, given.targets)
+    first = {draw: program.gradient(*call, block=2, draw=draw).grads for draw in (0, 1, last - 1, last)}
     for draw, grads in first.items():
-        assert error(program.gradient(*call, draw=draw).grads, grads) == 0
-        assert error(program.record(*call, draw=draw).grads, grads) == 0
+        assert error(program.gradient(*call, block=2, draw=draw).grads, grads) == 0
+        assert error(program.record(*call, block=2, draw=draw).grads, grads) == 0
         assert all(error(other, grads) > 1e-3 for number, other in first.items() if number != draw)
     state = program.start(given.batch, draw=last)
     total = dict[str, Array]()
     for at in range(0, given.steps, 2):
         x, y = given.inputs["x"][at : at + 2], given.targets["y"][at : at + 2]
-        state, step = program.step(given.params, state, {"x": x}, {"y": y})
+        state, step = program.step(given.params, {"x": x}, {"y": y}, state=state)
         total = {name: g + total.get(name, 0) for name, g in step.grads.items()}
     assert error(total, first[last]) < 1e-5
-    assert error(program.gradient(*call).grads, first[0]) == 0  # the counter was not moved by any of these
+    assert error(program.gradient(*call, block=2).grads, first[0]) == 0  # the counter was not moved by any of these
 
 
 @pytest.mark.parametrize("draw", [-1, draws.PERIOD, 0.5, True, "1", 10**400])
@@ -258,7 +258,7 @@ def test_a_reset_goes_on_counting(backend: str) -> None:
     program = fg.compile(given.graph, loss=dict(given.loss), rule="uoro", backend=backend)
     state = program.start(given.batch, draw=2)
     for _ in range(3):
-        state, _ = program.step(given.params, state, given.inputs, given.targets)
+        state, _ = program.step(given.params, given.inputs, given.targets, state=state)
     for where in (np.arange(given.batch) < 5, np.ones(given.batch, bool)):
         again = program.reset(state, where)
         for key in again:
@@ -274,7 +274,9 @@ def test_counters_measure_nothing() -> None:
     given = larger("uoro")
     program = fg.compile(given.graph, loss=dict(given.loss), rule="uoro")
     for draw in (0, 10**6):
-        state, step = program.step(given.params, program.start(given.batch, draw=draw), given.inputs, given.targets)
+        state, step = program.step(
+            given.params, given.inputs, given.targets, state=program.start(given.batch, draw=draw)
+        )
         arrays = [a for key, a in state.items() if not key.endswith(('"draw"]', '"blocks"]'))]
         assert step.state_norm == pytest.approx(np.sqrt(sum(np.sum(a * a) for a in arrays)))
 
@@ -283,9 +285,9 @@ def test_other_rules_draw_nothing() -> None:
     """If this fails, numbers of draws change what has no noise."""
     given = larger("uoro")
     program = fg.compile(given.graph, loss=dict(given.loss), rule="rtrl")
-    call = (given.params, given.inputs, given.targets, 2)
-    wanted = program.gradient(*call).grads
-    assert all(error(program.gradient(*call, draw=draw).grads, wanted) == 0 for draw in (None, 0, 7))
+    call = (given.params, given.inputs, given.targets)
+    wanted = program.gradient(*call, block=2).grads
+    assert all(error(program.gradient(*call, block=2, draw=draw).grads, wanted) == 0 for draw in (None, 0, 7))
     assert not any("draw" in key for key in program.start(2, draw=5))
 
 

@@ -103,7 +103,7 @@ def test_what_has_decayed_becomes_zero_and_the_rest_stays(leak: float, block: in
     for first in range(0, steps, block):
         now = slice(first, first + block)
         part = {"x": inputs["x"][now]}, {"y": np.zeros((block, 1, 1))}
-        state, _ = program.step(params, state, *part)
+        state, _ = program.step(params, *part, state=state)
     (trace,) = [array for key, array in state.items() if key.startswith('influence["x->h"')]
     assert (trace[..., 0] == 0).all()
     assert (np.abs(trace[..., 1]) > 0.4).all()

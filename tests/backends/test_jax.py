@@ -57,7 +57,7 @@ LOSSY = (
 def gradients(program: fg.Program, problem: Problem, block: int) -> Any:
     """The gradient over a problem."""
     return program.gradient(
-        problem.params, problem.inputs, problem.targets, block, problem.mask, problem.signals, draw=1
+        problem.params, problem.inputs, problem.targets, problem.mask, problem.signals, block=block, draw=1
     )
 
 
@@ -94,7 +94,7 @@ def test_gradients_and_states_on_random_graphs(data: st.DataObject) -> None:
     assert error(gradients(ours, problem, block).grads, gradients(theirs, problem, block).grads) <= TOLERANCE
     inputs, targets = ({n: a[:block] for n, a in each.items()} for each in (problem.inputs, problem.targets))
     before = theirs.start(problem.batch, draw=0)
-    states = [program.step(problem.params, before, inputs, targets)[0] for program in (ours, theirs)]
+    states = [program.step(problem.params, inputs, targets, state=before)[0] for program in (ours, theirs)]
     assert states[0].keys() == states[1].keys()
     for key, array in states[1].items():
         assert isinstance(states[0][key], np.ndarray)
@@ -165,14 +165,14 @@ def test_functions_do_what_the_program_does() -> None:
         mask = np.ones((steps, batch))
         mask[1:3] = 0
         targets = {name: np.array(array[:steps]) for name, array in problem.targets.items()}
-        wanted = program.gradient(problem.params, inputs, targets, 2, mask)
+        wanted = program.gradient(problem.params, inputs, targets, mask, block=2)
         for array in targets.values():
             array[1:3] = np.nan
 
         @jax.jit
         def whole(params: Any, inputs: Any, targets: Any, mask: Any) -> Any:
             def block(state: Any, piece: Any) -> Any:
-                return functions.step(params, state, *piece)
+                return functions.step(params, *piece, state=state)
 
             pieces = jax.tree.map(lambda a: a.reshape(steps // 2, 2, *a.shape[1:]), (inputs, targets, mask))
             state, found = jax.lax.scan(block, functions.init(batch), pieces)
@@ -184,7 +184,7 @@ def test_functions_do_what_the_program_does() -> None:
         fresh = functions.reset(state, jnp.asarray([True] + [False] * (batch - 1)))
         again = program.reset({key: np.asarray(array) for key, array in state.items()}, [True] + [False] * (batch - 1))
         assert all(np.array_equal(fresh[key], array) for key, array in again.items())
-        values = functions.run(problem.params, functions.init(batch), inputs)
+        values = functions.run(problem.params, inputs, state=functions.init(batch))
         assert np.allclose(values["y"], program.run(problem.params, inputs)["y"], rtol=0, atol=1e-12)
 
 
@@ -193,7 +193,7 @@ def test_random_layouts_go_on_counting_where_samples_start_afresh() -> None:
     program = compiled(named("elman"), "uoro", dtype="float32")
     functions, where = program.as_jax(), np.array([True, False])
     state, problem = functions.init(2, draw=3), named("elman")
-    state, _ = functions.step(problem.params, state, problem.inputs, problem.targets)
+    state, _ = functions.step(problem.params, problem.inputs, problem.targets, state=state)
     before = {key: np.asarray(array) for key, array in state.items()}
     wanted, found = program.reset(before, where), functions.reset(state, jnp.asarray(where))
     assert wanted.keys() == found.keys()
@@ -208,9 +208,9 @@ def test_functions_can_be_mapped() -> None:
     seeds = [program.init(seed) for seed in range(3)]
     stacked = {name: jnp.stack([params[name] for params in seeds]) for name in seeds[0]}
     state = functions.init(problem.batch)
-    _, found = jax.vmap(lambda params: functions.step(params, state, problem.inputs, problem.targets))(stacked)
+    _, found = jax.vmap(lambda params: functions.step(params, problem.inputs, problem.targets, state=state))(stacked)
     for at, params in enumerate(seeds):
-        _, step = program.step(params, program.start(problem.batch), problem.inputs, problem.targets)
+        _, step = program.step(params, problem.inputs, problem.targets, state=program.start(problem.batch))
         assert error({name: np.asarray(g[at]) for name, g in found.grads.items()}, step.grads) <= 1e-5
 
 
@@ -223,8 +223,8 @@ def test_losses_of_your_own_are_given_in_jax() -> None:
         program.as_jax()
     functions = program.as_jax(losses={"y": lambda y, t: ((y - t) ** 3).sum(axis=1)})
     state = functions.init(problem.batch)
-    _, found = functions.step(problem.params, state, problem.inputs, problem.targets)
-    _, step = program.step(problem.params, program.start(problem.batch), problem.inputs, problem.targets)
+    _, found = functions.step(problem.params, problem.inputs, problem.targets, state=state)
+    _, step = program.step(problem.params, problem.inputs, problem.targets, state=program.start(problem.batch))
     assert error({name: np.asarray(grad) for name, grad in found.grads.items()}, step.grads) <= 1e-4
 
 

@@ -132,7 +132,7 @@ def test_a_rule_has_its_own_gradients(rule: Any) -> None:
 def _in_blocks(program: fg.Program, params: Any, x: Any, y: Any) -> dict[str, Any]:
     state, total = program.start(BATCH), dict[str, Any]()
     for block in (slice(0, 3), slice(3, 7)):
-        state, step = program.step(params, state, {"x": x[block]}, {"l2.h": y[block]})
+        state, step = program.step(params, {"x": x[block]}, {"l2.h": y[block]}, state=state)
         total = {name: grad + total.get(name, 0) for name, grad in step.grads.items()}
     return total
 
@@ -147,7 +147,7 @@ def test_the_gradient_by_inputs_follows_the_paths_of_the_rule(rule: str) -> None
     program = fg.compile(network(), loss={"l2.h": "mse"}, rule=rule, by_inputs=True)
     params, random = program.init(seed=4), np.random.default_rng(5)
     x, y = random.normal(size=(STEPS, BATCH, INPUTS)), random.normal(size=(STEPS, BATCH, UNITS))
-    _, step = program.step(params, program.start(BATCH), {"x": x}, {"l2.h": y}, last=True)
+    _, step = program.step(params, {"x": x}, {"l2.h": y}, state=program.start(BATCH))
     given = {name.replace("x->", "fed->"): array for name, array in params.items()} | {"fed.bias": np.zeros(INPUTS)}
     wanted = oracle.reverse(relayed, given, {"x": x}, {"l2.h": y}, {"l2.h": "mse"}, rule=rule).grads["fed.bias"]
     assert np.abs(wanted).max() > 1e-3

@@ -59,7 +59,7 @@ def test_train(name, rule, place, run):
     assert learner.seen == 79
     task = data.one_step(data.get("wave.csv"), train=80)
     assert learner.program.dtype == "float64"
-    predicted = learner.program.run(learner.params, {"x": task.test_inputs}, learner.state)["y"]
+    predicted = learner.program.run(learner.params, {"x": task.test_inputs}, state=learner.state)["y"]
     assert data.nmse(predicted, task.test_targets) == report["nmse"]["test"]
 
 

@@ -81,10 +81,11 @@ def by_python(program: fg.Program, params: Any, optimizer: Optimizer, samples: S
         if t in samples.resets:
             state = program.start()
         if t in samples.silent:
-            state, outputs = program.advance(params, state, inputs)
+            state, prediction = program.predict(params, inputs, state=state)
+            outputs = prediction.outputs
             rows.append([])
         else:
-            state, step = program.step(params, state, inputs, targets)
+            state, step = program.step(params, inputs, targets, state=state)
             params, memory = optimizer.update(params, step.grads, memory)
             outputs = step.outputs
             rows.append([step.loss])

@@ -33,7 +33,7 @@ def test_evaluate_is_the_loss_of_a_block_and_leaves_the_learner_alone():
     before = {**ours.params, **(ours.state or {})}
     mask = np.array([0, 1, 1, 0.5, 1, 0])
     for go_on, state in ((False, ours.program.start(2)), (True, ours.state)):
-        _, step = ours.program.step(ours.params, state or {}, *data(6, 1), mask)
+        _, step = ours.program.step(ours.params, *data(6, 1), mask, state=state or {})
         assert ours.evaluate(*data(6, 1), mask, go_on=go_on) == pytest.approx(step.loss / 3.5, abs=1e-12)
         predicted = ours.predict(data(6, 1)[0], go_on=go_on)
         np.testing.assert_allclose(predicted["y"], step.outputs["y"], atol=1e-12)

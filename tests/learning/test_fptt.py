@@ -141,7 +141,7 @@ def test_it_goes_with_exact_and_approximate_gradients(rule: str) -> None:
     found.fit(stream(), block=4)
     x, y = stream()[0][0]["x"], stream()[0][1]["y"]
     for at in range(0, 24, 4):
-        state, step = program.step(params, state, {"x": x[at : at + 4]}, {"y": y[at : at + 4]})
+        state, step = program.step(params, {"x": x[at : at + 4]}, {"y": y[at : at + 4]}, state=state)
         for name, g in step.grads.items():
             p = params[name]
             params[name] = p = p - rate * (g / 4 - lm[name] + alpha * (p - sm[name]))

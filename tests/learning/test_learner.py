@@ -74,7 +74,7 @@ def test_updates_are_step_clip_and_optimizer_by_hand(graph, optimizer):
     state, memory = program.start(2), optimizer.start({name: params[name] for name in program.rules})
     for update, at in zip(updates, range(0, 14, 4), strict=True):
         x, y = piece(inputs, targets, at, 4)
-        state, step = program.step(params, state, x, y)
+        state, step = program.step(params, x, y, state=state)
         steps = len(x["x"])
         assert (update.step.loss, update.steps, update.loss) == (step.loss, steps, step.loss / steps)
         grads = clip_by_norm({name: g / steps for name, g in step.grads.items()}, 0.05)
@@ -139,8 +139,8 @@ def test_influence_goes_on_over_updates():
     assert influence
     assert all(np.any(array) for array in influence)
     cold = ours.program.start(2) | {k: a for k, a in ours.state.items() if k.startswith("value")}
-    with_past = ours.program.step(ours.params, ours.state, *piece(inputs, targets, 3, 3))[1].grads
-    without = ours.program.step(ours.params, cold, *piece(inputs, targets, 3, 3))[1].grads
+    with_past = ours.program.step(ours.params, *piece(inputs, targets, 3, 3), state=ours.state)[1].grads
+    without = ours.program.step(ours.params, *piece(inputs, targets, 3, 3), state=cold)[1].grads
     assert np.abs(with_past["h->h"] - without["h->h"]).max() > 1e-3
 
 
@@ -237,7 +237,7 @@ def test_reset_starts_all_samples_afresh():
     assert_same({**params}, {**ours.params})
     assert_same({**memory}, {**ours.optimizer_state})
     first = next(iter(ours.updates([piece(inputs, targets, 0, 3)])))
-    fresh = ours.program.step(params, ours.program.start(2), *piece(inputs, targets, 0, 3))[1]
+    fresh = ours.program.step(params, *piece(inputs, targets, 0, 3), state=ours.program.start(2))[1]
     assert first.step.loss == fresh.loss
     ours.reset()
     ours.fit([data(4, batch=5)])  # another batch size may begin now

@@ -65,7 +65,7 @@ def _gradients(name: str, rule: str, backend: str) -> dict[int, dict[str, Array]
     except RuleError:
         return None
     call = given.params, given.inputs, given.targets
-    return {block: program.gradient(*call, block, given.mask, given.signals, draw=3).grads for block in BLOCKS}
+    return {block: program.gradient(*call, given.mask, given.signals, block=block, draw=3).grads for block in BLOCKS}
 
 
 @cache

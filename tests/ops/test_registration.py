@@ -150,7 +150,9 @@ def test_a_function_may_write_keep_and_return_what_it_likes(value: Any, slope: A
     assert_right(given)
     for backend in ("numpy", "interpreter"):
         program = compiled(given, "rtrl", backend=backend, dtype=dtype)
-        state, step = program.step(given.params, program.start(given.batch), given.inputs, given.targets, given.mask)
+        state, step = program.step(
+            given.params, given.inputs, given.targets, given.mask, state=program.start(given.batch)
+        )
         for array in [*state.values(), *step.grads.values(), *step.outputs.values()]:
             assert array.dtype == dtype
 
@@ -164,7 +166,7 @@ def test_formulas_in_double_precision_stay_out_of_single(backend: str, rule: str
     ops.add(Op("step_", Formula("x > 0"), (Port("in", Formula("np.float64(0.3)", "x, y")),), smooth=False))
     given = net("leaky_", "step_", "leaky_")
     program = compiled(given, rule, backend=backend, dtype="float32")
-    state, step = program.step(given.params, program.start(given.batch), given.inputs, given.targets)
+    state, step = program.step(given.params, given.inputs, given.targets, state=program.start(given.batch))
     values = program.run(given.params, given.inputs)
     for array in [*state.values(), *step.grads.values(), *step.outputs.values(), *values.values()]:
         assert array.dtype == np.float32
@@ -184,7 +186,7 @@ def test_losses_may_write_and_return_what_they_like() -> None:
     for dtype in ("float32", "float64"):
         for backend in ("numpy", "interpreter"):
             program = fg.compile(given.graph, {"y": sums}, "rtrl", backend=backend, dtype=dtype)
-            step = program.step(given.params, program.start(given.batch), given.inputs, given.targets)[1]
+            step = program.step(given.params, given.inputs, given.targets, state=program.start(given.batch))[1]
             assert np.array_equal(given.targets["y"], targets["y"])
             assert all(array.dtype == dtype for array in [*step.grads.values(), *step.outputs.values()])
             assert np.allclose(step.outputs["y"], program.run(given.params, given.inputs)["y"])

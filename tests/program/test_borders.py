@@ -57,10 +57,12 @@ def test_nothing_given_back_is_what_was_handed_over(net: str, backend: str, rule
     given = problem(NETS[net], "y", steps=steps)
     program = compiled(given, rule, backend)
     signals, mask = None, np.ones((steps, given.batch))
-    state, first = program.step(given.params, program.start(given.batch), given.inputs, given.targets, mask, signals)
-    after, second = program.step(given.params, state, given.inputs, given.targets, mask)
+    state, first = program.step(
+        given.params, given.inputs, given.targets, mask, signals, state=program.start(given.batch)
+    )
+    after, second = program.step(given.params, given.inputs, given.targets, mask, state=state)
     again = program.reset(after, np.array([True, False]))
-    values = program.run(given.params, given.inputs, after)
+    values = program.run(given.params, given.inputs, state=after)
     whole = program.gradient(given.params, given.inputs, given.targets, block=2, mask=mask)
     handed = [*arrays([given.params, given.inputs, given.targets, mask])]
     results = [state, first.grads, first.outputs, after, second.grads, second.outputs, again, values, whole.grads]
@@ -181,10 +183,10 @@ def entrances(given: Problem) -> dict[str, Callable[..., Any]]:
         return fg.Learner(program, p, fg.SGD(0.1)).fit([(x, y, m)], block=2)
 
     return {
-        "step": lambda p, x, y, m: program.step(p, program.start(given.batch), x, y, m),
-        "gradient": lambda p, x, y, m: program.gradient(p, x, y, 2, m),
+        "step": lambda p, x, y, m: program.step(p, x, y, m, state=program.start(given.batch)),
+        "gradient": lambda p, x, y, m: program.gradient(p, x, y, m, block=2),
         "stream": lambda p, x, y, m: program.gradient(p, iter([(x, y, m)]), block=2),
-        "record": lambda p, x, y, m: program.record(p, x, y, 2, m),
+        "record": lambda p, x, y, m: program.record(p, x, y, m, block=2),
         "learner": learner,
         "oracle": lambda p, x, y, m: oracle.reverse(given.graph, p, x, y, given.loss, mask=m),
         "differences": lambda p, x, y, m: oracle.finite_difference(given.graph, p, x, y, given.loss, mask=m),
@@ -369,7 +371,7 @@ def test_norms_of_small_numbers_are_not_zero() -> None:
     given = problem(vanilla(), "y", steps=3)
     program = compiled(given, dtype="float32")
     mask = np.full(3, 1e-28)
-    _, step = program.step(given.params, program.start(2), given.inputs, given.targets, mask)
+    _, step = program.step(given.params, given.inputs, given.targets, mask, state=program.start(2))
     true = np.sqrt(sum(np.sum(np.float64(g) ** 2) for g in step.grads.values()))
     assert 1e-30 < true < 1e-26
     assert step.grad_norm == pytest.approx(true, rel=1e-5, abs=0)

@@ -66,10 +66,10 @@ def taken(program: fg.Program, batch: int, block: int) -> int:
     random = np.random.default_rng(0)
     params = checking.random_params(program, random, 0)
     inputs, targets = checking.random_data(program, random, block, batch)
-    state, _ = program.step(params, program.start(batch), inputs, targets)
+    state, _ = program.step(params, inputs, targets, state=program.start(batch))
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    program.step(params, state, inputs, targets)
+    program.step(params, inputs, targets, state=state)
     found = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     return found

@@ -79,7 +79,7 @@ def test_an_influence_that_overflows_is_named(backend: str, rule: str, step: int
     params = {"x->h": np.zeros((2, 2)), "h->y": np.ones(2)}  # all values are zero, the influence is not
     state = program.start(2)
     with pytest.raises(NonFiniteError, match=f"step {step}: the influence of parameter 'x->h' on ") as error:
-        program.step(params, state, *ones(6))
+        program.step(params, *ones(6), state=state)
     assert "not finite" in str(error.value)
 
 

@@ -76,7 +76,7 @@ def test_steps_add_up_to_the_gradient() -> None:
     whole = program.gradient(given.params, given.inputs, given.targets)
     state, loss, grads, outputs = program.start(batch=2), 0.0, dict[str, Any](), []
     for inputs, targets in pieces(given, [1, 4, 2, 4]):
-        state, step = program.step(given.params, state, inputs, targets)
+        state, step = program.step(given.params, inputs, targets, state=state)
         loss += step.loss
         grads = {name: g + grads[name] if grads else g for name, g in step.grads.items()}
         outputs.append(step.outputs["y"])
@@ -93,7 +93,7 @@ def test_run_gives_every_node_and_goes_on_from_a_state() -> None:
     assert whole.keys() == expected.keys() == {"x", "h", "y"}
     assert all(np.allclose(whole[name], expected[name], rtol=0, atol=1e-13) for name in whole)
     first, then = pieces(given, [4, 6])
-    state, _ = program.step(given.params, program.start(2), *first)
+    state, _ = program.step(given.params, *first, state=program.start(2))
     going_on = program.run(given.params, then[0], state=state)
     assert all(np.allclose(going_on[name], whole[name][4:], rtol=0, atol=1e-14) for name in whole)
     afresh = program.run(given.params, then[0])
@@ -431,9 +431,9 @@ INFLUENCE = 'influence["x->h", "h", "all"]'
 def test_a_state_that_does_not_fit_is_named(call: str, change: Any, words: str) -> None:
     """If this fails, the state of another program, or a damaged one, is taken without a word."""
     given, program = given_vanilla()
-    state, _ = program.step(given.params, program.start(2), given.inputs, given.targets)
+    state, _ = program.step(given.params, given.inputs, given.targets, state=program.start(2))
     calls: dict[str, Callable[[Any], Any]] = {
-        "step": lambda s: program.step(given.params, s, given.inputs, given.targets),
+        "step": lambda s: program.step(given.params, given.inputs, given.targets, state=s),
         "run": lambda s: program.run(given.params, given.inputs, state=s),
         "reset": lambda s: program.reset(s, np.array([True, False])),
     }

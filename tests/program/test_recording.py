@@ -214,5 +214,5 @@ def test_given_signals_take_the_place_of_derivatives() -> None:
     signals = {"h": np.random.default_rng(1).normal(size=(4, 2, 3))}
     record = program.record(drawn.params, drawn.inputs, drawn.targets, signals=signals, block=2)
     places = [key for key in record.signals if key[0] == "h"]
-    sizes = np.sqrt(np.square(signals["h"]).sum(axis=(1, 2)) * 2)
+    sizes = np.sqrt(np.square(signals["h"]).sum(axis=(1, 2)) / 2)
     assert any(np.allclose(record.signals[key], sizes) for key in places)

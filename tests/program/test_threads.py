@@ -49,7 +49,7 @@ def gradient(of: fg.Program, seed: int) -> Any:
 def steps(of: fg.Program, seed: int) -> Any:
     params, state, found = of.init(seed), of.start(3, draw=seed), []
     for at in range(4):
-        state, step = of.step(params, state, *given(seed + 100 * at, steps=3))
+        state, step = of.step(params, *given(seed + 100 * at, steps=3), state=state)
         found.append((step.loss, step.grads, step.outputs))
     return found, state
 

@@ -109,7 +109,7 @@ def test_signals_of_the_users_stand_in_place_of_the_losses(data: st.DataObject, 
         assert error(found.grads, wanted.grads) <= TOLERANCE, block
         assert abs(found.loss - wanted.loss) <= TOLERANCE * max(1.0, abs(wanted.loss))
     _, step = program.step(
-        drawn.params, program.start(drawn.batch), drawn.inputs, drawn.targets, mask=drawn.mask, signals=given_
+        drawn.params, drawn.inputs, drawn.targets, state=program.start(drawn.batch), mask=drawn.mask, signals=given_
     )
     assert error(step.grads, wanted.grads) <= TOLERANCE
 

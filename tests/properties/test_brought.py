@@ -75,7 +75,7 @@ def test_single_precision_stays_single(problem: Problem, backend: str) -> None:
     """A user's function that computes in double precision makes a program of single precision double."""
     program = compiled(problem, "rtrl", backend=backend, dtype="float32")
     params, mask = problem.params, problem.mask
-    state, step = program.step(params, program.start(problem.batch), problem.inputs, problem.targets, mask)
+    state, step = program.step(params, problem.inputs, problem.targets, mask, state=program.start(problem.batch))
     values = program.run(params, problem.inputs)
     for array in [*state.values(), *step.grads.values(), *step.outputs.values(), *values.values()]:
         assert array.dtype == np.float32

@@ -169,7 +169,9 @@ def test_single_precision_gives_the_same_gradient_coarsely(drawn: Problem, rule:
     found, wanted = gradient(single, drawn, 2), gradient(double, drawn, 2)
     assert error(found.grads, wanted.grads) < 1e-3
     assert all(array.dtype == np.float32 for array in found.grads.values())
-    state, step = single.step(drawn.params, single.start(drawn.batch), drawn.inputs, drawn.targets, mask=drawn.mask)
+    state, step = single.step(
+        drawn.params, drawn.inputs, drawn.targets, state=single.start(drawn.batch), mask=drawn.mask
+    )
     for arrays in (state, step.grads, step.outputs, single.init(), single.reset(state, np.ones(drawn.batch, bool))):
         assert all(array.dtype == np.float32 for array in arrays.values())
     assert all(array.dtype == np.float32 for array in single.run(drawn.params, drawn.inputs).values())
@@ -220,7 +222,7 @@ def test_a_reset_sample_starts_afresh_and_the_others_go_on(data: st.DataObject, 
     def part(cut: slice) -> tuple[Any, Any]:
         return {n: x[cut] for n, x in drawn.inputs.items()}, {n: y[cut] for n, y in drawn.targets.items()}
 
-    state, _ = program.step(drawn.params, program.start(drawn.batch), *part(first))
+    state, _ = program.step(drawn.params, *part(first), state=program.start(drawn.batch))
     kept = {key: array.copy() for key, array in state.items()}
     again = program.reset(state, where)
     fresh = program.start(drawn.batch)
@@ -229,13 +231,13 @@ def test_a_reset_sample_starts_afresh_and_the_others_go_on(data: st.DataObject, 
         assert np.array_equal(array[:, ~where], state[key][:, ~where])
         assert np.array_equal(kept[key], state[key])
     # Each sample alone, either from the start or from where it was.
-    after, step = program.step(drawn.params, again, *part(then))
+    after, step = program.step(drawn.params, *part(then), state=again)
     mean = {name: np.zeros_like(g) for name, g in step.grads.items()}
     for index in range(drawn.batch):
         one = {key: array[:, index : index + 1] for key, array in (fresh if where[index] else state).items()}
         alone = sample(drawn, index)
         inputs, targets = ({n: a[then] for n, a in arrays.items()} for arrays in (alone.inputs, alone.targets))
-        last, single = program.step(drawn.params, one, inputs, targets)
+        last, single = program.step(drawn.params, inputs, targets, state=one)
         mean = {name: mean[name] + g / drawn.batch for name, g in single.grads.items()}
         for key, array in last.items():
             np.testing.assert_allclose(after[key][:, index : index + 1], array, rtol=1e-9, atol=1e-12)
@@ -257,7 +259,7 @@ def test_a_saved_state_goes_on_bit_for_bit(data: st.DataObject, drawn: Problem, 
     for length in lengths:
         cut = slice(at, at + length)
         inputs, targets = ({n: a[cut] for n, a in arrays.items()} for arrays in (drawn.inputs, drawn.targets))
-        state, step = compiled(drawn, rule).step(drawn.params, state, inputs, targets)
+        state, step = compiled(drawn, rule).step(drawn.params, inputs, targets, state=state)
         total = {name: g + total[name] if total else g for name, g in step.grads.items()}
         at += length
         file = io.BytesIO()
@@ -273,14 +275,16 @@ def test_a_saved_state_goes_on_bit_for_bit(data: st.DataObject, drawn: Problem, 
 def test_step_changes_none_of_its_arguments(drawn: Problem, rule: str) -> None:
     """If this fails, a program remembers, or writes into arrays that are not its own."""
     program = compiled(drawn, rule)
-    state, _ = program.step(drawn.params, program.start(drawn.batch), drawn.inputs, drawn.targets, mask=drawn.mask)
+    state, _ = program.step(
+        drawn.params, drawn.inputs, drawn.targets, state=program.start(drawn.batch), mask=drawn.mask
+    )
     masks = drawn.mask if isinstance(drawn.mask, dict) else {"": drawn.mask}
     arrays = [drawn.params, state, drawn.inputs, drawn.targets, {n: m for n, m in masks.items() if m is not None}]
     for group in arrays:
         for array in group.values():
             array.flags.writeable = False
-    after, step = program.step(drawn.params, state, drawn.inputs, drawn.targets, mask=drawn.mask)
-    same, twin = program.step(drawn.params, state, drawn.inputs, drawn.targets, mask=drawn.mask)
+    after, step = program.step(drawn.params, drawn.inputs, drawn.targets, state=state, mask=drawn.mask)
+    same, twin = program.step(drawn.params, drawn.inputs, drawn.targets, state=state, mask=drawn.mask)
     assert step.loss == twin.loss
     assert all(np.array_equal(after[key], same[key]) for key in after)
     assert all(np.array_equal(step.grads[name], twin.grads[name]) for name in step.grads)

@@ -66,7 +66,7 @@ def learned(program: fg.Program, stream: PieceStream, rate: float, pieces: int, 
         part = stream.whole(number, number + 1)
         if state is None or number in resets:
             state = program.start(part.batch)
-        state, step = program.step(params, state, part.inputs, part.targets, part.mask)
+        state, step = program.step(params, part.inputs, part.targets, part.mask, state=state)
         params |= {name: params[name] - rate * g / part.steps for name, g in step.grads.items()}
     return params
 

@@ -92,7 +92,7 @@ def test_results_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         state, found = program.start(2), []
         for t in range(0, 6, 2):
             state, step = program.step(
-                params, state, {k: v[t : t + 2] for k, v in x.items()}, {k: v[t : t + 2] for k, v in y.items()}
+                params, {k: v[t : t + 2] for k, v in x.items()}, {k: v[t : t + 2] for k, v in y.items()}, state=state
             )
             found += [state, step.grads, step.outputs]
         return [*found, program.gradient(params, x, y, block=2).grads, program.run(params, x)]

@@ -193,9 +193,9 @@ def test_after_validation_a_series_is_tested_from_where_it_ends(tmp_path):
     trained = training.train(compiled, found, replace(SETTINGS, passes=1), lambda update: None)
     assert found.validation is not None
     whole = np.concatenate([found.validation.inputs, found.test.inputs])
-    outputs = compiled.run(trained.learner.params, {"x": whole}, trained.learner.state)["y"]
+    outputs = compiled.run(trained.learner.params, {"x": whole}, state=trained.learner.state)["y"]
     np.testing.assert_array_equal(trained.prediction, outputs[len(found.validation.inputs) :])
-    at_once = compiled.run(trained.learner.params, {"x": found.test.inputs}, trained.learner.state)["y"]
+    at_once = compiled.run(trained.learner.params, {"x": found.test.inputs}, state=trained.learner.state)["y"]
     assert np.abs(at_once[0] - trained.prediction[0]).max() > 1e-6
 
 

@@ -56,7 +56,7 @@ def gradients(context: Context, influences: Mapping[str, Influence], sweeps: Swe
     builder = Builder()
     lossy = [influence for influence in influences.values() if context.plan.rules[influence.name].lossy]
     lossless = [influence for influence in influences.values() if influence not in lossy]
-    results = {i.name: _result(context, i.name, i.shape) for i in influences.values()}
+    results = {i.name: _result(context, i.name, i.gradient_dims) for i in influences.values()}
     _of_lossless(builder, lossless, sweeps.whole, results)
     if lossy:
         _of_lossy(builder, lossy, sweeps, results)
@@ -109,7 +109,7 @@ def _of_lossy(builder: Builder, influences: Sequence[Influence], sweeps: Sweeps,
 
 def _sum(builder: Builder, influence: Influence, word: str, terms: Sequence[Value]) -> Value:
     """The sum of parts of a gradient, under a name."""
-    terms = terms or [builder.fill(0.0, *influence.shape)]
+    terms = terms or [builder.fill(0.0, *influence.gradient_dims)]
     name = influence.context.names.of(f"{word}_{influence.name}", word, influence.name)
     return builder.kept(builder.elementwise(total(len(terms)), *terms), name)
 

@@ -37,6 +37,7 @@ class Influence:
         self.places = self.plan.entries[name]
         self.sites = [site for site in self.plan.product.injections if site.parameter == name]
         self.shape = tuple(map(affine, context.network.parameters[name].shape))
+        self.gradient_dims = (affine("batch"), *self.shape) if self.plan.per_sample else self.shape
         self._arrays: dict[tuple[str, Part], Value] = {}
 
     @cached_property

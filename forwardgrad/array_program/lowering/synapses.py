@@ -69,6 +69,7 @@ class Synapses:
             self.units = parameter.pattern.shape[0]
         self.by_entry = bool(self.shared) and not apart
         self.in_full = KERNEL[: len(self.kernel)] if self.by_entry else self.axes.entries
+        self.kept = kept_axis(context)
 
     def collapse(self, builder: Builder, synapses: Value, axis: int = 0) -> Value:
         """Numbers of synapses, `[nnz]` from this axis on, added up by the entries of a kernel that they share."""
@@ -89,13 +90,13 @@ class Synapses:
         return x if self.tables is None else builder.add(Gather(x, len(x.dims) - 1, self.tables[1:]))
 
     def gradient(self, builder: Builder, b: Value, x: Value | None) -> Value:
-        """The sum over time and batch of adjoint `[steps batch units]` times what the parameter multiplies."""
+        """Adjoint `[steps batch units]` times what is multiplied, summed over time and, unless kept, the batch."""
         b = self.by_row(builder, b)
         if x is None:
-            return builder.add(Reduce(b, (0, 1)))
+            return builder.add(Reduce(b, (0,) if self.kept else (0, 1)))
         x = self.by_column(builder, x)
-        made = Contract(b, x, f"tb{self.axes.row},tb{self.axes.column}->{self.axes.entries}")
-        return self.collapse(builder, builder.add(made))
+        made = Contract(b, x, f"tb{self.axes.row},tb{self.axes.column}->{self.kept}{self.axes.entries}")
+        return self.collapse(builder, builder.add(made), len(self.kept))
 
     def inject(self, builder: Builder, word: Structure, j: Value, x: Value | None) -> Value:
         """The sum over time of a Jacobian times what the parameter multiplies, in the layout of the Jacobian's word."""
@@ -175,24 +176,31 @@ class Synapses:
         return times(builder, j, f"b{seeds}{self.axes.row}", s, f"b{entries}", f"b{seeds}{entries}")
 
     def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
-        """The sum over the batch of adjoint `[batch units]` times influence: a gradient."""
+        """Adjoint `[batch units]` times influence, summed over the batch if it is not kept: a gradient."""
         if word is Structure.FULL:
-            made = builder.add(Contract(adjoint, s, f"bu,bu{self.in_full}->{self.in_full}"))
-            return made if self.by_entry else self.collapse(builder, made)
+            made = builder.add(Contract(adjoint, s, f"bu,bu{self.in_full}->{self.kept}{self.in_full}"))
+            return made if self.by_entry else self.collapse(builder, made, len(self.kept))
         adjoint, letters = self.by_row(builder, adjoint), self.axes.entries
         if word is Structure.SCALAR:
             s, letters = self.by_column(builder, s), self.axes.column
-        made = Contract(adjoint, s, f"b{self.axes.row},b{letters}->{self.axes.entries}")
-        return self.collapse(builder, builder.add(made))
+        made = Contract(adjoint, s, f"b{self.axes.row},b{letters}->{self.kept}{self.axes.entries}")
+        return self.collapse(builder, builder.add(made), len(self.kept))
 
 
 class Single:
-    """The influence of a scalar weight: one number for each unit of the node it is on, in every layout."""
+    """The influence of a scalar weight: one number for each unit of the node it is on, in every layout.
+
+    Args:
+        context: of the lowering.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.kept = kept_axis(context)
 
     def gradient(self, builder: Builder, b: Value, x: Value | None) -> Value:
         """The sum over time, batch and units of adjoint times what the parameter multiplies."""
         assert x is not None
-        return builder.add(Contract(b, x, "tbi,tbi->"))
+        return builder.add(Contract(b, x, f"tbi,tbi->{self.kept}"))
 
     def inject(self, builder: Builder, word: Structure, j: Value, x: Value | None) -> Value:
         """The sum over time of a Jacobian times what the parameter multiplies."""
@@ -210,7 +218,12 @@ class Single:
 
     def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
         """The sum over batch and units of adjoint times influence: a gradient."""
-        return builder.add(Contract(adjoint, s, "bu,bu->"))
+        return builder.add(Contract(adjoint, s, f"bu,bu->{self.kept}"))
+
+
+def kept_axis(context: Context) -> str:
+    """The letter of the batch in gradients, where these keep it."""
+    return "b" if context.plan.per_sample else ""
 
 
 def copied(builder: Builder, value: Value) -> Value:
@@ -227,4 +240,6 @@ def carried_full(builder: Builder, j_word: Structure, j: Value, s: Value, entrie
 def synapses(context: Context, name: str) -> Synapses | Single:
     """How the influence of a parameter is handled."""
     parameter = context.network.parameters[name]
-    return Single() if parameter.kind == "scalar" else Synapses(context, parameter, context.plan.rules[name].by_synapse)
+    if parameter.kind == "scalar":
+        return Single(context)
+    return Synapses(context, parameter, context.plan.rules[name].by_synapse)

@@ -16,6 +16,7 @@ from forwardgrad.array_program.expressions import Argument, apply
 from forwardgrad.array_program.instructions import Broadcast, Contract, Gather, Reduce
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.lowering.lossy.sampled import Maker, Sampled
+from forwardgrad.array_program.lowering.synapses import kept_axis
 from forwardgrad.array_program.values import Value
 from forwardgrad.layouts.patterns import Block, Rows
 from forwardgrad.ops import Array
@@ -53,6 +54,7 @@ class RowLayout:
         self.own = rows.own[:, 0]
         self.single = rows.kind.kind in ("bias", "diagonal")
         self.width = "" if self.single else "j"
+        self.batch = kept_axis(context)
 
     def table(self, word: str, indices: Array) -> Value:
         """A table of indices."""
@@ -104,13 +106,13 @@ class RowLayout:
         return builder.add(Gather(by_rows, 1, tables))
 
     def entries(self, builder: Builder, by_rows: Value) -> Value:
-        """`[rows entries]` as the parameter is shaped."""
+        """`[rows entries]`, behind the batch if gradients keep it, as the parameter is shaped."""
         if self.rows.dense or self.single:
             return by_rows
         tables = tuple(
             self.table(word, each) for word, each in zip(("kept_rows", "kept_entries"), self.rows.back, strict=True)
         )
-        return builder.add(Gather(by_rows, 0, tables))
+        return builder.add(Gather(by_rows, len(self.batch), tables))
 
     def carried(self, builder: Builder, j: Sampled, target: Block, source: ByRows) -> Value:
         """A Jacobian times what is stored on a place, in the blocks of another."""
@@ -154,7 +156,7 @@ class RowLayout:
         if influence.there is not None:
             there = self.context.constant(f"there_{self.name}", influence.there)
             lines = builder.elementwise(apply("*", Argument(0), Argument(1)), lines, there)
-        axes = f"brq,b{influence.letters}->r{self.width}"
+        axes = f"brq,b{influence.letters}->{self.batch}r{self.width}"
         return self.entries(builder, builder.add(Contract(lines, influence.value, axes)))
 
 

@@ -169,10 +169,11 @@ class PatternedInfluence(Influence):
         if block is None:
             return super().contract(builder, place, lag, adjoint, after=after)
         if self.is_empty(place):
-            return builder.fill(0.0, *self.shape)
+            return builder.fill(0.0, *self.gradient_dims)
         stored = self.read(builder, place, lag, after=after)
         if not block.own:
-            return self.by_synapse.collapse(builder, self.by_rows.contracted(builder, adjoint, block, stored))
+            gradient = self.by_rows.contracted(builder, adjoint, block, stored)
+            return self.by_synapse.collapse(builder, gradient, len(self.by_synapse.kept))
         first = Maker(self.context, builder).first(adjoint, block.rows.units)
         assert isinstance(first, Value)
         return self.synapses.contract(builder, first, Structure.DIAGONAL, stored)

@@ -19,6 +19,7 @@ from forwardgrad.array_program.lowering.adjoints import Adjoint, fitted
 from forwardgrad.array_program.lowering.gates import Gate
 from forwardgrad.array_program.lowering.lossy.counters import counted
 from forwardgrad.array_program.lowering.lossy.estimate import EstimatedInfluence, inverse, norm, ratio
+from forwardgrad.array_program.lowering.synapses import kept_axis
 from forwardgrad.array_program.regions import Function
 from forwardgrad.array_program.values import Value, floats
 from forwardgrad.structure import Structure
@@ -48,7 +49,7 @@ class ProductInfluence(EstimatedInfluence):
     def contract(self, builder: Builder, place: int, lag: int, adjoint: Value, *, after: bool = False) -> Value:
         m, a = self.read(builder, place, lag, after=after), self.whole(builder, "input", after=after)
         kicks = builder.add(Contract(adjoint, m, "bu,buk->bk"))
-        return builder.add(Contract(kicks, a, "bk,bj->kj"))
+        return builder.add(Contract(kicks, a, f"bk,bj->{kept_axis(self.context)}kj"))
 
     def own(self) -> Function | None:
         """The function that makes what is stored after the block."""

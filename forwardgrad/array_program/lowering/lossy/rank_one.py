@@ -19,7 +19,7 @@ from forwardgrad.array_program.instructions import Broadcast, Concat, Contract, 
 from forwardgrad.array_program.lowering.lossy.counters import counted
 from forwardgrad.array_program.lowering.lossy.estimate import EstimatedInfluence, inverse, norm, ratio
 from forwardgrad.array_program.lowering.swept import Swept, invoked
-from forwardgrad.array_program.lowering.synapses import Single
+from forwardgrad.array_program.lowering.synapses import Single, kept_axis
 from forwardgrad.array_program.regions import Function, When
 from forwardgrad.array_program.values import Value, floats
 from forwardgrad.structure import Structure
@@ -47,7 +47,7 @@ class RankOneInfluence(EstimatedInfluence):
     def contract(self, builder: Builder, place: int, lag: int, adjoint: Value, *, after: bool = False) -> Value:
         a, b = self.read(builder, place, lag, after=after), self.whole(builder, "parameter", after=after)
         along, letters = builder.add(Contract(adjoint, a, "bu,bu->b")), LETTERS[: len(self.shape)]
-        return builder.add(Contract(along, b, f"b,b{letters}->{letters}"))
+        return builder.add(Contract(along, b, f"b,b{letters}->{kept_axis(self.context)}{letters}"))
 
     def own(self) -> Function | None:
         """The function that makes what is stored after the block."""
