@@ -36,12 +36,12 @@ def fused(task: Task, rule: str, block: int) -> Contestant:
 
         def step(carried: Any, piece: Any) -> Any:
             state, loss, grads = carried
-            state, found = functions.step(params, state, {"x": piece[0]}, {"y": piece[1]})
+            state, found = functions.step(params, {"x": piece[0]}, {"y": piece[1]}, state=state)
             return (state, loss + found.loss, jax.tree.map(jnp.add, grads, found.grads)), None
 
         zero = jnp.zeros((), x.dtype), {name: jnp.zeros_like(array) for name, array in params.items()}
         if count == 1 and not rest:
-            found = functions.step(params, start, {"x": x[0]}, {"y": target[0]})[1]
+            found = functions.step(params, {"x": x[0]}, {"y": target[0]}, state=start)[1]
             return found.loss, found.grads
         carried, _ = jax.lax.scan(step, (start, *zero), (x, target))
         if rest:

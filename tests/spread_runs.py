@@ -115,7 +115,7 @@ def narrow(folder: Path) -> dict[str, float]:
     data = {"x": x}, {"y": 0.5 * x}
     state, wanted = one.start(2), dict.fromkeys(params, np.zeros(()))
     for t in range(0, 6, 2):
-        state, step = one.step(params, state, *({n: a[t : t + 2] for n, a in each.items()} for each in data))
+        state, step = one.step(params, *({n: a[t : t + 2] for n, a in each.items()} for each in data), state=state)
         state = {k: a.astype(rounded).astype(a.dtype) if k[0] == "i" else a for k, a in state.items()}
         wanted = {name: wanted[name] + step.grads[name] for name in step.grads}
     found = {"gradients of rounded influence": error(kept.gradient(params, *data, block=2).grads, wanted)}
@@ -142,7 +142,7 @@ def narrow(folder: Path) -> dict[str, float]:
         states = functions.init(2)
         for t in range(0, 6, 2):
             pieces = ({n: a[t : t + 2] for n, a in each.items()} for each in data)
-            states, step = functions.step(params, states, *pieces)
+            states, step = functions.step(params, *pieces, state=states)
             total = {name: total[name] + np.asarray(step.grads[name]) for name in step.grads}
         states = functions.reset(states, np.array([True, False]))
         assert {str(a.dtype) for k, a in states.items() if k[0] == "i"} == {"bfloat16"}

@@ -82,7 +82,7 @@ def reference(problem: Problem, rule: Any, block: int) -> tuple[float, Any]:
     """Loss and gradients as they should be."""
     interpreted = compiled(problem, rule, backend="interpreter")
     if any(each.lossy for each in interpreted.plan.rules.values()):
-        found: Any = interpreted.gradient(problem.params, problem.inputs, problem.targets, block, problem.mask, draw=1)
+        found: Any = interpreted.gradient(problem.params, problem.inputs, problem.targets, problem.mask, block=block, draw=1)
     else:
         found = oracle.reverse(**problem.arguments, rule=chosen(interpreted))
     return found.loss, found.grads
@@ -99,7 +99,7 @@ def apart(problem: Problem, rule: Any, devices: Any) -> float:
     worst = 0.0
     for block in (1, 2, problem.steps):
         loss, grads = reference(problem, rule, block)
-        found = program.gradient(problem.params, problem.inputs, problem.targets, block, problem.mask, draw=1)
+        found = program.gradient(problem.params, problem.inputs, problem.targets, problem.mask, block=block, draw=1)
         worst = max(worst, error(found.grads, grads), abs(found.loss - loss) / max(1.0, abs(loss)))
         if not np.isfinite(worst):
             return float("inf")

@@ -96,7 +96,7 @@ class HybridLearner:
         """
         learner, output, updates = self.learner, self.readout.output, list[Update]()
         for piece in learner.program.blocks(stream, block=block):
-            values = learner.program.run(learner.params, piece.inputs, learner.state)
+            values = learner.program.run(learner.params, piece.inputs, state=learner.state)
             updates += learner.fit([(piece.inputs, piece.targets, piece.mask or None)])
             self.readout.params = {name: learner.params[name] for name in self.readout.params}
             self.readout.learn(values, piece.targets, piece.mask.get(output))

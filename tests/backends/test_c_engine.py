@@ -438,7 +438,7 @@ for name, rule in (("delays", "rtrl"), ("conv_lif", "eprop"), ("masked", "snap(1
     program = compiled(problem, rule, backend="c")
     params = dict(program.init(0)) | dict(problem.params)
     for block in (1, 3, problem.steps):
-        program.gradient(params, problem.inputs, problem.targets, block, problem.mask, problem.signals)
+        program.gradient(params, problem.inputs, problem.targets, problem.mask, problem.signals, block=block)
 print("through")
 """
 

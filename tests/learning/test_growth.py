@@ -75,7 +75,7 @@ def test_what_is_carried_over_makes_the_gradient_exact(backend: str) -> None:
     assert state is not None
     for at in range(0, STEPS - began, 2):
         piece = [{n: a[at : at + 2] for n, a in arrays.items()} for arrays in after]
-        state, step = large.step(params, state, *piece)
+        state, step = large.step(params, *piece, state=state)
         for name, g in step.grads.items():
             found[name] += g
     bias = {name: grads.pop("s2.g.bias") for name, grads in (("found", found), ("exact", exact))}

@@ -43,8 +43,8 @@ def test_blocks_are_steps_of_both_methods_by_hand(rule: str) -> None:
     params, state, memory = program.init(1), program.start(2), rls.start(9, 2)
     for number, at in enumerate(range(0, 40, 4)):
         piece = [{n: a[at : at + 4] for n, a in arrays.items()} for arrays in (inputs, targets)]
-        values = program.run(params, piece[0], state)
-        state, step = program.step(params, state, *piece)
+        values = program.run(params, piece[0], state=state)
+        state, step = program.step(params, *piece, state=state)
         assert updates[number].loss == pytest.approx(step.loss / 4, rel=1e-10)
         for name in step.grads.keys() - set(readout):
             params[name] = params[name] - 0.1 * step.grads[name] / 4
