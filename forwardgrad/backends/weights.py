@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
+from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name, weight_shape
 from forwardgrad.graph import Edge, Network
 from forwardgrad.ops import Array
-from forwardgrad.rules.feedback import random_feedback
 from forwardgrad.support.blas import matmul
 
 ELEMENTWISE = frozenset({"scalar", "diagonal"})
@@ -80,9 +79,8 @@ def _rest(weights: Weights, edge: Edge, factor: Factor) -> Any:
     return matrix
 
 
-def _random(weights: Weights, edge: Edge, factor: Factor) -> Any:
-    array = weights.params[edge.param] if edge.param is not None else np.asarray(edge.value)
-    return weights.matrix(edge, random_feedback(edge.name, array.shape, factor.seed))
+def _drawn(weights: Weights, edge: Edge, factor: Factor) -> Any:
+    return weights.matrix(edge, factor.matrix(edge, weight_shape(weights.network, edge)))
 
 
 def _adaptive(weights: Weights, edge: Edge, factor: Factor) -> Any:
@@ -98,7 +96,8 @@ _MAKE: Mapping[str, Callable[[Weights, Edge, Factor], Any]] = {
     "weight": _weight,
     "diagonal": _diagonal,
     "rest": _rest,
-    "random": _random,
+    "random": _drawn,
+    "fixed": _drawn,
     "adaptive": _adaptive,
     "constant": _numbers,
     "leak": _numbers,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from forwardgrad.compiler.labels import Labels, edge_structure, port_structure, weight_structure
 from forwardgrad.errors import RuleError
 from forwardgrad.graph import Edge, Network
+from forwardgrad.ops import Array
+from forwardgrad.rules.feedback import EXACT, Feedback, fixed_feedback
 from forwardgrad.rules.paths import EdgeView
 from forwardgrad.rules.rule import Rule
 from forwardgrad.structure import Structure, compose
@@ -19,15 +24,17 @@ class Factor:
 
     Args:
         kind: `weight`: the transposed weight, then the derivative of the op; `diagonal`, `rest`: the same with the
-            diagonal of the weight only, or without it; `random`, `adaptive`: a feedback matrix in place of the weight;
-            `constant`: numbers in place of the whole Jacobian; `leak`: numbers that are the whole Jacobian.
+            diagonal of the weight only, or without it; `random`, `adaptive`, `fixed`: a feedback matrix in place of the
+            weight; `constant`: numbers in place of the whole Jacobian; `leak`: numbers that are the whole Jacobian.
         seed: of a random or adaptive feedback matrix.
         values: the constants: one, or one a unit.
+        feedback: what the rule says of a feedback matrix.
     """
 
     kind: str = "weight"
     seed: int = 0
     values: tuple[float, ...] = ()
+    feedback: Feedback = EXACT
 
     @property
     def exact(self) -> bool:
@@ -40,14 +47,29 @@ class Factor:
         return self.kind in ("constant", "leak")
 
     @property
-    def order(self) -> tuple[str, int, tuple[float, ...]]:
+    def replaces(self) -> bool:
+        """Whether it is a feedback matrix."""
+        return self.feedback != EXACT
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it is a feedback matrix that does not learn, and so a part of the program."""
+        return self.kind in ("random", "fixed")
+
+    @property
+    def order(self) -> tuple[Any, ...]:
         """A key to sort by."""
-        return self.kind, self.seed, self.values
+        matrix = self.feedback.matrix
+        return self.kind, self.seed, self.values, self.feedback.scale or 0.0, () if matrix is None else matrix.order
 
     def __str__(self) -> str:
         if self.numeric:
             return f"{self.kind} " + ", ".join(f"{value:g}" for value in self.values)
-        return f"{self.kind} feedback" if self.kind in ("random", "adaptive") else self.kind
+        return f"{self.kind} feedback" if self.replaces else self.kind
+
+    def matrix(self, edge: Edge, shape: tuple[int, ...]) -> Array:
+        """The array in place of a weight of this shape, where it is `drawn`."""
+        return fixed_feedback(edge.name, shape, self.feedback, self.seed)
 
 
 WEIGHT = Factor()
@@ -74,7 +96,8 @@ def readings(network: Network, labels: Labels, rule: Rule, edge: Edge) -> Iterat
     does not mix. A port of structure `zero` passes no credit under any rule: such an edge is no path at all.
 
     Raises:
-        RuleError: if a constant does not fit the sizes of the edge, or adaptive feedback has no weight to follow.
+        RuleError: if a constant does not fit the sizes of the edge, a feedback array not the shape of its weight, or
+            adaptive feedback has no weight to follow.
     """
     if edge_structure(network, edge) is Structure.ZERO:
         return
@@ -83,15 +106,17 @@ def readings(network: Network, labels: Labels, rule: Rule, edge: Edge) -> Iterat
     if constant is not None:
         yield view, Factor("constant", values=_fitting(network, rule, edge, constant))
         return
-    matrix = rule.matrix(view, labels.nodes[edge.target])
-    if matrix != "exact":
+    feedback = rule.matrix(view, labels.nodes[edge.target])
+    if feedback != EXACT:
         parameter = network.parameters.get(edge.param or "")
-        if edge.kind == "identity" or (matrix == "adaptive" and (parameter is None or not parameter.trainable)):
+        if edge.kind == "identity" or (feedback.kind == "adaptive" and (parameter is None or not parameter.trainable)):
             raise RuleError(
-                f"rule '{rule}': {matrix} feedback on edge {edge.name!r}, whose weight is not trained.",
+                f"rule '{rule}': {feedback.kind} feedback on edge {edge.name!r}, whose weight is not trained.",
                 "Feedback takes the place of a weight; adaptive feedback follows one that is trained.",
             )
-        yield view, Factor(matrix, seed=rule.seed)
+        if feedback.matrix is not None:
+            _check_shape(rule, edge, feedback.matrix.array, weight_shape(network, edge))
+        yield view, Factor(feedback.kind, 0 if feedback.matrix is not None else rule.seed, feedback=feedback)
     elif rule.autapses == "implicit" and labels.autapses(network, edge):
         yield replace(view, mixing=False), Factor("diagonal")
         yield view, Factor("rest")
@@ -108,6 +133,23 @@ def _fitting(network: Network, rule: Rule, edge: Edge, values: tuple[float, ...]
             "Give one number, or one a unit, for edges between nodes of one size.",
         )
     return values if len(set(values)) > 1 else values[:1]
+
+
+def weight_shape(network: Network, edge: Edge) -> tuple[int, ...]:
+    """The shape of an edge's weight, as an array of its entries."""
+    return network.parameters[edge.param].shape if edge.param is not None else np.asarray(edge.value).shape
+
+
+def _check_shape(rule: Rule, edge: Edge, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape == shape:
+        return
+    turned = len(shape) == 2 and array.shape == shape[::-1]
+    raise RuleError(
+        f"rule '{rule}': feedback on edge {edge.name!r} has shape {array.shape}, and its weight ({edge.weight}) "
+        f"{shape}.",
+        "A feedback array has the shape of the weight it replaces; that of a dense weight is (size of target, size of "
+        "source)." + (" Did you mean its transpose?" if turned else ""),
+    )
 
 
 def feedback_name(edge: str) -> str:

@@ -76,8 +76,20 @@ class Plan:
         """All parameters: those of the graph, and matrices of adaptive feedback."""
         extra: dict[str, Parameter] = {}
         for name, followed in self.followers.items():
-            extra[name] = replace(self.network.parameters[followed], name=name, edges=())
+            declared = self.network.parameters[followed]
+            scale = self._scales[name]
+            init = declared.init if scale is None else f"normal({scale!r})"
+            extra[name] = replace(declared, name=name, edges=(), init=init)
         return {**self.network.parameters, **extra}
+
+    @property
+    def _scales(self) -> Mapping[str, float | None]:
+        """The standard deviation from which each matrix of adaptive feedback starts, where a rule gives it."""
+        return {
+            feedback_name(arc.edge): arc.factor.feedback.scale
+            for arc in self.product.arcs
+            if arc.factor.kind == "adaptive"
+        }
 
     @cached_property
     def remembered(self) -> dict[Hashable, Any]:
@@ -223,9 +235,16 @@ def _size(network: Network, product: Product, place: int) -> int:
 
 def _followers(network: Network, product: Product, trained: Collection[str]) -> dict[str, str]:
     followers: dict[str, str] = {}
+    scales: dict[str, float | None] = {}
     for arc in product.arcs:
         if arc.factor.kind != "adaptive":
             continue
+        scale = arc.factor.feedback.scale
+        if scales.setdefault(arc.edge, scale) != scale:
+            raise RuleError(
+                f"adaptive feedback on edge {arc.edge!r}: two rules start it from different standard deviations.",
+                "There is one matrix for all parameters: give one number.",
+            )
         followed = network.edges[arc.edge].param or ""
         if followed not in trained:
             raise RuleError(

@@ -133,7 +133,7 @@ class _Derivation(Outline):
         return 1.0, (self._array(edge, factor, index, across),)
 
     def _array(self, edge: Edge, factor: Factor, index: str, across: str) -> Symbol:
-        if factor.kind in ("random", "adaptive"):
+        if factor.replaces:
             self._note(
                 Symbol("B", edge.name), f"{factor.kind} feedback in place of the weight of {printable(edge.name)}"
             )

@@ -27,7 +27,7 @@ from forwardgrad.oracle.evaluation import (
 )
 from forwardgrad.oracle.views import Views, structure_of, views_of
 from forwardgrad.rules import table as rules
-from forwardgrad.rules.feedback import random_feedback
+from forwardgrad.rules.feedback import fixed_feedback
 from forwardgrad.rules.paths import EdgeView, Mode, PathRule
 from forwardgrad.rules.rule import Rule
 from forwardgrad.structure import Structure
@@ -162,16 +162,16 @@ def _ways(
         if structure_of(network, edge.target, edge.port) == Structure.ZERO:
             continue
         view, weight, through = views.edges[edge.name], run.weights[edge.name], jacobians[edge.target, edge.port]
-        constant, matrix = rule.constant(view), rule.matrix(view, views.nodes[edge.target])
+        constant, feedback = rule.constant(view), rule.matrix(view, views.nodes[edge.target])
         if constant is not None:
             fixed = np.diag(np.broadcast_to(np.asarray(constant), (len(weight),)))
             ways.append(_Way(edge, view, np.broadcast_to(fixed, through.shape)))
             continue
         parts = [(view, weight)]
-        if matrix == "random":
+        if feedback.kind in ("random", "fixed"):
             shape = arguments.params[edge.param].shape if edge.param else np.asarray(edge.value).shape
-            parts = [(view, as_matrix(network, edge, random_feedback(edge.name, shape, rule.seed)))]
-        elif matrix == "adaptive":
+            parts = [(view, as_matrix(network, edge, fixed_feedback(edge.name, shape, feedback, rule.seed)))]
+        elif feedback.kind == "adaptive":
             name = f"{edge.name}.feedback"
             if name not in arguments.feedback and edge.source in network.inputs:
                 continue  # no credit comes to an input, and a program has no matrix for it

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from forwardgrad import layouts
 from forwardgrad.errors import RuleError, did_you_mean
 from forwardgrad.layouts import Layout
+from forwardgrad.rules.feedback import KINDS
 from forwardgrad.rules.table import AUTOMATA, RULES, TABLE, Row, rule
 
 EXAMPLES: Mapping[str, str] = {
@@ -142,6 +143,16 @@ def markdown() -> str:
             "| layout | | keeps | source |",
             "| --- | --- | --- | --- |",
             *(f"| `{r['name']}` | {r['kind']} | {r['keeps']} | {r['source']} |" for r in map(_layout, layouts.SHIPPED)),
+            "",
+            "## Feedback",
+            "",
+            "Through which weights credit comes back: `eprop; feedback=random(1.0)` for all weights into output",
+            "layers, or by edge: `eprop; feedback={h->y: random(1.0), h2->y: [[0.5, -1]]}`. Names and words need no",
+            "quotes unless they hold commas, colons, quotes, or square or curly brackets.",
+            "",
+            "| feedback | what brings credit back |",
+            "| --- | --- |",
+            *(f"| {word if ' ' in word else f'`{word}`'} | {line} |" for word, line in KINDS.items()),
             "",
         ]
     )

@@ -10,9 +10,10 @@ from typing import Any, cast
 from forwardgrad import layouts
 from forwardgrad.errors import RuleError, did_you_mean
 from forwardgrad.layouts import Layout
+from forwardgrad.rules import feedback as feedbacks
+from forwardgrad.rules.feedback import EXACT, Feedback, Matrix
 from forwardgrad.rules.paths import EdgeView, Mode, NodeView, PathRule
 
-FEEDBACKS = ("exact", "random", "adaptive", "signal")
 AUTAPSES = ("explicit", "implicit")
 LABELS = ("explicit", "implicit")
 """Words that choose edges by label: recurrent and mixing; or recurrent, delayed and not mixing."""
@@ -33,8 +34,10 @@ class Rule:
         layout: `lossless` (derived, nothing is lost), or a lossy compression at the ends of blocks: `snap(n)`, `uoro`,
             `kronecker`, or one of yours (`register_layout`).
         feedback: `exact` adjoints; `random` or `adaptive` matrices in place of the transposed weights that lead into
-            output layers from outside, or of the edges named as `{pattern: word}`; `signal`: learning signals that the
-            user gives for the outputs in place of the losses' gradients, or for the nodes named as `{node: "signal"}`.
+            output layers from outside, or of the edges named as `{pattern: word}`; with a standard deviation where one
+            follows in brackets, `random(1.0)`; `{pattern: array}`: a matrix of yours, of the weight's shape; `signal`:
+            learning signals that the user gives for the outputs in place of the losses' gradients, or for the nodes
+            named as `{node: "signal"}`.
         operator: `{pattern or label: number or numbers}`: a constant, or one a unit, in place of the whole Jacobian of
             these edges. What comes out is no longer a part of the gradient.
         carry: `False` drops the influence at the ends of blocks: truncated BPTT.
@@ -90,8 +93,8 @@ class Rule:
 
     @property
     def _random(self) -> bool:
-        words = [word for _, word in self.feedback]
-        return self.kept.random or "random" in words or "adaptive" in words
+        kinds = {feedbacks.meaning(value).kind for _, value in self.feedback}
+        return self.kept.random or bool(kinds & set(feedbacks.SCALED))
 
     @property
     def lossy(self) -> bool:
@@ -121,15 +124,15 @@ class Rule:
         """Whether signals of the user's stand in place of the losses' gradients."""
         return any(word == "signal" for _, word in self.feedback)
 
-    def matrix(self, edge: EdgeView, target: NodeView) -> str:
-        """Whose matrix brings credit back over an edge: `exact`, `random` or `adaptive`."""
-        for pattern, word in self.feedback:
-            if word == "signal":
+    def matrix(self, edge: EdgeView, target: NodeView) -> Feedback:
+        """What brings credit back over an edge: anything but a `signal`, which is one of a node."""
+        for pattern, value in self.feedback:
+            if value == "signal":
                 continue
             into_output = edge.mixing and target.output_layer and not edge.recurrent
             if into_output if pattern == "*" else fnmatchcase(edge.name, pattern):
-                return word
-        return "exact"
+                return feedbacks.meaning(value)
+        return EXACT
 
     def constant(self, edge: EdgeView) -> tuple[float, ...] | None:
         """The constant in place of an edge's Jacobian: one number or one a unit; `None` where it is exact."""
@@ -142,9 +145,12 @@ class Rule:
     @property
     def text(self) -> str:
         """The rule in the form that `rule` reads, coordinates left at their defaults left out."""
+        return self._text(_short(self.feedback))
+
+    def _text(self, feedback: Any) -> str:
         axes = {
             "layout": self.layout if self.layout != _LOSSLESS else None,
-            "feedback": _short(self.feedback),
+            "feedback": feedback,
             "operator": {key: v[0] if len(v) == 1 else list(v) for key, v in self.operator} or None,
             "carry": None if self.carry else False,
             "autapses": self.autapses if self.autapses != "explicit" else None,
@@ -154,7 +160,18 @@ class Rule:
         return f"{self.paths}; {', '.join(parts)}" if parts else str(self.paths)
 
     def __str__(self) -> str:
-        return self.name or self.text
+        """Its name, or its text, in which arrays are written by their shape alone."""
+        if not any(isinstance(value, Matrix) for _, value in self.feedback):
+            return self.name or self.text
+        shown = [f"{name!r}: {value if isinstance(value, Matrix) else repr(value)}" for name, value in self.feedback]
+        return self._text(_Spelled(f"{{{', '.join(shown)}}}"))
+
+
+class _Spelled(str):
+    """A text that stands for itself."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
 
 
 def _short(feedback: Pairs) -> Any:
@@ -169,12 +186,11 @@ def _feedback(given: Any) -> Pairs:
     if isinstance(given, str):
         given = {"*": given}
     if not isinstance(given, Mapping):
-        raise RuleError(f"feedback must be a word or a mapping, got {given!r}.", f"Known: {', '.join(FEEDBACKS)}.")
+        raise RuleError(
+            f"feedback must be a word or a mapping, got {given!r}.", f"Known: {', '.join(feedbacks.WORDS)}."
+        )
     pairs = cast("Mapping[Any, Any]", given)
-    for word in pairs.values():
-        if word not in FEEDBACKS:
-            raise RuleError(f"unknown feedback {word!r}.", did_you_mean(word, FEEDBACKS))
-    found = [(str(pattern), word) for pattern, word in pairs.items()]
+    found = [(str(pattern), feedbacks.value(str(pattern), value)) for pattern, value in pairs.items()]
     while found and found[-1][1] == "exact":  # what no pattern fits is exact anyway
         found.pop()
     return tuple(found)

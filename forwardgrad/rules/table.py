@@ -15,6 +15,7 @@ from forwardgrad.rules import paths
 from forwardgrad.rules.paths import PathRule
 from forwardgrad.rules.rule import Foreign, Rule
 from forwardgrad.rules.settling import settle
+from forwardgrad.rules.spelling import quoted, split
 
 __all__ = ["TABLE", "Row", "Rule", "rule"]
 
@@ -203,7 +204,7 @@ def rule(given: str | Rule | PathRule | Any) -> Rule:
 
     A text is a name of the table, called as in Python where it takes arguments, several joined by `&`; then, after a
     semicolon, coordinates that differ from those of the named rules: `"hops(2) & near; feedback='random', seed=3"`.
-    Words need no quotes there.
+    Words and names of edges need no quotes there: `"eprop; feedback={h->y: random(1.0)}"`.
 
     Raises:
         RuleError: if it is none of these.
@@ -212,6 +213,8 @@ def rule(given: str | Rule | PathRule | Any) -> Rule:
     "cut(['h->y']) & eprop-deep"
     >>> rule("eprop; feedback=random") == rule("rflo")
     True
+    >>> rule("eprop; feedback={l.h->y: random(1.0), z->y: [[0.5, 2]]}").feedback
+    (('l.h->y', 'random(1.0)'), ('z->y', [[0.5, 2.0]]))
     """
     if isinstance(given, Rule):
         return given
@@ -230,10 +233,10 @@ def rule(given: str | Rule | PathRule | Any) -> Rule:
 
 
 def _read(text: str) -> Rule:
-    terms, *axes = _split(text, ";")
+    terms, *axes = split(text, ";")
     if not terms:
         raise RuleError("a rule is empty.", f"Named rules: {', '.join(RULES)}.")
-    made = [_term(text, term) for term in _split(terms, "&")]
+    made = [_term(text, term) for term in split(terms, "&")]
     chosen: dict[str, Any] = {}
     for part in made:
         if isinstance(part, Rule):
@@ -261,7 +264,7 @@ def _coordinates(given: Rule) -> dict[str, Any]:
 def _axes(text: str, axes: str) -> dict[str, Any]:
     """The coordinates written behind a semicolon: `feedback=random, layout=snap(2)`. Nothing in it is executed."""
     try:
-        call = parsed(f"rule({axes})")
+        call = parsed(f"rule({quoted(axes)})")
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError
         given = {str(keyword.arg): _literal(keyword.value) for keyword in call.keywords}
@@ -284,19 +287,6 @@ def _literal(node: ast.expr) -> Any:
     return ast.literal_eval(node)
 
 
-def _split(text: str, sign: str) -> list[str]:
-    """The parts between the signs that stand outside quotes; one is empty where a part is missing."""
-    terms, quote = [""], ""
-    for character in text:
-        if character == sign and not quote:
-            terms.append("")
-            continue
-        terms[-1] += character
-        if character in "'\"":
-            quote = "" if character == quote else quote or character
-    return [term.strip() for term in terms]
-
-
 def _term(text: str, term: str) -> Rule | PathRule:
     match = re.fullmatch(r"([A-Za-z][\w-]*)\s*(\(.*\))?", term, re.DOTALL)
     if match is None:
@@ -312,7 +302,7 @@ def _term(text: str, term: str) -> Rule | PathRule:
 
 def _arguments(text: str, name: str, row: Row, call: str) -> tuple[Any, ...]:
     try:
-        arguments = ast.literal_eval(parsed(f"({call[1:-1]},)"))
+        arguments = ast.literal_eval(parsed(f"({quoted(call[1:-1])},)"))
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         raise RuleError(f"rule {text!r}: cannot read the arguments {call}.") from None
     if len(arguments) != 1:

@@ -123,7 +123,7 @@ def free_edges(program: Program) -> list[str]:
 def _means(program: Program, rule: Rule, edge: Edge) -> bool:
     """Whether a rule means this very edge: cuts it by name, or brings credit back over it by a matrix of its own."""
     labels = program.plan.labels
-    matrix = rule.matrix(labels.edges[edge.name], labels.nodes[edge.target]) != "exact"
+    matrix = rule.matrix(labels.edges[edge.name], labels.nodes[edge.target]).kind != "exact"
     named = any(pattern != "*" and fnmatchcase(edge.name, pattern) for pattern, _ in rule.feedback)
     return matrix or named or edge.name in rule.paths.named_edges
 

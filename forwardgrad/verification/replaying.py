@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from glob import escape
+from typing import Any
 
 import networkx as nx
 import numpy as np
 
 from forwardgrad.compiler import Plan
+from forwardgrad.compiler.factors import weight_shape
 from forwardgrad.compiler.product import Arc, Product
 from forwardgrad.graph import Network
 from forwardgrad.program import Program
+from forwardgrad.rules.feedback import Feedback, Matrix, random_feedback
 from forwardgrad.rules.rule import Rule
 from forwardgrad.verification.shrinking import few
 
@@ -49,7 +53,10 @@ def _product(product: Product, network: Network) -> Product:
 
 
 def _arc(arc: Arc, network: Network) -> Arc:
-    """The arc with as many constants as its node has units now."""
+    """The arc with as many constants as its node has units now, or a feedback matrix of its weight's shape."""
+    if arc.factor.feedback.matrix is not None:
+        feedback = Feedback("fixed", matrix=_matrix(network, arc.edge))
+        return replace(arc, factor=replace(arc.factor, feedback=feedback))
     if len(arc.factor.values) < 2:
         return arc
     return replace(arc, factor=replace(arc.factor, values=_constants(arc.factor.values, _size(arc, network))))
@@ -70,4 +77,17 @@ def _fitted(plan: Plan, rule: Rule, network: Network) -> Rule:
         pattern: _constants(values, sizes[values]) if values in sizes else values[:1]
         for pattern, values in rule.operator
     }
-    return replace(rule, operator=operator)
+    return replace(rule, operator=operator, feedback=_feedback(plan, rule, network))
+
+
+def _feedback(plan: Plan, rule: Rule, network: Network) -> dict[str, Any]:
+    """The feedback of a rule with other matrices, one for each edge that has one."""
+    views, nodes = plan.labels.edges, plan.labels.nodes
+    own = [name for name, e in network.edges.items() if rule.matrix(views[name], nodes[e.target]).matrix is not None]
+    others = {pattern: value for pattern, value in rule.feedback if isinstance(value, str)}
+    return {escape(name): _matrix(network, name) for name in own} | others
+
+
+def _matrix(network: Network, name: str) -> Matrix:
+    """A feedback matrix drawn for an edge."""
+    return Matrix(random_feedback(name, weight_shape(network, network.edges[name]), 0, 1.0))

@@ -14,9 +14,8 @@ from forwardgrad.array_program.expressions import Argument, Number, apply
 from forwardgrad.array_program.instructions import Concat, Contract, Elementwise, Gather, Instruction, ScatterAdd, Slice
 from forwardgrad.array_program.lowering.context import Context
 from forwardgrad.array_program.values import Type, Value
-from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name
+from forwardgrad.compiler.factors import WEIGHT, Factor, feedback_name, weight_shape
 from forwardgrad.graph import Edge, Pattern
-from forwardgrad.rules.feedback import random_feedback
 
 Weight = Number | Value | None
 """A number, an array, or nothing for an identity."""
@@ -29,9 +28,9 @@ def weight(context: Context, edge: Edge, factor: Factor = WEIGHT) -> Weight:
         return _number(context, f"{factor.kind}_{edge.name}", values if values.size > 1 else values[0])
     if factor.kind in ("diagonal", "rest"):
         return _part(context, edge, factor.kind)
-    if factor.kind == "random":
-        shape = context.network.parameters[edge.param].shape if edge.param else np.asarray(edge.value).shape
-        return _fixed(context, f"feedback_{edge.name}", random_feedback(edge.name, shape, factor.seed), edge.pattern)
+    if factor.drawn:
+        array = factor.matrix(edge, weight_shape(context.network, edge))
+        return _fixed(context, f"feedback_{edge.name}", array, edge.pattern)
     if edge.kind == "identity":
         return None
     name = feedback_name(edge.name) if factor.kind == "adaptive" else edge.param

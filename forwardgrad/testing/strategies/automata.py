@@ -5,11 +5,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from forwardgrad.compiler.factors import weight_shape
 from forwardgrad.rules import table as rules
 from forwardgrad.rules.paths import EdgeView, Mode, NodeView, PathRule, cut
 from forwardgrad.rules.rule import Rule
@@ -136,9 +138,12 @@ def points(draw: st.DrawFn, problem: Problem, *, signals: bool = False) -> Rule:
     sizes = {name: node.size for name, node in network.nodes.items()}
     square = [name for name, edge in network.edges.items() if sizes[edge.source] == sizes[edge.target]]
     inner = [name for name in network.nodes if name not in network.inputs]
-    feedback: dict[str, str] = {}
+    feedback: dict[str, Any] = {}
     if weighted and draw(st.booleans()):
-        feedback[draw(st.sampled_from(weighted))] = "random"
+        name = draw(st.sampled_from(weighted))
+        shape = weight_shape(network, network.edges[name])
+        matrix = np.linspace(-1, 1.5, prod(shape)).reshape(shape)
+        feedback[name] = draw(st.sampled_from(["random", "random(0.5)", matrix]))
     if signals and draw(st.booleans()):
         chosen = st.sampled_from([list(problem.loss), inner]).flatmap(lambda names: st.sets(st.sampled_from(names)))
         feedback |= dict.fromkeys(draw(st.just(list(problem.loss)) | chosen.map(sorted)), "signal")
