@@ -82,7 +82,8 @@ def reference(problem: Problem, rule: Any, block: int) -> tuple[float, Any]:
     """Loss and gradients as they should be."""
     interpreted = compiled(problem, rule, backend="interpreter")
     if any(each.lossy for each in interpreted.plan.rules.values()):
-        found: Any = interpreted.gradient(problem.params, problem.inputs, problem.targets, problem.mask, block=block, draw=1)
+        arguments = problem.params, problem.inputs, problem.targets, problem.mask
+        found: Any = interpreted.gradient(*arguments, block=block, draw=1)
     else:
         found = oracle.reverse(**problem.arguments, rule=chosen(interpreted))
     return found.loss, found.grads

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from forwardgrad.errors import DataError, GraphError
+from forwardgrad.errors import GraphError
 from forwardgrad.graph import Edge
 from forwardgrad.learning.least_squares import RLS
-from forwardgrad.ops import Array
+from forwardgrad.ops import Array, losses
 from forwardgrad.program import Program
-from forwardgrad.program.border import read_params
+from forwardgrad.program.border import read_params, read_targets
+
+_SQUARES = losses.get("mse")
+"""What least squares compare with is read like the targets of this loss, whatever loss the output has."""
 
 
 class ReadoutLearner:
@@ -65,6 +68,7 @@ class ReadoutLearner:
         if not self._learned and self._bias is None:
             raise GraphError(f"readout {self.output!r}: no dense trainable edge of its own enters it, and no bias.")
         sizes = [network.nodes[edge.source].size for edge in self._learned]
+        self._others = program.losses.keys() - {self.output}
         self._sizes = [*sizes, *([1] if self._bias is not None else [])]
         self._state = self.rls.start(sum(self._sizes), node.size)
 
@@ -82,33 +86,35 @@ class ReadoutLearner:
             inputs, targets, *rest = piece
             self.learn(self.program.run(self.params, inputs), targets, rest[0] if rest else None)
 
-    def learn(self, values: Mapping[str, Array], targets: Mapping[str, Any], mask: Any = None) -> None:
+    def learn(self, values: Mapping[str, Array], targets: Any, mask: Any = None) -> None:
         """Learn from values that the network had, at first in its start state.
 
         Args:
             values: `{node: (time, batch, size)}` of the output and of what it reads, as `Program.run` gives them.
-            targets: `{output: (time, batch, size)}`.
-            mask: `(time,)` or `(time, batch)`; steps where it is 0 are left out.
+            targets: `{output: (time, batch, size)}`, or the array alone; those of other outputs play no role.
+            mask: `(time,)` or `(time, batch)`, or one for each output; steps where it is 0 are left out.
 
         Raises:
             DataError: if an array does not fit, or is not finite.
         """
-        y = np.asarray(targets[self.output], np.float64)
-        if y.shape != values[self.output].shape:
-            wanted = values[self.output].shape
-            raise DataError(f"target {self.output!r}: expected shape {wanted}, got {y.shape}.")
-        nodes = self.program.network.nodes
-        features = [_delayed(values[e.source], nodes[e.source].initial, e.delay) for e in self._learned]
+        network, shape = self.program.network, values[self.output].shape[:2]
+        goal = read_targets(network, {self.output: _SQUARES}, self._own(targets), self._own(mask), shape, np.float64)[
+            self.output
+        ]
+        features = [_delayed(values[e.source], network.nodes[e.source].initial, e.delay) for e in self._learned]
         if self._bias is not None:
-            features.append(np.ones((*y.shape[:2], 1)))
+            features.append(np.ones((*shape, 1)))
         x = np.concatenate(features, axis=2).astype(np.float64)
-        asked = np.ones(y.shape[:2], bool)
-        if mask is not None:
-            weight = np.asarray(mask)
-            asked = np.broadcast_to(weight[:, None] if weight.ndim == 1 else weight, asked.shape) != 0
+        asked = np.ones(shape, bool) if goal.weight is None else goal.weight != 0
         fixed = values[self.output] - x @ self._stacked().T
-        self._state = self.rls.update(self._state, x[asked], (y - fixed)[asked])
+        self._state = self.rls.update(self._state, x[asked], (goal.values - fixed)[asked])
         self._unstack(self._state["weights"])
+
+    def _own(self, given: Any) -> Any:
+        """What is given by output, without that of other outputs."""
+        if not isinstance(given, Mapping):
+            return given
+        return {name: each for name, each in cast("Any", given).items() if name not in self._others}
 
     @property
     def learned(self) -> tuple[str, ...]:

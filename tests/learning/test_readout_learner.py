@@ -71,6 +71,32 @@ def test_steps_with_a_mask_of_zero_are_left_out():
     assert masked.predict(sequences()[0][0])["y"].shape == (30, 2, 2)
 
 
+def test_targets_and_masks_are_read_as_programs_read_them():
+    """If this fails, a mask of another shape is broadcast, or NaN behind a mask spoils the weights."""
+    ours = program()
+    inputs, targets = sequences()[0]
+    late = (np.arange(30) > 9) * 1.0
+    holes = targets["y"].copy()
+    holes[:10] = np.nan
+    found = []
+    for goal, mask in ((targets["y"], late), (holes, late), (holes, {"y": np.repeat(late[:, None], 2, axis=1)})):
+        learner = ReadoutLearner(ours, ours.init())
+        learner.fit([(inputs, {"y": goal}, mask)])
+        found.append(learner.params["l1.h->y"])
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+    learner = ReadoutLearner(ours, ours.init())
+    for goal, mask, words in (
+        (holes, None, "is not finite|nan"),
+        (targets["y"], np.ones((2, 30)), r"mask: expected shape \(30,\) or \(30, 2\), got \(2, 30\)"),
+        (targets["y"], {"z": late}, "mask: unknown name 'z'"),
+    ):
+        with pytest.raises(DataError, match=words):
+            learner.fit([(inputs, {"y": goal}, mask)])
+    with pytest.raises(DataError, match="targets"):
+        learner.fit([(inputs, {"z": targets["y"]})])
+
+
 def chained() -> fg.Program:
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     graph.add_node("x", op="input", size=1)
