@@ -32,6 +32,7 @@ def test_every_example_is_tested() -> None:
         "jax_training",
         "fptt_adding",
         "growing_columns",
+        "evidence_accumulation",
     }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == expected
 
@@ -147,3 +148,12 @@ def test_a_program_fits_into_a_loop_of_jax() -> None:
     pytest.importorskip("jax")
     pytest.importorskip("optax")
     assert example("jax_training").main(updates=60, units=32) > 0.5
+
+
+@pytest.mark.parametrize("feedback", ["symmetric", "random", "adaptive"])
+def test_evidence_is_accumulated_under_every_feedback(feedback: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """If this fails, the published network does not run, or learns nothing on a short version of its task."""
+    short = {"cues": 3, "cue": 5, "gap": 2, "delay": 10, "query": 4}
+    error = example("evidence_accumulation").main(feedback, trials=60, backend="numpy", batch=16, rate=0.4, **short)
+    assert error < 0.3, "half of all decisions are wrong by chance"
+    assert re.search(r"^   10 decision error 0\.\d{3} loss \d\.\d{3} rate \d+\.\d Hz", capsys.readouterr().out, re.M)

@@ -64,7 +64,8 @@ class Learner:
     """A program with parameters, optimiser and state, learning online.
 
     An update takes the gradient of the block's mean loss per step, so that a learning rate means the same at every
-    block length; steps that a mask leaves out count, too. Influence carried over an update mixes Jacobians of old and
+    block length; steps that a mask leaves out count, too. A `TrialLearner` takes the mean over those that count, and
+    updates at the ends of trials. Influence carried over an update mixes Jacobians of old and
     new weights, as in every forward rule.
 
     Args:
@@ -188,12 +189,7 @@ class Learner:
             found = None if math.isfinite(step.state_norm) else numerics.exploded(state, last)
             if found is not None:
                 raise found
-            if self.clip is not None:
-                grads = clip_by_norm(grads, self.clip)
-            params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
-            numerics.refuse_update("parameter", params, last)
-            if not math.isfinite(step.grad_norm):  # squares are what optimizers remember
-                numerics.refuse_update("memory of the optimizer", optimizer_state, last)
+            params, optimizer_state = self._updated(grads, step.grad_norm, last)
         # Nothing has failed: now, and only now, the learner moves on; in one call, which no interrupt can part.
         vars(self).update(
             params=params,
@@ -204,6 +200,16 @@ class Learner:
             _longest=max(self._longest, piece.steps),
         )
         return Update(step, piece.steps, self.seen, self._answers(piece.steps, piece.mask))
+
+    def _updated(self, grads: dict[str, Array], norm: float, last: int) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Parameters and optimizer state after an update by gradients; the learner stays as it is."""
+        if self.clip is not None:
+            grads = clip_by_norm(grads, self.clip)
+        params, optimizer_state = self.optimizer.update(self.params, grads, self.optimizer_state)
+        numerics.refuse_update("parameter", params, last)
+        if not math.isfinite(norm):  # squares are what optimizers remember
+            numerics.refuse_update("memory of the optimizer", optimizer_state, last)
+        return params, optimizer_state
 
     def _skipped(self, piece: Block, error: NonFiniteError) -> Update:
         warnings.warn(NonFiniteWarning(f"nothing is learned from this block. {error}"), stacklevel=3)

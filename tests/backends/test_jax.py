@@ -228,6 +228,18 @@ def test_losses_of_your_own_are_given_in_jax() -> None:
     assert error({name: np.asarray(grad) for name, grad in found.grads.items()}, step.grads) <= 1e-4
 
 
+def test_a_learning_signal_is_the_same_in_jax() -> None:
+    """If this fails, a learning signal that is given as a target has another size or sign there."""
+    problem = replace(named("elman"), loss={"y": "signal"})
+    program = compiled(problem, "rtrl", dtype="float32")
+    functions = program.as_jax()
+    state = functions.init(problem.batch)
+    _, found = functions.step(problem.params, problem.inputs, problem.targets, state=state)
+    _, step = program.step(problem.params, problem.inputs, problem.targets, state=program.start(problem.batch))
+    assert float(found.loss) == pytest.approx(step.loss, rel=1e-4)
+    assert error({name: np.asarray(grad) for name, grad in found.grads.items()}, step.grads) <= 1e-4
+
+
 def test_double_precision_must_be_on_for_functions() -> None:
     """JAX would round the state silently."""
     with pytest.raises(fg.DataError, match=r"float64(.|\n)*jax_enable_x64"):

@@ -89,7 +89,7 @@ def hostile() -> nx.MultiDiGraph[str]:
 
 def test_any_names_and_several_losses(tmp_path: Path) -> None:
     """Names of nodes end up in comments and identifiers, where they must neither collide nor become code."""
-    losses = {HOSTILE[-1]: "cross_entropy", HOSTILE[-2]: "bernoulli", HOSTILE[5]: "mse"}
+    losses = {HOSTILE[-1]: "cross_entropy", HOSTILE[-2]: "bernoulli", HOSTILE[5]: "mse", HOSTILE[4]: "signal"}
     program = fg.compile(hostile(), loss=losses, rule="rtrl", dtype="float64")
     compare(program, SGD(0.1), tmp_path / "c", 1e-10)
     assert (tmp_path / "c" / "model.c").read_bytes().isascii()
@@ -101,6 +101,16 @@ def test_feedback_that_is_learned_and_weights_that_stay(tmp_path: Path) -> None:
     next(iter(graph.out_edges("x", data=True)))[2]["trainable"] = False
     program = fg.compile(graph, loss={"y": "mse"}, rule="eprop; feedback=adaptive", dtype="float64")
     compare(program, Adam(0.01, weight_decay=0.1), tmp_path / "c", 1e-10)
+
+
+def test_feedback_of_ones_own_is_a_constant(tmp_path: Path) -> None:
+    """If this fails, a device learns by other feedback than Python does."""
+    graph = exported.small("gru")
+    (into,) = (name for name in fg.compile(graph, rule="rtrl").network.edges if name.endswith("->y"))
+    shape = fg.compile(graph, rule="rtrl").network.parameters[into].shape
+    matrix = np.linspace(-1, 2, int(np.prod(shape))).reshape(shape).tolist()
+    program = fg.compile(graph, loss={"y": "mse"}, rule=f"eprop; feedback={{{into}: {matrix}}}", dtype="float64")
+    compare(program, Adam(0.01), tmp_path / "c", 1e-10)
 
 
 def loaded(folder: Path) -> ctypes.CDLL:
