@@ -63,9 +63,6 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         "--backend", choices=tuple(BACKENDS), default=BACKEND, help="what runs the program (default %(default)s)"
     )
     add_devices(parser)
-    parser.add_argument(
-        "--traces", choices=(NARROW,), help="keep influence in two bytes per number (backend jax; default: --dtype)"
-    )
 
 
 def add_devices(parser: argparse.ArgumentParser) -> None:
@@ -76,12 +73,19 @@ def add_devices(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_traces(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--traces", choices=(NARROW,), help="keep influence in two bytes per number (backend jax; default: --dtype)"
+    )
+
+
 def devices(given: argparse.Namespace) -> Devices | None:
     """The devices of a command. Where JAX would have one CPU, it gets as many virtual ones as are asked for."""
-    if given.devices is None and given.traces is None:
+    traces = getattr(given, "traces", None)
+    if given.devices is None and traces is None:
         return None
     grid = Devices() if given.devices is None else Devices.parse(given.devices)
-    grid = grid if given.traces is None else grid.keeping(given.traces)
+    grid = grid if traces is None else grid.keeping(traces)
     if given.backend == "jax":
         from forwardgrad.backends.jax_engine import offer_cpus  # with what makes array programs
 

@@ -27,6 +27,7 @@ from forwardgrad.cli.options import (
     add_json,
     add_loss,
     add_rule,
+    add_traces,
     devices,
     losses,
     not_negative,
@@ -90,6 +91,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-memory", help="most memory to take, such as 2GiB (default: 80 %% of what is free)")
     add_dtype(parser)
     add_backend(parser)
+    add_traces(parser)
     add_processes(parser)
 
 

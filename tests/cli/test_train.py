@@ -14,6 +14,7 @@ from cli.running import JOB, answer, files, forget, needs_engine, needs_matplotl
 from nets import FOR_SERIES
 
 from forwardgrad import Learner, data
+from forwardgrad.backends import Devices
 from forwardgrad.render import engines
 
 
@@ -231,6 +232,17 @@ def test_options_that_do_not_go_together(place, run):
         code, out, err = run("train", "small.toml", *options)
         assert (code, out) == (2, []), options
         assert words in "\n".join(err)
+
+
+def test_traces_are_kept_as_they_are_asked_for(place, run):
+    """If this fails, an option that halves memory is read and not used, or forgotten by the result."""
+    skip_without("jax")
+    job = ("train", "small.toml", *JOB[:-1])
+    code, _, err = run(*job, "refused", "--traces", "bfloat16")
+    assert code == 2
+    assert "backend 'numpy' has no numbers of two bytes" in " ".join(err)
+    assert run(*job, "narrow", "--traces", "bfloat16", "--backend", "jax")[0] == 0
+    assert Learner.load(place / "narrow" / "learner.npz").program.devices == Devices(traces="bfloat16")
 
 
 @pytest.mark.parametrize("backend", ["interpreter", "jax", "c"])
