@@ -12,6 +12,9 @@ from forwardgrad.array_program.c_sums import Sum
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.values import Dimensions, Value
 
+FEW, SMALL = 4, 2**13
+"""Rows for which a matrix is not packed, and entries of a matrix up to which they are multiplied in loops."""
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -76,6 +79,12 @@ class MatrixProduct:
     def is_plain(self) -> bool:
         """Whether it is one product, without loops."""
         return not any(self.nest.levels)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a few rows times a small matrix of known size, for which loops are faster than a call."""
+        m, n, k = self.sizes()
+        return all(size.isdigit() for size in (m, n, k)) and int(m) < FEW and int(n) * int(k) <= SMALL
 
     @property
     def _within(self) -> set[int]:

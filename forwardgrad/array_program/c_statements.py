@@ -201,7 +201,7 @@ class Statements:
         added = total is not None and total.is_in_place(self.stores)
         target = self.stores.of(total.value if total is not None and added else value)
         matrices = matrix_product(each, target, self.entries)
-        if matrices is None:
+        if matrices is None or matrices.is_small:
             return sum_lines(each, target, self.entries, added)
         _, n, k = matrices.sizes()
         self.needs.packed.append(f"few_panels({n}, {k})")

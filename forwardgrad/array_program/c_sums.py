@@ -42,6 +42,8 @@ class Sum:
         def is_last(letter: str) -> bool:
             return all(letter not in word or word[-1] == letter for word in words)
 
+        if not kept and all(word == summed for word in words):  # one loop, where the arrays lie side by side
+            return "", "", "".join(summed)
         if kept and is_last(kept[-1]):
             return "".join(kept[:-1]), "".join(summed), kept[-1]
         last = next((each for each in reversed(summed) if is_last(each)), None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forwardgrad.array_program.buffers import Analysed, leftmost
 from forwardgrad.array_program.c_storage import Stores
 from forwardgrad.array_program.expressions import Apply, Argument, Tree, apply, places, renumbered
-from forwardgrad.array_program.inlining import bodies
+from forwardgrad.array_program.inlining import bodies, reads
 from forwardgrad.array_program.instructions import Contract, Elementwise, letters_of
 from forwardgrad.array_program.values import Value
 
@@ -95,3 +96,33 @@ def _dropped(tree: Tree, dropped: set[int]) -> Tree | None:
     if left is None or right is None:
         return right if left is None else left
     return apply("+", left, right)
+
+
+def adding(analysed: Analysed) -> Analysed:
+    """A function in which sums of an array and a product are kept in that array, where nothing else reads it.
+
+    That is so in a function without choices. In others, a choice says which sums these are.
+    """
+    body = analysed.function.body
+    made = {value: statement.instruction for statement in body.statements for value in statement.results}
+    read = Counter(value for statement in body.statements for value in reads(statement.instruction))
+    read.update(body.results)
+    found = dict(analysed.added_to)
+    for statement in body.statements:
+        instruction = statement.instruction
+        if not isinstance(instruction, Elementwise) or not isinstance(leftmost(instruction.tree), Argument):
+            continue
+        first, *others = [instruction.arguments[place] for place in places(instruction.tree)]
+        terms = {instruction.arguments[term.place] for term in _terms(instruction.tree) if isinstance(term, Argument)}
+        own = isinstance(made.get(first), Contract | Elementwise) and first.dims == instruction.dims
+        products = [each for each in others if each in terms and read[each] == 1 and _is_summed(made.get(each))]
+        if own and read[first] == 1 and products:
+            found[first] = statement.results[0]
+    return replace(analysed, added_to=found)
+
+
+def _is_summed(instruction: object) -> bool:
+    if not isinstance(instruction, Contract):
+        return False
+    ours, theirs, result = letters_of(instruction.axes)
+    return set(result) != {*ours, *theirs}

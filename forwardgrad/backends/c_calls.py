@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from threading import local
 from typing import Any, cast
@@ -73,6 +73,16 @@ class Frame:
     pointers: Any
 
 
+class BoundCall(partial[None]):
+    """A function in C with its arguments.
+
+    Attributes:
+        kept: what must not be given back as long as it can be called.
+    """
+
+    kept: tuple[Any, ...] = ()
+
+
 class CompiledUnit:
     """The functions of a program in a shared object. They can be called by several threads at once.
 
@@ -130,6 +140,23 @@ class CompiledUnit:
         with self._room(frame.room) as rest:
             self._enter(frame.function, ctypes.byref(call), frame.pointers(*places), rest)
         return {word: known[word] if word in known else self._constants[word] for word in frame.results}
+
+    def bound(self, name: str, symbols: Mapping[str, int], arrays: Sequence[Array]) -> BoundCall:
+        """A function with its arrays and its memory, to be called over and over: by one thread at a time.
+
+        Args:
+            name: of the function in the program.
+            symbols: what `SYMBOLS` stand for.
+            arrays: those that it reads, and then those that it makes, of the dtypes and the order that it expects.
+        """
+        frame = self._frame(name, tuple([symbols[symbol] for symbol in SYMBOLS]))
+        call = Call(*frame.symbols, ctypes.addressof(self._held), self._draws)
+        memory = np.empty(frame.room + LINE, np.uint8)
+        start = address_of(memory)
+        given = ctypes.byref(call), frame.pointers(*map(address_of, arrays)), start + -start % LINE
+        ready = BoundCall(self._enter, frame.function, *given)
+        ready.kept = self, memory, *arrays
+        return ready
 
     @contextmanager
     def _room(self, size: int) -> Generator[int]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
 from forwardgrad.array_program.c_source import Unit, unit
 from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.lowering.loss_values import LOSSES
+from forwardgrad.array_program.lowering.updates import schedule
 from forwardgrad.backends.c_cache import shared_library
 from forwardgrad.backends.c_calls import CompiledUnit
 from forwardgrad.backends.c_compiler import find_compiler
+from forwardgrad.backends.c_stream import CompiledSteps, CSteps
 from forwardgrad.backends.chained import by_calls
-from forwardgrad.backends.engine import Ahead, State
+from forwardgrad.backends.engine import Ahead, State, WholeSteps
 from forwardgrad.backends.lowered import Groups, LoweredBlock, LoweredEngine
 from forwardgrad.backends.refusals import refuse_calls, refuse_large
 from forwardgrad.compiler import Plan
@@ -63,6 +66,20 @@ class CEngine(LoweredEngine):
 
     def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
         return by_calls(self, outputs, batch)
+
+    def whole_steps(
+        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+    ) -> Callable[[], WholeSteps] | None:
+        update = schedule(optimizer)
+        if update is None or not LOSSES.keys() >= set(losses.values()):
+            return None
+
+        def make() -> WholeSteps:
+            refuse_calls(self.lowered, "c", "C")
+            functions = CompiledSteps(self.lowered, losses, update, batch, counters, self.compiler)
+            return CSteps(functions, self.dtype)
+
+        return make
 
     def advance(self, tape: LoweredBlock, state: Mapping[str, Array], fresh: bool) -> State:
         arrays = self._derived(tape) | {"fresh": fresh}

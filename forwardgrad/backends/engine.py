@@ -18,6 +18,49 @@ Ahead = Callable[[Mapping[str, Array], State, Mapping[str, Array]], tuple[dict[s
 """`ahead(params, state, inputs)`: one step. It gives `(1, batch, size)` by output node, the state after, and `back`."""
 
 
+class WholeSteps(Protocol):
+    """Steps that are one call each, losses and update included, in arrays that the engine owns.
+
+    Attributes:
+        inputs, targets, signals: the arrays that the next step reads, `(batch, size)` by node. Targets of a loss of
+            labels are 1 at the label, and 0 elsewhere.
+    """
+
+    inputs: dict[str, Array]
+    targets: dict[str, Array]
+    signals: dict[str, Array]
+
+    def begin(self, params: Mapping[str, Array], state: State, memory: Mapping[str, Array]) -> None:
+        """Go on from parameters, a state, and what the optimizer remembers, in its own form; they are copied."""
+        ...
+
+    def learn(self) -> float:
+        """Take a step from inputs and targets, and give its loss.
+
+        The loss is NaN, and the step not taken, if something in it is not finite, or the sum of all squares.
+        """
+        ...
+
+    def predict(self) -> bool:
+        """Take a step from inputs alone, without learning; whether it is taken, as in `learn`."""
+        ...
+
+    def outputs(self) -> dict[str, Array]:
+        """The outputs after the last step, `(batch, size)` by node, copied."""
+        ...
+
+    def memory(self) -> dict[str, Array]:
+        """What the optimizer remembers after the last step, in its own form, copied."""
+        ...
+
+    def current(self, group: str) -> dict[str, Array]:
+        """The arrays of a group (`params`, `state`, `grads`) after the last step, copied.
+
+        Parameters that a step neither reads nor changes are missing.
+        """
+        ...
+
+
 class Engine(Protocol):
     """Executes a plan. Nothing that it is given is changed."""
 
@@ -80,5 +123,18 @@ class Engine(Protocol):
         Args:
             outputs: the nodes whose values are asked for.
             batch: number of samples.
+        """
+        ...
+
+    def whole_steps(
+        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+    ) -> Callable[[], WholeSteps] | None:
+        """What makes steps for a stream that are one call each; `None` if the engine has none of this kind.
+
+        Args:
+            losses: the name of the built-in loss of each output node.
+            optimizer: the `config` of a built-in optimizer; `None` leaves parameters as they are.
+            batch: number of samples.
+            counters: the keys of what counts, in a state, and measures nothing.
         """
         ...

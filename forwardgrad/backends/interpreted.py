@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from forwardgrad.backends.chained import by_calls
-from forwardgrad.backends.engine import Ahead, State
+from forwardgrad.backends.engine import Ahead, State, WholeSteps
 from forwardgrad.backends.interpreter import Interpreter, Memory, Shape
 from forwardgrad.backends.tape import Tape
 from forwardgrad.compiler import Plan
@@ -77,3 +77,8 @@ class Interpreted:
 
     def stepper(self, outputs: Collection[str], batch: int) -> Ahead:
         return by_calls(self, outputs, batch)
+
+    def whole_steps(
+        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+    ) -> Callable[[], WholeSteps] | None:
+        return None

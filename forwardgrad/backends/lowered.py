@@ -15,7 +15,7 @@ from forwardgrad.array_program.lowering.lower import Lowered, lower
 from forwardgrad.array_program.numpy_source import printed
 from forwardgrad.array_program.regions import Function
 from forwardgrad.backends.chained import Names, Part, chained
-from forwardgrad.backends.engine import Ahead, State
+from forwardgrad.backends.engine import Ahead, State, WholeSteps
 from forwardgrad.backends.loading import by_rows, load
 from forwardgrad.backends.single_sample import HELPERS
 from forwardgrad.backends.stored_arrays import StoredArrays
@@ -176,6 +176,11 @@ class LoweredEngine:
             grads={key: name for name, key in self._keys["grads"]},
         )
         return chained(self._parts_for_one if batch == 1 else self._parts, names, batch)
+
+    def whole_steps(
+        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+    ) -> Callable[[], WholeSteps] | None:
+        return None
 
     def series(self, name: str) -> Series:
         """The values of a node over time."""

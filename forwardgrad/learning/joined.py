@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -78,6 +78,15 @@ def is_entrywise(optimizer: Optimizer) -> bool:
     if type(optimizer) is Scheduled:
         return is_entrywise(optimizer.optimizer)
     return type(optimizer) in (SGD, Adam, RMSprop)  # a subclass may do anything
+
+
+def settings(optimizer: Optimizer | None) -> dict[str, Any] | None:
+    """Name and settings of an optimizer that is built in, with nothing around it; `None` for all others.
+
+    >>> settings(SGD(0.1)), settings(Scheduled(SGD(0.1), lambda update: 1.0))
+    ({'name': 'sgd', 'learning_rate': 0.1, 'momentum': 0.0, 'weight_decay': 0.0}, None)
+    """
+    return optimizer.config() if optimizer is not None and type(optimizer) in (SGD, Adam, RMSprop) else None
 
 
 class Fixed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from forwardgrad.arrays import check_names, finite, numeric
 from forwardgrad.backends import Devices, Engine, ShardedArray, State, engine
-from forwardgrad.backends.engine import Ahead
+from forwardgrad.backends.engine import Ahead, WholeSteps
 from forwardgrad.compiler import Plan
 from forwardgrad.compiler.keys import influence_key
 from forwardgrad.errors import DataError, NonFiniteError
 from forwardgrad.layouts.draws import COUNT, DRAW, PERIOD
+from forwardgrad.learning.joined import settings
+from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array
 from forwardgrad.ops import losses as loss_table
 from forwardgrad.ops.losses import Loss
@@ -126,6 +128,16 @@ class Execution:
         if batch not in self._steppers:
             self._steppers[batch] = self.engine.stepper(tuple(self.losses), batch)
         return self._steppers[batch]
+
+    def whole_steps(self, optimizer: Optimizer | None, batch: int) -> Callable[[], WholeSteps] | None:
+        """What makes steps that are one call each, if the engine has them for these losses and this optimizer."""
+        losses = {node: loss.name for node, loss in self.losses.items() if loss_table.SHIPPED.get(loss.name) is loss}
+        config = settings(optimizer)
+        if len(losses) < len(self.losses) or not self.plan.entries or self.plan.per_sample:
+            return None
+        if optimizer is not None and config is None:
+            return None
+        return self.engine.whole_steps(losses, config, batch, self.counters)
 
     def read_state(self, given: Any) -> State:
         """A state, checked and in the program's dtype."""

@@ -20,6 +20,39 @@ Kind = Literal["numbers", "numbers or tokens", "labels"]
 """What an array holds for each sample: a number per unit, either that or the number of one unit, or a label."""
 
 
+class Slots:
+    """Arrays of one kind that are filled anew for each step.
+
+    Args:
+        arrays: `(batch, size)` by node.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
+        self._arrays = [(name, array, array.shape, array.dtype) for name, array in arrays.items()]
+
+    def copied(self, given: Any) -> bool:
+        """Copy arrays of the same shapes and dtypes, by name or the one that there is; others are left alone."""
+        slots = self._arrays
+        if type(given) is not dict:
+            if type(given) is not np.ndarray or len(slots) != 1:
+                return False
+            given = {slots[0][0]: given}
+        elif len(cast("dict[Any, Any]", given)) != len(slots):
+            return False
+        for name, slot, shape, dtype in slots:
+            array = cast("dict[Any, Any]", given).get(name)
+            if type(array) is not np.ndarray or array.shape != shape or array.dtype != dtype:
+                return False
+            slot[...] = array
+        return True
+
+    def fill(self, arrays: Mapping[str, Array]) -> None:
+        """Copy arrays of a block of one step, `(1, batch, size)`, or labels `(1, batch)`."""
+        for name, slot, shape, _ in self._arrays:
+            array = arrays[name][0]
+            slot[...] = array if array.ndim == slot.ndim else array[:, None] == np.arange(shape[-1])
+
+
 class MomentReader:
     """Reads the arrays that a stream is given for one step.
 
@@ -85,6 +118,22 @@ class MomentReader:
             check_names(f"{what}s", names, kinds, whole=False)
             kinds = {name: kind for name, kind in kinds.items() if name in names}
         return self._timed(what, given, kinds, UNMASKED)
+
+    def inputs_into(self, slots: Slots, given: Any) -> None:
+        """Read inputs of a step into arrays; raises `DataError`. Numbers that are not finite may be let through."""
+        if not slots.copied(given):
+            slots.fill(self.inputs(given))
+
+    def targets_into(self, slots: Slots, given: Any) -> None:
+        """The same for targets. Of labels, each becomes a 1 in place of the unit that it names."""
+        if self._labels or not slots.copied(given):
+            slots.fill({name: target.values for name, target in self.targets(given, None).items()})
+
+    def signals_into(self, slots: Slots, given: Any) -> None:
+        """The same for learning signals, as the derivative of the mean over the batch."""
+        if given is not None or self._signalled:
+            shared = self._dtype.type(1 / self._batch)
+            slots.fill({name: array * shared for name, array in self.signals(given).items()})
 
     def _recognised(self, given: Any, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Array] | None:
         """Arrays `(batch, size)` of finite numbers of the program's dtype, with an axis of time; or `None`."""

@@ -22,39 +22,8 @@ from forwardgrad.ops import Array
 from forwardgrad.program import budget, numerics
 from forwardgrad.program.border import Given, Target
 from forwardgrad.program.execution import Execution
+from forwardgrad.program.held import Held, Holder, StreamStep, copied
 from forwardgrad.program.moment import MomentReader
-
-
-class StreamStep(NamedTuple):
-    """What one step of a stream gives.
-
-    Args:
-        loss: the sum over the outputs of the weighted mean over the batch; NaN where no targets were given.
-        outputs: the value of each node with a loss, `(batch, size)`, from before the update.
-    """
-
-    loss: float
-    outputs: dict[str, Array]
-
-
-class Held(NamedTuple):
-    """What a step replaces, all of it at once, so that an interrupt leaves the old or the new.
-
-    Args:
-        weights: parameters, and what the optimizer remembers.
-        state: activations and influence.
-        outputs: `(batch, size)` of the last step, by output node.
-        grads: of the last step that had targets.
-        seen: how many steps there were.
-        draw: for random layouts, the number of the signs; `None` takes the next from the counter of the program.
-    """
-
-    weights: Weights
-    state: State
-    outputs: dict[str, Array]
-    grads: dict[str, Array]
-    seen: int
-    draw: int | None
 
 
 class Open(NamedTuple):
@@ -115,7 +84,8 @@ class Stream:
             memory = _read_memory(optimizer, {name: weights[name] for name in trained}, memory)
         first = self._updates.begin({name: array.copy() for name, array in weights.items()}, memory)
         state = execution.start(batch, draw) if state is None else {key: array.copy() for key, array in state.items()}
-        self._held = Held(first, state, {}, {}, 0, draw)
+        make = execution.whole_steps(optimizer, batch)
+        self._holder = Holder(Held(first, state, {}, {}, 0, draw), self._updates, self._read, make)
         self._open: Open | None = None
 
     def predict(self, inputs: Any = None) -> dict[str, Array]:
@@ -207,6 +177,14 @@ class Stream:
             with budget.told("stream"):
                 raise
 
+    @property
+    def _held(self) -> Held:
+        return self._holder.held
+
+    @_held.setter
+    def _held(self, held: Held) -> None:
+        self._holder.held = held
+
     def step(self, inputs: Any = None, targets: Any = None, mask: Any = None, signals: Any = None) -> StreamStep:
         """Take one time step: predict, and learn if there are targets.
 
@@ -231,6 +209,9 @@ class Stream:
                 overflows, as in a `Learner`; the step is counted from 0 at the beginning of the stream.
             MemoryBudgetError: if the system refuses memory.
         """
+        if mask is None and (taken := self._holder.stepped(inputs, targets, signals)) is not None:
+            self._open = None
+            return taken
         with self._told():
             values = self._read.inputs(inputs)
             self._open = None
@@ -299,32 +280,32 @@ class Stream:
     @property
     def params(self) -> dict[str, Array]:
         """All parameters, copied: `{name: array}`."""
-        return _copied(self._held.weights.params)
+        return copied(self._held.weights.params)
 
     @property
     def optimizer_state(self) -> dict[str, Array]:
         """What the optimizer remembers, copied, in the form of `optimizer.start(params)`."""
-        return _copied(self._updates.remembered(self._held.weights))
+        return copied(self._updates.remembered(self._held.weights))
 
     @property
     def state(self) -> State:
         """Activations and influence after the last step, copied, in the form of `Program.start`."""
-        return _copied(self._held.state)
+        return copied(self._held.state)
 
     @property
     def outputs(self) -> dict[str, Array]:
         """The outputs of the last step, copied: `{output node: (batch, size)}`. Empty before the first step."""
-        return _copied(self._held.outputs)
+        return copied(self._held.outputs)
 
     @property
     def grads(self) -> dict[str, Array]:
         """The gradients of the last step that had targets, copied. Empty before it."""
-        return _copied(self._held.grads)
+        return copied(self._held.grads)
 
     @property
     def seen(self) -> int:
         """How many steps the stream has taken."""
-        return self._held.seen
+        return self._holder.seen
 
     def reset(self, samples: Any = None) -> None:
         """Start samples afresh, activations and influence. Parameters and optimizer stay as they are.
@@ -355,10 +336,6 @@ class Stream:
 
     def __setstate__(self, rest: dict[str, Any]) -> None:
         self._held = self._held._replace(**rest)
-
-
-def _copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name: array.copy() for name, array in arrays.items()}
 
 
 def _read_memory(optimizer: Optimizer | None, trained: Mapping[str, Array], given: Any) -> dict[str, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from c_backend import skip_without
 from checks import ENGINES, compiled, error
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -69,6 +70,16 @@ def test_a_stream_is_steps_and_updates(backend: str, name: str, rule: str, batch
     assert compare(program, batch, fg.SGD(0.05)) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("name", "rule"), [("elman", "rtrl"), ("lstm", "eprop"), ("alif", "uoro"), ("elman", "snap(1)")]
+)
+def test_a_stream_in_c(name: str, rule: str) -> None:
+    """If this fails, a whole step in C is another algorithm than a block of one step and an update."""
+    skip_without("c")
+    program = fg.compile(small(name, 4), rule=rule, backend="c", dead="ignore")
+    assert compare(program, 3, fg.SGD(0.05)) > 1e-3
+
+
 @given(given=problems(most_steps=6), rule=st.sampled_from(["rtrl", "eprop", "eprop-deep", "snap(1)"]))
 @settings(max_examples=25, deadline=None)
 @pytest.mark.parametrize("backend", ENGINES)
@@ -110,9 +121,11 @@ PAIR = (
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_updates_as_by_hand(optimizer: str, dtype: str) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_every_optimizer_updates_as_by_hand(backend: str, optimizer: str, dtype: str) -> None:
     """If this fails, parameters that are kept as one array are updated differently from each by its name."""
-    program = fg.compile(small("lstm", 4), rule="eprop", dtype=dtype)
+    skip_without(backend)
+    program = fg.compile(small("lstm", 4), rule="eprop", dtype=dtype, backend=backend)
     assert compare(program, 2, OPTIMIZERS[optimizer], ROUNDING if dtype == "float64" else 1e-4) > 1e-4
     assert is_entrywise(OPTIMIZERS[optimizer]) == (optimizer in ("momentum", "adam", "rmsprop", "scheduled"))
 
@@ -141,38 +154,48 @@ ROUGH = fg.Loss("rough", writes_into, lambda y, target: 4 * (y - target) ** 3)
 @pytest.mark.parametrize(
     "loss", ["mse", "cross_entropy", "bernoulli", ROUGH], ids=["mse", "cross_entropy", "bernoulli", "rough"]
 )
-def test_every_loss(loss: Any) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_every_loss(backend: str, loss: Any) -> None:
     """If this fails, a loss is evaluated differently one step at a time."""
-    program = fg.compile(vanilla(), {"y": loss})
+    skip_without(backend)
+    program = fg.compile(vanilla(), {"y": loss}, backend=backend)
     for batch in (1, 2):
         assert compare(program, batch, fg.SGD(0.02)) > 1e-3
 
 
-def test_several_inputs_and_outputs() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_several_inputs_and_outputs(backend: str) -> None:
     """If this fails, arrays are given to the wrong nodes."""
+    skip_without(backend)
     graph = vanilla()
     graph.add_node("u", op="input", size=3)
     graph.add_edge("u", "h", weight="dense", delay=2)
     graph.add_node("z", op="linear", size=1)
     graph.add_edge("h", "z", weight="dense")
-    assert compare(fg.compile(graph, {"y": "cross_entropy", "z": "mse"}, "rtrl"), 2, fg.Adam(0.01)) > 1e-3
+    program = fg.compile(graph, {"y": "cross_entropy", "z": "mse"}, "rtrl", backend=backend)
+    assert compare(program, 2, fg.Adam(0.01)) > 1e-3
 
 
-def test_names_that_a_generated_function_might_use() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_names_that_a_generated_function_might_use(backend: str) -> None:
     """If this fails, a node hides a variable or function of the text that runs a step."""
+    skip_without(backend)
     names = ["params", "state", "forward", "back", 'a "quoted" name', "after"]
     graph = declare({"inputs": {"op": "input", "size": 2}})
     for before, name in zip(["inputs", *names], names, strict=False):
         graph.add_node(name, op="tanh", size=2, bias=True)
         graph.add_edge(before, name, weight="dense")
         graph.add_edge(name, name, weight="dense", delay=1)
-    assert compare(fg.compile(graph, {"after": "mse", "state": "mse"}, "rtrl"), 2, fg.SGD(0.1)) > 1e-3
+    program = fg.compile(graph, {"after": "mse", "state": "mse"}, "rtrl", backend=backend)
+    assert compare(program, 2, fg.SGD(0.1)) > 1e-3
 
 
 @pytest.mark.parametrize("rule", ["eprop-adaptive", "eprop; feedback=signal"])
-def test_feedback_that_is_learned_or_given(rule: str) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_feedback_that_is_learned_or_given(backend: str, rule: str) -> None:
     """If this fails, the matrices of adaptive feedback stay as they are, or given signals are not used."""
-    program = fg.compile(vanilla(), {"y": "mse"}, rule)
+    skip_without(backend)
+    program = fg.compile(vanilla(), {"y": "mse"}, rule, backend=backend)
     params = program.init()
     stream, hand = program.stream(params, optimizer=fg.SGD(0.1)), ByHand(program, params, 1, fg.SGD(0.1))
     for number, (inputs, targets) in enumerate(data(program, 5, 1)):
@@ -183,23 +206,26 @@ def test_feedback_that_is_learned_or_given(rule: str) -> None:
     assert all(np.any(hand.params[name] != params[name]) for name in (*program.rules, *program.plan.followers))
 
 
-def test_graphs_without_inputs_or_without_memory() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_graphs_without_inputs_or_without_memory(backend: str) -> None:
     """If this fails, a stream needs something to read, or something to keep."""
+    skip_without(backend)
     ring = declare({"h": {"op": "tanh", "size": 3, "initial": 0.3}}, ("h", "h", {"weight": "dense", "delay": 1}))
-    program = fg.compile(ring, {"h": "mse"})
+    program = fg.compile(ring, {"h": "mse"}, backend=backend)
     one, two = (program.stream(program.init(), optimizer=fg.SGD(0.1)) for _ in range(2))
     for target in np.random.default_rng(0).normal(size=(4, 3)):
         assert one.step(targets=target).loss == two.step({}, {"h": target}).loss > 0
     plain = declare(
         {"x": {"op": "input", "size": 2}, "y": {"op": "linear", "size": 2}}, ("x", "y", {"weight": "dense"})
     )
-    assert compare(fg.compile(plain, {"y": "mse"}), 2, fg.SGD(0.1)) > 1e-3
+    assert compare(fg.compile(plain, {"y": "mse"}, backend=backend), 2, fg.SGD(0.1)) > 1e-3
 
 
-@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("backend", [*ENGINES, "c"])
 @pytest.mark.parametrize("rule", ["rtrl", "uoro"])
 def test_without_targets_nothing_is_learned_and_the_state_goes_on(backend: str, rule: str) -> None:
     """If this fails, a prediction between two answers disturbs what is learned from them."""
+    skip_without(backend)
     program = fg.compile(small("elman", 4), rule=rule, backend=backend)
     stream = program.stream(program.init(), batch=2, optimizer=fg.SGD(0.1), draw=DRAW)
     hand = ByHand(program, program.init(), 2, None)
@@ -219,9 +245,11 @@ def test_without_targets_nothing_is_learned_and_the_state_goes_on(backend: str, 
     assert stream.seen == 7
 
 
-def test_without_an_optimizer_parameters_stay() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_without_an_optimizer_parameters_stay(backend: str) -> None:
     """If this fails, a stream that only watches learns, or has no gradients to look at."""
-    program = fg.compile(small("elman", 4))
+    skip_without(backend)
+    program = fg.compile(small("elman", 4), backend=backend)
     stream, hand = program.stream(program.init(), batch=2), ByHand(program, program.init(), 2, None)
     assert stream.outputs == stream.grads == {}
     for inputs, targets in data(program, 4, 2):
@@ -235,9 +263,11 @@ def test_without_an_optimizer_parameters_stay() -> None:
 # Starting afresh, and going on.
 
 
-def test_samples_start_afresh() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_samples_start_afresh(backend: str) -> None:
     """If this fails, an episode begins with the memory of another one."""
-    program = fg.compile(small("lstm", 4), rule="rtrl")
+    skip_without(backend)
+    program = fg.compile(small("lstm", 4), rule="rtrl", backend=backend)
     stream, hand = (
         program.stream(program.init(), batch=3, optimizer=fg.SGD(0.1)),
         ByHand(program, program.init(), 3, fg.SGD(0.1)),
@@ -255,9 +285,11 @@ def test_samples_start_afresh() -> None:
     assert_same(stream, hand)
 
 
-def test_each_episode_draws_other_signs() -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_each_episode_draws_other_signs(backend: str) -> None:
     """If this fails, the noise of a random layout does not average out over the episodes of a stream."""
-    program = fg.compile(small("elman", 4), rule="uoro")
+    skip_without(backend)
+    program = fg.compile(small("elman", 4), rule="uoro", backend=backend)
     inputs_and_targets = data(program, 5, 1)
 
     def episode(stream: Stream) -> dict[str, Array]:
@@ -278,10 +310,12 @@ def test_each_episode_draws_other_signs() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "scheduled", "lars", "accumulated"])
-def test_a_stream_goes_on_where_a_learner_ended(optimizer: str) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_a_stream_goes_on_where_a_learner_ended(backend: str, optimizer: str) -> None:
     """If this fails, what was learned in blocks must be learned again to be deployed."""
+    skip_without(backend)
     chosen = OPTIMIZERS[optimizer]
-    program = fg.compile(small("lstm", 4), rule="eprop")
+    program = fg.compile(small("lstm", 4), rule="eprop", backend=backend)
     learner = fg.Learner(program, program.init(), chosen)
     pieces = data(program, 12, 2)
     learner.fit([(timed(x), timed(y)) for x, y in pieces[:5]])
@@ -307,9 +341,11 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("way", COPIES)
 @pytest.mark.parametrize("optimizer", ["adam", "lars"])
-def test_a_copy_goes_on_by_itself(way: str, optimizer: str) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "c"])
+def test_a_copy_goes_on_by_itself(backend: str, way: str, optimizer: str) -> None:
     """If this fails, two streams share an array, and each writes into what the other one reads."""
-    program = fg.compile(small("lstm", 4), rule="uoro")
+    skip_without(backend)
+    program = fg.compile(small("lstm", 4), rule="uoro", backend=backend)
     stream = program.stream(program.init(), batch=2, optimizer=OPTIMIZERS[optimizer])
     pieces = data(program, 9, 2)
     for inputs, targets in pieces[:4]:
@@ -327,6 +363,83 @@ def test_a_copy_goes_on_by_itself(way: str, optimizer: str) -> None:
 
 
 # How it is done.
+
+
+def mixed(stream: Stream, pieces: list[Any], break_at: int = -1) -> tuple[Stream, list[float]]:
+    """Learn, predict, learn under a mask, start afresh, by turns. It is pickled before one of the steps."""
+    losses: list[float] = []
+    for number, (inputs, targets) in enumerate(pieces):
+        if number == break_at:
+            stream = pickle.loads(pickle.dumps(stream))
+        if number % 11 == 7:
+            stream.reset(np.array([True, False]))
+        if number == 15:
+            stream.reset()
+        mask = np.array([0.5, 1.0]) if number % 7 == 4 and number % 5 != 3 else None
+        losses.append(stream.step(inputs, None if number % 5 == 3 else targets, mask).loss)
+        if number % 6 == 2:
+            stream.params["x->h" if "x->h" in stream.params else next(iter(stream.params))][...] = 9  # a copy
+    return stream, losses
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+@pytest.mark.parametrize("name", ["lstm", "dilated"])
+def test_steps_of_all_kinds_by_turns_in_c(name: str, optimizer: str) -> None:
+    """If this fails, steps that are one call in C go on from something else than what the steps before them left."""
+    skip_without("c")
+    streams, wanted = list[Stream](), list[float]()
+    for backend, break_at in (("numpy", -1), ("c", -1), ("c", 6), ("c", 9), ("c", 10)):
+        program = fg.compile(small(name, 4), rule="rtrl", backend=backend, dead="ignore")
+        stream = program.stream(program.init(2), batch=2, optimizer=OPTIMIZERS[optimizer])
+        stream, losses = mixed(stream, data(program, 24, 2), break_at)
+        streams.append(stream)
+        wanted = wanted or losses
+        np.testing.assert_allclose(losses, wanted, rtol=1e-10, err_msg=backend)
+    first, *others = streams
+    for other in others:
+        assert other.seen == first.seen == 24
+        for found, like in (
+            (other.params, first.params),
+            (other.state, first.state),
+            (other.optimizer_state, first.optimizer_state),
+            (other.outputs, first.outputs),
+            (other.grads, first.grads),
+        ):
+            assert list(found) == list(like)
+            assert error(*nonempty(found, like)) <= 1e-10
+            assert all(found[key].dtype == array.dtype for key, array in like.items())
+            assert all(np.array_equal(others[0].params[key], array) for key, array in other.params.items())
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_whole_steps_in_c_are_taken(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this fails, streams in C learn by several calls per step, or a step that is not finite changes something."""
+    skip_without("c")
+    program = fg.compile(vanilla(), {"y": "mse"}, backend="c")
+    stream = program.stream(program.init(), batch=2, optimizer=OPTIMIZERS[optimizer])
+    pieces = data(program, 5, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(program._execution.engine), "forward", None)
+        patch.setattr(numpy_helpers, "noting_underflow", None)
+        for inputs, targets in pieces[:4]:
+            stream.step(inputs, targets)
+    inputs, targets = pieces[4]
+
+    def everything() -> list[dict[str, Array]]:
+        return [stream.params, stream.state, stream.optimizer_state, stream.outputs, stream.grads]
+
+    twin = copy.deepcopy(stream)
+    before = [twin.params, twin.state, twin.optimizer_state, twin.outputs, twin.grads]
+    for _ in range(2):
+        with pytest.raises(fg.NonFiniteError, match=f"step {stream.seen}:"):
+            stream.step(inputs, {"y": targets["y"] * 1e200})
+        assert all(error(*pair) == 0 for pair in zip(everything(), before, strict=True))
+    assert stream.seen == 4
+    hand = program.stream(program.init(), batch=2, optimizer=OPTIMIZERS[optimizer])
+    for x, y in pieces[:4]:
+        hand.step(x, y)
+    assert stream.step(inputs, targets).loss == hand.step(inputs, targets).loss
+    assert error(stream.params, hand.params) == 0
 
 
 @pytest.mark.parametrize("batch", [1, 2])

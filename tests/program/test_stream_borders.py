@@ -9,7 +9,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 import pytest
-from c_backend import needs_compiler
+from c_backend import needs_compiler, skip_without
 from checks import ENGINES, error
 from nets import declare, small, vanilla
 from stepping import OPTIMIZERS, ROUNDING, data
@@ -30,12 +30,13 @@ def arrays(value: Any) -> Iterator[Array]:
         yield from arrays(each)
 
 
-@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("backend", [*ENGINES, "c"])
 @pytest.mark.parametrize("optimizer", ["adam", "lars"])
 def test_nothing_is_shared_with_the_caller(backend: str, optimizer: str) -> None:
     """If this fails, a buffer that is filled again changes what a stream has learned, or the other way round."""
+    skip_without(backend)
     program = fg.compile(small("dilated", 4), rule="rtrl", backend=backend, dead="ignore")
-    chosen = OPTIMIZERS[optimizer]
+    chosen, rounding = OPTIMIZERS[optimizer], ROUNDING if backend == "c" else 0  # a mask takes another way in C
     clean = program.stream(program.init(), batch=2, optimizer=chosen)
     params, state = program.init(), program.start(2)
     memory = chosen.start({name: params[name] for name in program.rules})
@@ -58,8 +59,10 @@ def test_nothing_is_shared_with_the_caller(backend: str, optimizer: str) -> None
             array[...] = 1e9
         for array in stream.optimizer_state.values():
             array[...] = 9
-        assert error(stream.outputs, clean.outputs) == error(stream.grads, clean.grads) == 0
-    assert error(stream.params, clean.params) == error(stream.state, clean.state) == 0
+        assert error(stream.outputs, clean.outputs) <= rounding
+        assert error(stream.grads, clean.grads) <= rounding
+    assert error(stream.params, clean.params) <= rounding
+    assert error(stream.state, clean.state) <= rounding
 
 
 def views(array: Array) -> dict[str, Any]:
@@ -271,10 +274,11 @@ def all_steps(stream: Stream, steps: list[tuple[Any, Any]]) -> None:
         stream.step(inputs, targets)
 
 
-@pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("backend", [*ENGINES, "c"])
 @pytest.mark.parametrize("cause", ["loss", "value", "influence", "update", "memory"])
 def test_what_is_not_finite_is_noticed_as_in_a_learner(backend: str, cause: str) -> None:
     """If this fails, a run that has diverged goes on, or its error does not say where and when."""
+    skip_without(backend)
     program, params, optimizer, steps = fatal(backend, cause)
     learner = fg.Learner(program, params, optimizer)
     with pytest.raises(NonFiniteError) as wanted:
@@ -346,5 +350,6 @@ def test_a_stream_runs_on_its_backend() -> None:
     program = fg.compile(fg.load("elman"), rule="eprop", backend="c", dtype="float32")
     stream = program.stream(program.init(), optimizer=fg.SGD(0.1))
     stream.step(np.ones((1, 1)), np.ones((1, 1)))
+    stream.step(np.ones((1, 1)), np.ones((1, 1)), mask=0.5)
     engine: Any = program._execution.engine  # pyright: ignore[reportPrivateUsage]
     assert "compiled" in vars(engine)
