@@ -11,9 +11,9 @@ RULES = {"eprop": EPROP, "rtrl": EXACT}
 """Our rules, and which gradient each computes."""
 
 
-def compiled(network: Network, rule: str, dtype: str = "float32") -> fg.Program:
+def compiled(network: Network, rule: str, dtype: str = "float32", backend: str = "numpy") -> fg.Program:
     """The program of a network."""
-    return fg.compile(declare(network), loss={"y": network.loss}, rule=rule, dtype=dtype)
+    return fg.compile(declare(network), loss={"y": network.loss}, rule=rule, dtype=dtype, backend=backend)
 
 
 def automatic(program: fg.Program, task: Task) -> int:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from benchmarks.agreement import TOLERANCE, Check, compare
 from benchmarks.contestants import EPROP, Contestant
 from benchmarks.ours import compiled
 from benchmarks.tasks import Gradient, Task
-from forwardgrad import SGD, Learner
+from forwardgrad import SGD, Learner, Program
+from forwardgrad.errors import MissingExtraError
 
 
 def ours(task: Task, rule: str = "eprop", window: int = 1) -> Callable[[], Any]:
@@ -60,7 +62,7 @@ def updated(task: Task) -> dict[str, Callable[[], Gradient]]:
     def moved(loss: float, params: Mapping[str, Any]) -> Gradient:
         return Gradient(loss, {name: params[name] - task.params[name] for name in program.rules})
 
-    def by_stream() -> Gradient:
+    def by_stream(program: Program = program) -> Gradient:
         stream = program.stream(task.params, batch=task.batch, optimizer=sgd)
         loss = sum(stream.step(inputs, targets).loss for inputs, targets in plain)
         return moved(loss, stream.params)
@@ -79,7 +81,12 @@ def updated(task: Task) -> dict[str, Callable[[], Gradient]]:
         loss = sum(update.loss for update in learner.fit(timed))
         return moved(loss, learner.params)
 
-    return {"forwardgrad": by_stream, "step and update": by_step, "Learner": by_learner}
+    ways = {"forwardgrad": by_stream, "step and update": by_step, "Learner": by_learner}
+    try:
+        in_c = compiled(task.network, "eprop", task.x.dtype.name, "c")
+    except MissingExtraError:  # no compiler on this machine
+        return ways
+    return ways | {"a stream in C": partial(by_stream, in_c)}
 
 
 def theirs(task: Task) -> Callable[[], Any]:

@@ -42,6 +42,7 @@ class CEngine(LoweredEngine):
         self.compiler = find_compiler()
         refuse_large(plan, "c")
         super().__init__(plan, dtype)
+        self._steps = dict[Any, CompiledSteps]()
 
     @cached_property
     def unit(self) -> Unit:
@@ -70,14 +71,16 @@ class CEngine(LoweredEngine):
     def whole_steps(
         self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
     ) -> Callable[[], WholeSteps] | None:
-        update = schedule(optimizer)
-        if update is None or not LOSSES.keys() >= set(losses.values()):
+        numbers = schedule(optimizer)
+        if numbers is None or not LOSSES.keys() >= set(losses.values()):
             return None
 
         def make() -> WholeSteps:
             refuse_calls(self.lowered, "c", "C")
-            functions = CompiledSteps(self.lowered, losses, update, batch, counters, self.compiler)
-            return CSteps(functions, self.dtype)
+            key = tuple(losses.items()), numbers.update, batch
+            if key not in self._steps:  # kept for the streams that follow
+                self._steps[key] = CompiledSteps(self.lowered, losses, numbers.update, batch, counters, self.compiler)
+            return CSteps(self._steps[key], numbers, self.dtype)
 
         return make
 

@@ -13,7 +13,7 @@ from forwardgrad.array_program.buffers import analysed
 from forwardgrad.array_program.c_source import unit
 from forwardgrad.array_program.c_totals import adding
 from forwardgrad.array_program.lowering.lower import Lowered
-from forwardgrad.array_program.lowering.updates import Schedule
+from forwardgrad.array_program.lowering.updates import Schedule, Update
 from forwardgrad.array_program.lowering.whole_step import (
     GIVEN,
     LEARN,
@@ -48,7 +48,7 @@ class CompiledSteps:
     Args:
         lowered: the functions of a block.
         losses: the name of the loss of each output node.
-        schedule: how parameters are updated.
+        update: how parameters change.
         batch: number of samples.
         counters: keys of what counts, in a state.
         compiler: of the machine.
@@ -58,12 +58,12 @@ class CompiledSteps:
         self,
         lowered: Lowered,
         losses: Mapping[str, str],
-        schedule: Schedule,
+        update: Update,
         batch: int,
         counters: Collection[str],
         compiler: Compiler,
     ) -> None:
-        self.losses, self.schedule, self.batch = losses, schedule, batch
+        self.losses, self.update, self.batch = losses, update, batch
         self._lowered, self._counters, self._compiler = lowered, counters, compiler
         self._made = dict[str, Compiled]()
 
@@ -76,7 +76,7 @@ class CompiledSteps:
     def _lowering(self, name: str) -> WholeStep:
         if name == PREDICT:
             return predicting_step(self._lowered, self.losses, self.batch, self._counters)
-        return learning_step(self._lowered, self.losses, self.schedule.update, self.batch, self._counters)
+        return learning_step(self._lowered, self.losses, self.update, self.batch, self._counters)
 
     def _compiled(self, whole: WholeStep) -> Compiled:
         functions = {name: adding(each) for name, each in analysed(whole.program).items()}
@@ -94,6 +94,7 @@ class CSteps:
 
     Args:
         compiled: the functions.
+        schedule: the numbers that their update reads.
         dtype: of all arrays.
 
     Attributes:
@@ -101,8 +102,8 @@ class CSteps:
         squares: the sums of the squares of the state and of the gradients after the last step.
     """
 
-    def __init__(self, compiled: CompiledSteps, dtype: np.dtype[Any]) -> None:
-        self._compiled, schedule = compiled, compiled.schedule
+    def __init__(self, compiled: CompiledSteps, schedule: Schedule, dtype: np.dtype[Any]) -> None:
+        self._compiled, self._schedule = compiled, schedule
         whole, _ = compiled.of(LEARN)
         self._dtype = dtype
         self._numbers = {group: self._zeros((len(words),)) for group, words in self._words().items()}
@@ -120,7 +121,7 @@ class CSteps:
 
     def _words(self) -> dict[str, tuple[str, ...]]:
         """The names of single numbers, in order, by group."""
-        return {SETTINGS: (SHARE, *self._compiled.schedule.update.settings), NUMBERS: STATED}
+        return {SETTINGS: (SHARE, *self._schedule.update.settings), NUMBERS: STATED}
 
     def _new(self, key: Key, shape: tuple[int, ...]) -> Array:
         """An array; a single number is part of one."""
@@ -150,7 +151,7 @@ class CSteps:
             state: activations and influence.
             memory: what the optimizer remembers, in the form of `optimizer.start(params)`.
         """
-        parts = self._compiled.schedule.update.memory
+        parts = self._schedule.update.memory
         began = {("params", key): array for key, array in params.items()}
         began |= {("state", key): array for key, array in state.items()}
         for part in parts:
@@ -165,7 +166,7 @@ class CSteps:
 
         That is so if something would not be finite, or a square of it.
         """
-        counted = self._compiled.schedule.counted
+        counted = self._schedule.counted
         if counted is not None:
             self._set(counted(self._updates + 1))
         of_params, of_state = self._turns
@@ -215,6 +216,6 @@ class CSteps:
 
     def memory(self) -> dict[str, Array]:
         """What the optimizer remembers after the last step, in its own form, copied."""
-        schedule = self._compiled.schedule
+        schedule = self._schedule
         found = {f"{part}:{key}": a for part in schedule.update.memory for key, a in self.current(part).items()}
         return {COUNT: np.array(self._updates), **found} if schedule.counted is not None else found

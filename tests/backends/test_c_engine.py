@@ -439,6 +439,17 @@ for name, rule in (("delays", "rtrl"), ("conv_lif", "eprop"), ("masked", "snap(1
     params = dict(program.init(0)) | dict(problem.params)
     for block in (1, 3, problem.steps):
         program.gradient(params, problem.inputs, problem.targets, problem.mask, problem.signals, block=block)
+from nets import small
+from stepping import data
+import forwardgrad as fg
+optimizers = fg.SGD(0.1), fg.SGD(0.1, momentum=0.9), fg.Adam(0.01)
+for number, (name, rule) in enumerate((("lstm", "eprop"), ("dilated", "rtrl"), ("alif", "snap(1)"), ("elman", "uoro"))):
+    program = fg.compile(small(name, 5), rule=rule, backend="c", dead="ignore")
+    for batch in (1, 3):
+        stream = program.stream(program.init(0), batch=batch, optimizer=optimizers[number % 3])
+        for inputs, targets in data(program, 3, batch):
+            stream.step(inputs, targets)
+        stream.step(inputs)
 print("through")
 """
 
