@@ -95,14 +95,17 @@ class Entries:
                 raise AssertionError(f"no entries of {type(instruction).__name__}")
 
     def placed(self, value: Value, indices: Sequence[Index]) -> tuple[Storage, tuple[Index, ...]] | None:
-        """Where an entry of a value is in memory; none if it is not there as it is, evenly apart along each axis."""
+        """Where an entry of a value is in memory; none if it is not there as it is, evenly apart along each axis.
+
+        It is not there at all, but zero, where a test says so: that of `present`.
+        """
         storage = self.stores.known(value)
         if storage is not None:
             return storage, (*(Index(start=each) for each in storage.lead), *indices)
         match self.stores.made[value]:
             case Elementwise(tree=Argument(), arguments=(operand,)):
                 return self.placed(operand, indices[len(indices) - len(operand.dims) :])
-            case Read(series=series, at=at, or_zero=False):
+            case Read(series=series, at=at):
                 return self.placed(series, (Index(start=at), *indices))
             case Slice(operand=operand, axis=axis, start=start, backward=False, or_zero=False):
                 return self.placed(operand, (*indices[:axis], indices[axis].shifted(start), *indices[axis + 1 :]))
@@ -110,6 +113,21 @@ class Entries:
                 return self.placed(operand, [indices[axis] for axis in axes])
             case _:
                 return None
+
+    def present(self, value: Value) -> str:
+        """The test whether a value that is read from a series is there, or is zero; empty if it is always there."""
+        if self.stores.known(value) is not None:
+            return ""
+        match self.stores.made[value]:
+            case Read(series=series, at=at, or_zero=or_zero):
+                own = [self._inside(form(at), series.dims[0])] if or_zero else []
+                return " && ".join(test for test in (*own, self.present(series)) if test)
+            case (
+                Elementwise(tree=Argument(), arguments=(operand,)) | Slice(operand=operand) | Broadcast(operand=operand)
+            ):
+                return self.present(operand)
+            case _:
+                return ""
 
     def _slice(self, cut: Slice, indices: Sequence[Index], nest: Nest, computed: Mapping[Value, str]) -> Spelled:
         index = indices[cut.axis]

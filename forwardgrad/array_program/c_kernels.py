@@ -16,33 +16,83 @@ KERNELS = """\
 #define MAYBE_UNUSED
 #endif
 
-/* A tile of a result, and how many terms of its sums are added before the next tile. */
-enum { WIDTH = 2 * VECTOR / sizeof(real), HEIGHT = VECTOR == 64 ? 8 : 4, DEPTH = 256, FEW = 4, MANY = 8 };
+/* A tile of a result; how many terms of its sums are added before the next tile, and for how many columns and rows
+   matrices are packed at a time, which is what fits in caches. SPARSE is the part of a matrix, one in so many entries,
+   up to which its zeros are passed over, and LISTED how many entries of a row are then remembered. */
+enum { WIDTH = 2 * VECTOR / sizeof(real), HEIGHT = VECTOR == 64 ? 8 : 4, DEPTH = 256, COLUMNS = 512, ROWS = 64 };
+enum { FEW = 4, MANY = 8, SPARSE = 8, LISTED = 1024 };
 
 /* The entries of a matrix of k rows and n columns in panels of some columns, the last of which is filled with zeros. */
 static inline extent panels(extent n, extent k) {
     return n > 0 && k > 0 ? (n + WIDTH - 1) / WIDTH * WIDTH * k : 0;
 }
 
-/* The same, of as many rows as are packed at a time. */
-MAYBE_UNUSED static inline extent few_panels(extent n, extent k) {
-    return panels(n, k < DEPTH ? k : DEPTH);
+/* The entries that a product packs at a time: tile by tile, or, where b is sparse, its result and some rows of a. */
+MAYBE_UNUSED static inline extent packing_room(extent m, extent n, extent k) {
+    const extent columns = n < COLUMNS ? n : COLUMNS, rows = m < COLUMNS ? m : COLUMNS, depth = k < DEPTH ? k : DEPTH;
+    const extent tiles = panels(columns, depth) + ROWS * depth;
+    const extent turned = m < WIDTH ? 0 : panels(rows, depth) + columns * (rows + 2 * depth + 1);
+    return tiles > turned ? tiles : turned;
 }
 
 /* Put a matrix into panels; bk and bn are the steps from row to row and from column to column. */
 static void pack(extent n, extent k, const real *restrict b, extent bk, extent bn, real *restrict packed) {
     for (extent j = 0; j < n; j += WIDTH) {
         const extent columns = n - j < WIDTH ? n - j : WIDTH;
-        for (extent p = 0; p < k; p++) {
+        if (columns == WIDTH && bn == 1) {
+            for (extent p = 0; p < k; p++) {
+                #pragma omp simd
+                for (extent w = 0; w < WIDTH; w++) {
+                    packed[p * WIDTH + w] = b[p * bk + j + w];
+                }
+            }
+        } else {
             for (extent w = 0; w < columns; w++) {
-                packed[p * WIDTH + w] = b[p * bk + (j + w) * bn];
+                for (extent p = 0; p < k; p++) {
+                    packed[p * WIDTH + w] = b[p * bk + (j + w) * bn];
+                }
             }
             for (extent w = columns; w < WIDTH; w++) {
-                packed[p * WIDTH + w] = 0;
+                for (extent p = 0; p < k; p++) {
+                    packed[p * WIDTH + w] = 0;
+                }
             }
         }
         packed += k * WIDTH;
     }
+}
+
+/* Put rows of a matrix whose columns lie further apart than its rows into strips of a tile's height. */
+static void pack_rows(extent m, extent k, const real *restrict a, extent am, extent ak, real *restrict packed) {
+    for (extent p = 0; p < k; p++) {
+        for (extent i = 0; i < m; i += HEIGHT) {
+            #pragma omp simd
+            for (extent h = 0; h < HEIGHT; h++) {
+                packed[(i * k) + p * HEIGHT + h] = a[(i + h) * am + p * ak];
+            }
+        }
+    }
+}
+
+/* Whether most entries of a matrix are zeros, as where units spike. */
+static int is_sparse(extent m, extent k, const real *a, extent am, extent ak) {
+    const extent rows = ak == 1 ? m : k, length = ak == 1 ? k : m, step = ak == 1 ? am : ak, next = ak == 1 ? ak : am;
+    extent found = 0;
+    for (extent i = 0; i < rows && found * SPARSE <= m * k; i++) {
+        int here = 0;
+        if (next == 1) {
+            #pragma omp simd reduction(+ : here)
+            for (extent p = 0; p < length; p++) {
+                here += a[i * step + p] != 0;
+            }
+        } else {
+            for (extent p = 0; p < length; p++) {
+                here += a[i * step + p * next] != 0;
+            }
+        }
+        found += here;
+    }
+    return found * SPARSE <= m * k;
 }
 
 /* A tile: some rows of a, times a panel whose rows are bk apart; `columns` of the result are wanted. */
@@ -70,18 +120,111 @@ INLINED void tile(const extent rows, extent k, const real *restrict a, extent am
     }
 }
 
-/* c = a b, or c += a b, where b is packed. */
-static void multiply_packed(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
-                            real *c, extent cm, int add) {
+/* Two panels, or one, of a row of a product that has `count` terms; only the columns that are wanted. */
+INLINED void add_terms(const extent panels, extent k, extent count, const int *restrict at,
+                       const real *restrict factors, const real *restrict packed, real *restrict row, extent columns,
+                       int add) {
+    real sum[2 * WIDTH];
+    for (extent w = 0; w < panels * WIDTH; w++) {
+        sum[w] = 0;
+    }
+    for (extent q = 0; q < count; q++) {
+        const real factor = factors[q], *first = packed + at[q];
+        #pragma omp simd
+        for (extent w = 0; w < WIDTH; w++) {
+            sum[w] += factor * first[w];
+        }
+        if (panels == 2) {
+            #pragma omp simd
+            for (extent w = 0; w < WIDTH; w++) {
+                sum[WIDTH + w] += factor * first[k * WIDTH + w];
+            }
+        }
+    }
+    for (extent w = 0; w < columns; w++) {
+        row[w] = add ? row[w] + sum[w] : sum[w];
+    }
+}
+
+/* A row of a product that has `count` terms. Its sums have the order of tiles. */
+static void add_row(extent n, extent k, extent count, const int *restrict at, const real *restrict factors,
+                    const real *restrict packed, real *restrict row, int add) {
+    extent j = 0;
+    for (; j + 2 * WIDTH <= n; j += 2 * WIDTH) {
+        add_terms(2, k, count, at, factors, packed + j * k, row + j, 2 * WIDTH, add);
+    }
+    for (; j < n; j += WIDTH) {
+        add_terms(1, k, count, at, factors, packed + j * k, row + j, n - j < WIDTH ? n - j : WIDTH, add);
+    }
+}
+
+/* The product of a matrix of mostly zeros, at most LISTED a row, and a packed one. */
+static void multiply_sparse(extent m, extent n, extent k, const real *restrict a, extent am, extent ak,
+                            const real *restrict packed, real *restrict c, extent cm, int add) {
+    int at[LISTED];
+    real factors[LISTED];
+    for (extent i = 0; i < m; i++) {
+        extent count = 0;
+        for (extent p = 0; p < k; p++) {
+            const real factor = a[i * am + p * ak];
+            at[count] = (int)(p * WIDTH);
+            factors[count] = factor;
+            count += factor != 0;
+        }
+        add_row(n, k, count, at, factors, packed, c + i * cm, add);
+    }
+}
+
+/* c = a b, or c += a b, for a matrix b of mostly zeros, by way of its transpose: for each column of b, what is not zero
+   in it is listed, and makes a row of the turned result. */
+static void multiply_turned(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *b,
+                            extent bk, extent bn, real *c, extent cm, int add, real *packed) {
+    const extent most = m < COLUMNS ? m : COLUMNS, deep = k < DEPTH ? k : DEPTH;
+    real *turned = packed + panels(most, deep), *factors = turned + n * most;
+    int *at = (int *)(factors + n * deep), *counts = at + n * deep;
+    for (extent i = 0; i < m; i += most) {
+        const extent rows = m - i < most ? m - i : most;
+        for (extent p = 0; p < k; p += deep) {
+            const extent depth = k - p < deep ? k - p : deep;
+            pack(rows, depth, a + i * am + p * ak, ak, am, packed);
+            for (extent j = 0; j < n; j++) {
+                counts[j] = 0;
+            }
+            for (extent q = 0; q < depth; q++) {
+                for (extent j = 0; j < n; j++) {
+                    const real factor = b[(p + q) * bk + j * bn];
+                    if (factor != 0) {
+                        const extent place = j * deep + counts[j]++;
+                        at[place] = (int)(q * WIDTH);
+                        factors[place] = factor;
+                    }
+                }
+            }
+            for (extent j = 0; j < n; j++) {
+                add_row(rows, depth, counts[j], at + j * deep, factors + j * deep, packed, turned + j * most, p > 0);
+            }
+        }
+        for (extent h = 0; h < rows; h++) {
+            for (extent j = 0; j < n; j++) {
+                c[(i + h) * cm + j] = add ? c[(i + h) * cm + j] + turned[j * most + h] : turned[j * most + h];
+            }
+        }
+    }
+}
+
+/* c = a b, or c += a b, tile by tile, where b is packed. */
+INLINED void multiply_tiles(extent m, extent n, extent k, const real *a, extent am, extent ak, extent next,
+                            const real *packed, real *c, extent cm, int add) {
     for (extent j = 0; j < n; j += WIDTH) {
         const extent columns = n - j < WIDTH ? n - j : WIDTH;
         const real *panel = packed + j * k;
         extent i = 0;
         for (; i + HEIGHT <= m; i += HEIGHT) {
+            const real *rows = a + i / HEIGHT * next;
             if (columns == WIDTH) {
-                tile(HEIGHT, k, a + i * am, am, ak, panel, WIDTH, c + i * cm + j, cm, WIDTH, add);
+                tile(HEIGHT, k, rows, am, ak, panel, WIDTH, c + i * cm + j, cm, WIDTH, add);
             } else {
-                tile(HEIGHT, k, a + i * am, am, ak, panel, WIDTH, c + i * cm + j, cm, columns, add);
+                tile(HEIGHT, k, rows, am, ak, panel, WIDTH, c + i * cm + j, cm, columns, add);
             }
         }
         for (; i + 2 <= m; i += 2) {
@@ -91,6 +234,31 @@ static void multiply_packed(extent m, extent n, extent k, const real *a, extent 
             tile(1, k, a + i * am, am, ak, panel, WIDTH, c + i * cm + j, cm, columns, add);
         }
     }
+}
+
+/* c = a b, or c += a b, where b is packed. */
+static void multiply_packed(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
+                            real *c, extent cm, int add) {
+    if (n >= WIDTH && k <= LISTED && is_sparse(m, k, a, am, ak)) {
+        multiply_sparse(m, n, k, a, am, ak, packed, c, cm, add);
+    } else if (ak == 1) {
+        multiply_tiles(m, n, k, a, am, 1, HEIGHT * am, packed, c, cm, add);
+    } else {
+        multiply_tiles(m, n, k, a, am, ak, HEIGHT * am, packed, c, cm, add);
+    }
+}
+
+/* The same, where a is packed first, in strips, some rows at a time. */
+static void multiply_strips(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
+                            real *c, extent cm, int add, real *strips) {
+    extent i = 0;
+    for (; i + HEIGHT <= m; i += ROWS) {
+        const extent rows = m - i < ROWS ? (m - i) / HEIGHT * HEIGHT : ROWS;
+        pack_rows(rows, k, a + i * am, am, ak, strips);
+        multiply_tiles(rows, n, k, strips, 1, HEIGHT, HEIGHT * k, packed, c + i * cm, cm, add);
+    }
+    i = m / HEIGHT * HEIGHT;
+    multiply_tiles(m - i, n, k, a + i * am, am, ak, 0, packed, c + i * cm, cm, add);
 }
 
 /* A row times some columns whose rows are bk apart. */
@@ -146,10 +314,27 @@ MAYBE_UNUSED static void multiply(extent m, extent n, extent k, const real *a, e
         multiply_few(m, n, k, a, am, ak, b, bk, bn, c, cm, add);
         return;
     }
-    for (extent p = 0; p < k; p += DEPTH) {
-        const extent depth = k - p < DEPTH ? k - p : DEPTH;
-        pack(n, depth, b + p * bk, bk, bn, packed);
-        multiply_packed(m, n, depth, a + p * ak, am, ak, packed, c, cm, add || p > 0);
+    const int few = n >= WIDTH && is_sparse(m, k, a, am, ak);
+    if (!few && m >= WIDTH && n <= COLUMNS && is_sparse(n, k, b, bn, bk)) {
+        multiply_turned(m, n, k, a, am, ak, b, bk, bn, c, cm, add, packed);
+        return;
+    }
+    for (extent j = 0; j < n; j += COLUMNS) {
+        const extent columns = n - j < COLUMNS ? n - j : COLUMNS;
+        for (extent p = 0; p < k; p += DEPTH) {
+            const extent depth = k - p < DEPTH ? k - p : DEPTH;
+            const real *left = a + p * ak;
+            const int more = add || p > 0;
+            pack(columns, depth, b + p * bk + j * bn, bk, bn, packed);
+            if (few) {
+                multiply_sparse(m, columns, depth, left, am, ak, packed, c + j, cm, more);
+            } else if (ak != 1 && m >= HEIGHT && columns > WIDTH) {
+                multiply_strips(m, columns, depth, left, am, ak, packed, c + j, cm, more,
+                                packed + panels(columns, depth));
+            } else {
+                multiply_tiles(m, columns, depth, left, am, ak, HEIGHT * am, packed, c + j, cm, more);
+            }
+        }
     }
 }
 """

@@ -97,10 +97,12 @@ class Nest:
     Args:
         dims: the sizes of the axes.
         levels: the axes in the order of the loops, and in groups, between which something is done besides.
+        split: an axis of which only a part is run over, `from` one entry `to` another.
     """
 
-    def __init__(self, dims: Dimensions, levels: Sequence[Sequence[int]]) -> None:
+    def __init__(self, dims: Dimensions, levels: Sequence[Sequence[int]], split: int | None = None) -> None:
         self.dims, self.levels = dims, [[axis for axis in level if dims[axis] != ONE] for level in levels]
+        self.split = split
         self.joined: list[list[list[int]]] = [[[axis] for axis in level] for level in self.levels]
         self.pinned: set[int] = set()
         self._read: list[tuple[Dimensions, tuple[Index, ...]]] = []
@@ -147,7 +149,7 @@ class Nest:
         self._last_of = {axis: group[-1] for group in whole for axis in group}
 
     def _join(self, one: int, other: int) -> bool:
-        if one in self.pinned or other in self.pinned:
+        if one in self.pinned or other in self.pinned or other == self.split:
             return False
         return all(self._side_by_side(dims, indices, one, other) for dims, indices in self._read)
 
@@ -172,17 +174,26 @@ class Nest:
         """
         groups = self.joined[level]
         for place, group in reversed(list(enumerate(groups))):
-            name, size = f"i{group[-1]}", product(tuple(self.dims[axis] for axis in group)).text
-            head = f"for (extent {name} = 0; {name} < {size}; {name}++) {{"
+            name, (first, end) = f"i{group[-1]}", self._range(group)
+            head = f"for (extent {name} = {first}; {name} < {end}; {name}++) {{"
             pragma = [f"#pragma omp {simd}"] if simd and place == len(groups) - 1 else []
             inside = [*pragma, head, *(f"    {line}" for line in inside), "}"]
         declares = not groups and any(line.startswith(("const ", "real ")) for line in inside)
         return ["{", *(f"    {line}" for line in inside), "}"] if declares else inside
 
+    def _range(self, group: Sequence[int]) -> tuple[str, str]:
+        """Where the loop over some axes begins and ends."""
+        if group[0] != self.split:
+            return "0", product(tuple(self.dims[axis] for axis in group)).text
+        rest = product(tuple(self.dims[axis] for axis in group[1:])).within(MULTIPLIED)
+        return ("from", "to") if rest == "1" else (f"from * {rest}", f"to * {rest}")
 
-def nested(dims: Dimensions, levels: Sequence[Sequence[int]], written: Callable[[Nest], list[str]]) -> list[str]:
+
+def nested(
+    dims: Dimensions, levels: Sequence[Sequence[int]], written: Callable[[Nest], list[str]], split: int | None = None
+) -> list[str]:
     """What is written in loops over axes, of which those are joined that can be."""
-    nest = Nest(dims, levels)
+    nest = Nest(dims, levels, split)
     written(nest)
     nest.settle()
     return written(nest)

@@ -21,13 +21,36 @@ HEAD = """\
 typedef {real} real;
 typedef ptrdiff_t extent;
 typedef unsigned char truth;
+struct job;
 
-/* A call: what symbols stand for, the constants of the program, and what draws random signs. */
+/* A call: what symbols stand for, how many threads may share the work, the constants of the program, what draws
+   random signs, and what has the pieces of a job done, by whichever threads are free. */
 typedef struct call {{
-    extent {symbols};
+    extent {symbols}, threads;
     void *const *constants;
     void (*signs)(extent stream, extent steps, extent batch, const real *draw, const real *block, real *result);
+    void (*share)(struct job *job, extent pieces);
 }} call;
+
+/* Set results that are subnormal to zero; returns how it was before. */
+static inline unsigned int zero_subnormal(void) {{
+#if defined(__SSE__)
+    const unsigned int before = _mm_getcsr();
+    _mm_setcsr(before | 0x8000);
+    return before;
+#else
+    return 0;
+#endif
+}}
+
+/* Treat subnormal results as before. */
+static inline void as_before(unsigned int before) {{
+#if defined(__SSE__)
+    _mm_setcsr(before);
+#else
+    (void)before;
+#endif
+}}
 
 /* The bytes that an array takes, rounded up so that the next array begins at a line of the cache. */
 static inline size_t room(extent entries, size_t size) {{
@@ -38,17 +61,62 @@ static inline size_t room(extent entries, size_t size) {{
 ENTRY = """
 /* Run a function with subnormal results set to zero, where the processor can do so: they are slow, and decay. */
 void enter(void (*function)(const call *, void *const *, char *), const call *c, void *const *arrays, char *rest) {
-#if defined(__SSE__)
-    const unsigned int before = _mm_getcsr();
-    _mm_setcsr(before | 0x8000);
+    const unsigned int before = zero_subnormal();
     function(c, arrays, rest);
-    _mm_setcsr(before);
-#else
-    function(c, arrays, rest);
-#endif
+    as_before(before);
 }
 """
 """How functions are run from outside."""
+
+JOBS = """\
+enum { PIECES = 16, WORTH = 1 << 23 };
+
+/* A part of a function: what it computes of an axis from one entry to another. */
+typedef void part(const call *c, void *const *arrays, char *rest, char *scratch, extent from, extent to);
+
+/* A part that several threads compute, each of them some pieces; a unit is entries that stay together. */
+typedef struct job {
+    part *run;
+    const call *c;
+    void *const *arrays;
+    char *rest, *scratch;
+    size_t room;
+    extent length, unit, pieces;
+    truth done[PIECES];
+} job;
+
+/* The pieces of which work consists at the most. */
+static inline extent pieces(const call *c) {
+    return c->threads < 2 ? 1 : c->threads < PIECES ? c->threads : PIECES;
+}
+
+/* Compute a piece. Subnormal results become zero, as in `enter`. */
+void compute(job *j, extent i) {
+    const extent units = j->length / j->unit, first = units * i / j->pieces, end = units * (i + 1) / j->pieces;
+    const unsigned int before = zero_subnormal();
+    j->run(j->c, j->arrays, j->rest, j->scratch + (size_t)i * j->room, first * j->unit,
+           i + 1 == j->pieces ? j->length : end * j->unit);
+    as_before(before);
+    j->done[i] = 1;
+}
+
+/* Compute a part, in pieces if it is worth it. What is not done when all helped is done here. */
+static inline void shared(part *run, const call *c, void *const *arrays, char *rest, char *scratch, size_t room,
+                          extent length, extent unit, extent work) {
+    const extent units = length / unit, most = pieces(c);
+    job j = {run, c, arrays, rest, scratch, room, length, unit, units < most ? units : most, {0}};
+    if (j.pieces < 2 || work < WORTH) {
+        run(c, arrays, rest, scratch, 0, length);
+        return;
+    }
+    c->share(&j, j.pieces);
+    for (extent i = 0; i < j.pieces; i++) {
+        if (!j.done[i]) {
+            compute(&j, i);
+        }
+    }
+}
+"""
 
 HELPERS: Mapping[str, str] = {
     "larger_room": """\
@@ -98,7 +166,7 @@ static inline real log_of_sum(real x, real y) {
 def prelude(text: str, dialect: Dialect) -> str:
     """The beginning of a translation unit, whose functions are given."""
     head = HEAD.format(real="float" if dialect.single else "double", symbols=", ".join(SYMBOLS))
-    return "\n".join([head, *helpers(text, dialect, {"few_panels": KERNELS})])
+    return "\n".join([head, JOBS, *helpers(text, dialect, {"packing_room": KERNELS})])
 
 
 def helpers(text: str, dialect: Dialect, more: Mapping[str, str]) -> list[str]:

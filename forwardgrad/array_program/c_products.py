@@ -10,6 +10,7 @@ from forwardgrad.array_program.c_expressions import product
 from forwardgrad.array_program.c_loops import Index, Nest, Storage, address
 from forwardgrad.array_program.c_sums import Sum
 from forwardgrad.array_program.dimensions import affine
+from forwardgrad.array_program.expressions import MULTIPLIED
 from forwardgrad.array_program.values import Dimensions, Value
 
 FEW, SMALL = 4, 2**13
@@ -43,6 +44,22 @@ class Placed:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Some rows or columns of a product, next to each other.
+
+    Args:
+        start, count: which, as C.
+    """
+
+    start: str
+    count: str
+
+
+WHOLE = Cut("0", "")
+"""All of them."""
+
+
+@dataclass(frozen=True)
 class MatrixProduct:
     """A contraction as a product of matrices, in loops over what else there is.
 
@@ -51,6 +68,7 @@ class MatrixProduct:
         rows, columns, summed: the axes of the matrices, several of them as one; none for a single row.
         left, right, target: the arrays.
         value: the right operand.
+        present: the test whether the operands are there; where they are not, they are zeros.
     """
 
     nest: Nest
@@ -61,6 +79,7 @@ class MatrixProduct:
     right: Placed
     target: Placed
     value: Value
+    present: str = ""
 
     def sizes(self) -> tuple[str, str, str]:
         """The rows, the columns, and the terms of each sum."""
@@ -90,19 +109,37 @@ class MatrixProduct:
     def _within(self) -> set[int]:
         return {*self.rows, *self.columns, *self.summed}
 
-    def lines(self, packed: str = "", test: str = "", added: bool = False) -> list[str]:
+    @property
+    def work(self) -> str:
+        """The number of multiplications."""
+        return self._size([*self.nest.levels[0], *self.nest.levels[1], *self._within])
+
+    def cut(self, split: int | None) -> Cut | None:
+        """The rows that a part of an axis is; all where there is a loop over the axis; none if they are not rows."""
+        if split is None or split in self.nest.levels[0]:
+            return WHOLE
+        if self.rows[:1] != [split]:
+            return None
+        rest = product(tuple(self.nest.dims[axis] for axis in self.rows[1:])).within(MULTIPLIED)
+        return Cut(f"from * {rest}", f"(to - from) * {rest}") if rest != "1" else Cut("from", "to - from")
+
+    def lines(
+        self, packed: str = "", test: str = "", added: bool = False, rows: Cut = WHOLE, columns: Cut = WHOLE
+    ) -> list[str]:
         """The lines that compute the product. The memory behind all arrays of the function is used for packing.
 
         Args:
             packed: the packed right operand, if there is one.
             test: when it is there.
             added: whether the product is added to what is in the array.
+            rows, columns: which of them are computed.
         """
         (m, n, k), left, right, target = self.sizes(), self.left, self.right, self.target
-        row = self.rows[-1] if self.rows else None
-        a = f"{left.first(self.nest, self._within)}, {left.step(row)}, {left.step(self.summed[-1])}"
-        b = f"{right.first(self.nest, self._within)}, {right.step(self.summed[-1])}, {right.step(self.columns[-1])}"
-        c = f"{target.first(self.nest, self._within)}, {target.step(row)}"
+        m, n, k = rows.count or m, columns.count or n, f"{self.present} ? {k} : 0" if self.present else k
+        row, column = self.rows[-1] if self.rows else None, self.columns[-1]
+        a = f"{self._first(left, (row, rows))}, {left.step(row)}, {left.step(self.summed[-1])}"
+        b = f"{self._first(right, (column, columns))}, {right.step(self.summed[-1])}, {right.step(column)}"
+        c = f"{self._first(target, (row, rows), (column, columns))}, {target.step(row)}"
         add = "1" if self.nest.levels[1] or added else "0"
         call = [f"multiply({m}, {n}, {k}, {a}, {b}, {c}, {add}, (real *)rest);"]
         if packed:
@@ -113,9 +150,21 @@ class MatrixProduct:
         zero = f"multiply({m}, {n}, 0, {left.storage.name}, 0, 0, {right.storage.name}, 0, 0, {c}, 0, (real *)rest);"
         return self.nest.loops(0, [zero, *self.nest.loops(1, call)])
 
+    def _first(self, array: Placed, *cuts: tuple[int | None, Cut]) -> str:
+        """The address of the first entry of an array that is read or made."""
+        skipped = [f" + ({cut.start}) * {array.step(axis)}" for axis, cut in cuts if cut != WHOLE]
+        return array.first(self.nest, self._within) + "".join(skipped)
 
-def matrix_product(each: Sum, target: Storage, entries: Entries) -> MatrixProduct | None:
-    """A sum as a product of matrices, if it is one."""
+
+def matrix_product(each: Sum, target: Storage, entries: Entries, split: int | None = None) -> MatrixProduct | None:
+    """A sum as a product of matrices, if it is one.
+
+    Args:
+        each: the sum.
+        target: where the product goes.
+        entries: reads entries of its operands.
+        split: an axis of the result that is computed in parts.
+    """
     sizes = each.sizes
     letters = list(sizes)
     kept = [letter for letter in each.result if sizes[letter] != affine(1)]
@@ -138,21 +187,27 @@ def matrix_product(each: Sum, target: Storage, entries: Entries) -> MatrixProduc
     rows = [letter for letter in kept if letter in ours and letter not in theirs]
     columns = [letter for letter in kept if letter not in ours]
     axes = [[letters.index(letter) for letter in group] for group in (outside, rows, columns, shared)]
-    return _joined(tuple(sizes.values()), axes, left, right, into, other)
+    cut = None if split is None else each.axis(split)
+    tests = [test for test in map(entries.present, (one, other)) if test]
+    return replace(_joined(tuple(sizes.values()), axes, (left, right, into), other, cut), present=" && ".join(tests))
 
 
 def _joined(
-    dims: Dimensions, axes: Sequence[Sequence[int]], left: Placed, right: Placed, target: Placed, value: Value
+    dims: Dimensions,
+    axes: Sequence[Sequence[int]],
+    arrays: tuple[Placed, Placed, Placed],
+    value: Value,
+    split: int | None,
 ) -> MatrixProduct:
     """The product, whose matrices have axes that lie side by side in all arrays; the others are loops."""
-    seen = Nest(dims, axes)
-    for each in (left, right, target):
-        seen.entry(each.storage, each.indices)
+    seen = Nest(dims, axes, split)
+    for each in arrays:
+        seen.entry(replace(each.storage, lead=()), each.indices)  # the indices begin with those
     seen.settle()
     outside, rows, columns, shared = seen.joined
     others = [*outside, *rows[:-1], *columns[:-1]]
-    nest = Nest(dims, [[axis for group in groups for axis in group] for groups in (others, shared[:-1])])
-    return MatrixProduct(nest, rows[-1] if rows else [], columns[-1], shared[-1], left, right, target, value)
+    nest = Nest(dims, [[axis for group in groups for axis in group] for groups in (others, shared[:-1])], split)
+    return MatrixProduct(nest, rows[-1] if rows else [], columns[-1], shared[-1], *arrays, value)
 
 
 def _placed(value: Value, word: str, letters: Sequence[str], entries: Entries) -> Placed | None:

@@ -15,6 +15,7 @@ from forwardgrad.array_program.c_entries import Entries
 from forwardgrad.array_program.c_expressions import Dialect, form
 from forwardgrad.array_program.c_loops import Storage
 from forwardgrad.array_program.c_names import comment, identifier
+from forwardgrad.array_program.c_parts import Parts
 from forwardgrad.array_program.c_prelude import ENTRY, prelude
 from forwardgrad.array_program.c_statements import Needs, Statements
 from forwardgrad.array_program.c_storage import TYPES, Stores
@@ -23,6 +24,9 @@ from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.instructions import Signs
 from forwardgrad.array_program.regions import ArrayProgram, Function
 from forwardgrad.array_program.values import Value
+
+BASE = "char *const base = rest;"
+"""What the parts of a function are told: where its memory begins."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,14 @@ def _function(
         value: Storage(identifier("a", count + place, value.name), value.dims) for place, value in enumerate(outputs)
     }
     stores = Stores(analysed, given, results)
-    lines = Statements(Entries(stores, dialect), totals(analysed, stores), needs).body(function.body)
+    name, room = (identifier(kind, number, function.name) for kind in "fn")
+    parts = Parts(name)
+    lines = Statements(Entries(stores, dialect), totals(analysed, stores), needs, parts).body(function.body)
     pointers = [
         *(_pointer(given[value], value, f"arrays[{place}]", "const ") for place, value in enumerate(function.inputs)),
         *(_pointer(results[value], value, f"arrays[{count + place}]") for place, value in enumerate(outputs)),
         *(_pointer(given[value], value, f"c->constants[{place}]", "const ") for place, value in enumerate(constants)),
     ]
-    name, room = (identifier(kind, number, function.name) for kind in "fn")
     memory = [(local, kind, f"room({entries}, sizeof({kind}))") for local, kind, entries in stores.local]
     text = [
         *comment(f"The bytes that {function.name} needs besides its arrays."),
@@ -104,12 +109,28 @@ def _function(
         *_known(_room([size for _, _, size in memory], needs)),
         "}",
         "",
+        *_parts(parts, pointers, memory),
         *comment(function.doc),
         f"void {name}(const call *c, void *const *arrays, char *rest) {{",
-        *_known(lines, pointers, memory),
+        *_known([BASE, *lines] if parts.bodies else lines, pointers, memory),
         "}",
     ]
     return PrintedFunction(name, room, function, outputs, "\n".join(text))
+
+
+def _parts(parts: Parts, pointers: Sequence[tuple[str, str]], memory: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The functions that compute parts. What they need besides the function's arrays is at `scratch`."""
+    text: list[str] = []
+    for number, lines in enumerate(parts.bodies):
+        packs = any("rest" in re.findall(r"\w+", line) for line in lines)
+        text += [
+            f"static void {parts.word(number)}(const call *c, void *const *arrays, char *rest, char *scratch,",
+            f"{' ' * len(f'static void {parts.word(number)}(')}extent from, extent to) {{",
+            *_known(["rest = scratch;", *lines] if packs else lines, pointers, memory, ("scratch", "from", "to")),
+            "}",
+            "",
+        ]
+    return text
 
 
 def _pointer(storage: Storage, value: Value, what: str, const: str = "") -> tuple[str, str]:
@@ -122,6 +143,8 @@ def _room(memory: Sequence[str], needs: Needs) -> list[str]:
     lines = ["size_t own = 0, most = 0;", *(f"own += {size};" for size in memory)]
     for entries in dict.fromkeys(needs.packed):
         lines.append(f"most = larger_room(most, room({entries}, sizeof(real)));")
+    if needs.packed:
+        lines.append("most *= pieces(c);")
     for name, symbols in dict.fromkeys(needs.invoked):
         room = f"n{name[1:]}"
         lines += ["{", "    call there = *c;"]
@@ -134,15 +157,30 @@ def _known(
     lines: Sequence[str],
     pointers: Sequence[tuple[str, str]] = (),
     memory: Sequence[tuple[str, str, str]] = (),
+    more: Sequence[str] = (),
 ) -> list[str]:
-    """Lines, and before them those that name what they read."""
+    """Lines, and before them those that name what they read.
+
+    Args:
+        lines: the lines.
+        pointers: names of arrays, and the lines that say where these are.
+        memory: names of the arrays at `rest`, their types, and the bytes that each takes.
+        more: arguments that a part has.
+    """
     used = set(re.findall(r"\w+", "\n".join(lines)))
     declared = [line for name, line in pointers if name in used]
+    skipped: list[str] = []
     for name, kind, size in memory:
-        declared += [f"{kind} *const restrict {name} = ({kind} *)rest;", f"rest += {size};"]
-    words = set(re.findall(r"\w+", "\n".join([*declared, *lines])))
+        if name in used:
+            declared += [*skipped, f"{kind} *const restrict {name} = ({kind} *)rest;"]
+            skipped = []
+        skipped.append(f"rest += {size};")
+    declared += [] if more else skipped  # a part has memory of its own
+    start = [line for line in lines if line == BASE]
+    whole = [*start, *declared, *(line for line in lines if line != BASE)]
+    words = set(re.findall(r"\w+", "\n".join(whole)))
     symbols = [f"const extent {symbol} = c->{symbol};" for symbol in SYMBOLS if symbol in words - {"c"}]
-    whole = [*symbols, *declared, *lines]
-    names = ["c"] if not pointers and not memory else ["c", "arrays", "rest"]
+    whole = [*symbols, *whole]
+    names = ["c"] if not pointers and not memory else ["c", "arrays", "rest", *more]
     unused = [f"(void){name};" for name in names if name not in set(re.findall(r"\w+", "\n".join(whole)))]
     return [f"    {line}" for line in (*unused, *whole)]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from forwardgrad.array_program.c_entries import Entries
 from forwardgrad.array_program.c_expressions import form
 from forwardgrad.array_program.c_loops import Index, Nest, Storage, every, nested
-from forwardgrad.array_program.c_products import matrix_product
+from forwardgrad.array_program.c_parts import Parts, Sharing, is_small, split_axis
+from forwardgrad.array_program.c_products import WHOLE, Cut, matrix_product
 from forwardgrad.array_program.c_storage import TYPES, is_free
 from forwardgrad.array_program.c_sums import sum_lines, summed
 from forwardgrad.array_program.c_totals import Total
@@ -63,12 +64,18 @@ class Statements:
         entries: reads entries of its values.
         totals: the sums to which products are added in place: by the products, and by themselves.
         needs: what it needs of others, which is added to.
+        parts: where what several threads can share is put; none where there is one thread.
     """
 
     def __init__(
-        self, entries: Entries, totals: tuple[Mapping[Value, Total], Mapping[Value, Total]], needs: Needs
+        self,
+        entries: Entries,
+        totals: tuple[Mapping[Value, Total], Mapping[Value, Total]],
+        needs: Needs,
+        parts: Parts | None = None,
     ) -> None:
         self.products, self.totals = totals
+        self.sharing = Sharing(parts)
         self.entries, self.stores, self.needs = entries, entries.stores, needs
         self._depth, self._done = 0, set[int]()
         self.ready: dict[int, tuple[str, str]] = {}
@@ -81,7 +88,7 @@ class Statements:
         lines: list[str] = []
         while waiting:
             loop = list(self._together(waiting))
-            lines += self._loop(loop) if loop else self._single(waiting[0])
+            lines += self._shared(loop) if loop else self._single(waiting[0])
             done = set(map(id, loop or waiting[:1]))
             if outermost:
                 self._done.update(*map(_identities, loop or waiting[:1]))
@@ -123,9 +130,21 @@ class Statements:
             )
         return True
 
+    def _shared(self, statements: Sequence[Statement]) -> list[str]:
+        """The loop that does some statements, in parts if it is long."""
+        dims = statements[0].results[0].dims
+        axis = split_axis(dims)
+        if not self.sharing.is_open or axis is None or is_small(dims):
+            return self._loop(statements)
+        split = dict.fromkeys((value for each in statements for value in each.results), axis)
+        option = self.sharing.option(split, lambda: self._loop(statements), dims[axis])
+        return self.sharing.lines([option])
+
     def _loop(self, statements: Sequence[Statement]) -> list[str]:
         """The loop that does some statements."""
         own, dims = {id(each) for each in statements}, statements[0].results[0].dims
+        split = self.sharing.axis_of(*(value for each in statements for value in each.results))
+        self.sharing.add_entries(dims, split, len(statements))
 
         def written(nest: Nest) -> list[str]:
             lines: list[str] = []
@@ -147,10 +166,15 @@ class Statements:
                     lines.append(f"{nest.entry(self.stores.of(value), every(dims))} = {text};")
             return nest.loops(0, lines, "simd") if lines else []
 
-        return nested(dims, [range(len(dims))], written)
+        return nested(dims, [range(len(dims))], written, split)
 
     def _copied(
-        self, value: Value, target: Storage, dims: Dimensions, shift: tuple[int, Affine] | None = None
+        self,
+        value: Value,
+        target: Storage,
+        dims: Dimensions,
+        shift: tuple[int, Affine] | None = None,
+        split: int | None = None,
     ) -> list[str]:
         """The loop that puts a value into an array, or into a part of it that begins further on along an axis."""
 
@@ -161,7 +185,7 @@ class Statements:
             text = self.entries.of(value, every(dims), nest, {}).text
             return nest.loops(0, [f"{nest.entry(target, there)} = {text};"], "simd")
 
-        return nested(dims, [range(len(dims))], written)
+        return nested(dims, [range(len(dims))], written, split)
 
     # What has loops of its own.
 
@@ -184,9 +208,9 @@ class Statements:
                 target = self.stores.of(statement.results[0])
         match instruction:
             case Concat():
-                return self._concat(instruction, target)
+                return self._concat(instruction, target, self.sharing.axis_of(*statement.results))
             case ScatterAdd():
-                return self._scatter(instruction, target, statement.results[0].dims)
+                return self._scatter(instruction, target, statement.results[0])
             case Signs():
                 self.needs.signs.append(instruction)
                 given = ", ".join(self.stores.of(value).pointer for value in instruction.operands)
@@ -200,12 +224,21 @@ class Statements:
         total = self.products.get(value)
         added = total is not None and total.is_in_place(self.stores)
         target = self.stores.of(total.value if total is not None and added else value)
-        matrices = matrix_product(each, target, self.entries)
-        if matrices is None or matrices.is_small:
-            return sum_lines(each, target, self.entries, added)
-        _, n, k = matrices.sizes()
-        self.needs.packed.append(f"few_panels({n}, {k})")
-        return matrices.lines(*self.ready.get(id(statement), ("", "")), added)
+        packed = self.ready.get(id(statement), ("", ""))
+
+        def written(rows: Cut = WHOLE, columns: Cut = WHOLE) -> list[str]:
+            split = self.sharing.axis_of(value)
+            matrices = matrix_product(each, target, self.entries, split)
+            if matrices is None or matrices.is_small:
+                self.sharing.add_sum(each, split)
+                return sum_lines(each, target, self.entries, added, split)
+            self.needs.packed.append(f"packing_room({', '.join(matrices.sizes())})")
+            cut = self.sharing.add_product(matrices, None if split is None else each.axis(split))
+            return matrices.lines(*packed, added, rows if cut == WHOLE else cut, columns)
+
+        if not self.sharing.is_open:
+            return written()
+        return self.sharing.of_sum(each, value, matrix_product(each, target, self.entries), written)
 
     def _packed(self, scan: Scan) -> list[str]:
         """The lines that pack matrices which are the same at all steps, if there are enough of these."""
@@ -230,7 +263,7 @@ class Statements:
         lines = self.body(body)
         for value, target in zip(body.results, targets, strict=True):
             if self.stores.known(value) != target:
-                lines += self._copied(value, target, value.dims)
+                lines += self._copied(value, target, value.dims, split=self.sharing.axis_of(value))
         return lines
 
     def _scan(self, scan: Scan, results: Sequence[Value]) -> list[str]:
@@ -241,27 +274,30 @@ class Statements:
             if before is not None:
                 start = scan.length if scan.backward else affine(0)
                 lines += self._copied(before, self.stores.of(results[place]), before.dims, (0, start))
-        self.entries.lengths[scan.index] = scan.length
         lines += self._packed(scan)
         t, length = scan.index, form(scan.length).text
-        inside = [f"    {line}" for line in self._branch(scan.body, slots)]
-        del self.entries.lengths[scan.index]
-        loop = (
-            f"extent {t} = {length} - 1; {t} >= 0; {t}--" if scan.backward else f"extent {t} = 0; {t} < {length}; {t}++"
-        )
-        return [*lines, f"for ({loop}) {{", *inside, "}"]
+        steps = f"{t} = {length} - 1; {t} >= 0; {t}--" if scan.backward else f"{t} = 0; {t} < {length}; {t}++"
 
-    def _concat(self, concat: Concat, target: Storage) -> list[str]:
+        def loop() -> list[str]:
+            self.entries.lengths[scan.index] = scan.length
+            inside = [f"    {line}" for line in self._branch(scan.body, slots)]
+            del self.entries.lengths[scan.index]
+            return [f"for (extent {steps}) {{", *inside, "}"]
+
+        return lines + self.sharing.of_scan(scan, results, loop)
+
+    def _concat(self, concat: Concat, target: Storage, split: int | None) -> list[str]:
         lines: list[str] = []
         start = affine(0)
         for part in concat.parts:
-            lines += self._copied(part, target, part.dims, (concat.axis, start))
+            lines += self._copied(part, target, part.dims, (concat.axis, start), split)
             start = start + part.dims[concat.axis]
         return lines
 
-    def _scatter(self, scatter: ScatterAdd, target: Storage, dims: Dimensions) -> list[str]:
+    def _scatter(self, scatter: ScatterAdd, target: Storage, value: Value) -> list[str]:
         """Zeros, and the loop that adds entries where tables say."""
-        operand, axis = scatter.operand, scatter.axis
+        operand, axis, dims, split = scatter.operand, scatter.axis, value.dims, self.sharing.axis_of(value)
+        before = split if split is None or split < axis else split + 1 - len(scatter.sizes)
 
         def zeros(nest: Nest) -> list[str]:
             return nest.loops(0, [f"{nest.entry(target, every(dims))} = 0;"], "simd")
@@ -272,8 +308,8 @@ class Statements:
             entry = nest.entry(target, (*at[:axis], *found, *at[axis + 1 :]))
             return nest.loops(0, [f"{entry} += {self.entries.of(operand, at, nest, {}).text};"])
 
-        whole = nested(operand.dims, [range(len(operand.dims))], written)
-        return [*nested(dims, [range(len(dims))], zeros), *whole]
+        whole = nested(operand.dims, [range(len(operand.dims))], written, before)
+        return [*nested(dims, [range(len(dims))], zeros, split), *whole]
 
     def _invoke(self, invoke: Invoke, results: Sequence[Value]) -> list[str]:
         """The call of a function. What it hands through is not copied."""

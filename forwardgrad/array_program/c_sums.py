@@ -32,6 +32,10 @@ class Sum:
         """The size of each axis."""
         return {each: dim for value, word in self.operands for each, dim in zip(word, value.dims, strict=True)}
 
+    def axis(self, place: int) -> int:
+        """Which of all axes an axis of the result is."""
+        return list(self.sizes).index(self.result[place])
+
     def order(self) -> tuple[str, str, str]:
         """The axes outside, those that are summed, and the one that is innermost: of the result, or a summed one."""
         sizes = self.sizes
@@ -62,8 +66,16 @@ def summed(instruction: Contract | Reduce) -> Sum:
     return Sum(((instruction.operand, word),), kept, instruction.word)
 
 
-def sum_lines(each: Sum, target: Storage, entries: Entries, added: bool = False) -> list[str]:
-    """The loops that put a sum into an array, or add it to what is there."""
+def sum_lines(each: Sum, target: Storage, entries: Entries, added: bool = False, split: int | None = None) -> list[str]:
+    """The loops that put a sum into an array, or add it to what is there.
+
+    Args:
+        each: the sum.
+        target: the array.
+        entries: reads entries of its operands.
+        added: whether it is added.
+        split: the axis of the result of which only a part is computed.
+    """
     letters, (outer, between, inner) = list(each.sizes), each.order()
     axes = {letter: Index(axis) for axis, letter in enumerate(letters)}
     dims = tuple(each.sizes.values())
@@ -87,7 +99,7 @@ def sum_lines(each: Sum, target: Storage, entries: Entries, added: bool = False)
         put = f"{entry} {'+=' if added else '='} {each.word};"
         return nest.loops(0, [f"real {each.word} = {least};", *nest.loops(1, add), put])
 
-    return nested(dims, levels, written)
+    return nested(dims, levels, written, None if split is None else each.axis(split))
 
 
 def _at(axes: Mapping[str, Index], word: Sequence[str]) -> list[Index]:

@@ -20,6 +20,7 @@ from forwardgrad.array_program.values import Value
 from forwardgrad.layouts.draws import signs
 from forwardgrad.ops import Array
 from forwardgrad.support import reuse
+from forwardgrad.support.blas import HELPERS, threads
 
 LINE = 64
 """Bytes of a line of the cache, at which arrays begin."""
@@ -34,13 +35,19 @@ DRAWS = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 3, *[ctypes.c_void_p] * 3)
 """The function that draws random signs: of which number, for how many steps and samples, by and into which arrays."""
 
 
+SHARES = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t)
+"""The function that has the pieces of a job done: the job, and how many pieces there are."""
+
+
 class Call(ctypes.Structure):
     """What a function in C is told besides its arrays."""
 
     _fields_ = (
         *((symbol, ctypes.c_ssize_t) for symbol in SYMBOLS),
+        ("threads", ctypes.c_ssize_t),
         ("constants", ctypes.c_void_p),
         ("signs", DRAWS),
+        ("share", SHARES),
     )
 
 
@@ -55,6 +62,7 @@ class Frame:
     Args:
         function: where the function is in the shared object.
         symbols: what `SYMBOLS` stand for.
+        threads: how many of them may take part.
         inputs: the names and dtypes of what it reads.
         made: of what it makes: name, shape, dtype, and where it begins in memory that holds all of it, in bytes.
         size: the numbers that this memory has room for.
@@ -65,6 +73,7 @@ class Frame:
 
     function: int
     symbols: tuple[int, ...]
+    threads: int
     inputs: tuple[tuple[str, np.dtype[Any]], ...]
     made: tuple[tuple[str, tuple[int, ...], np.dtype[Any], int], ...]
     size: int
@@ -104,7 +113,9 @@ class CompiledUnit:
         self._held = (ctypes.c_void_p * max(len(constants), 1))(*map(address_of, self._constants.values()))
         self._enter: Any = library["enter"]
         self._enter.argtypes, self._enter.restype = (ctypes.c_void_p,) * 4, None
-        self._draws = DRAWS(self._draw)
+        self._compute: Any = library["compute"]
+        self._compute.argtypes, self._compute.restype = (ctypes.c_void_p, ctypes.c_ssize_t), None
+        self._draws, self._shares = DRAWS(self._draw), SHARES(self._share)
         self._frame = lru_cache(FRAMES)(self._new_frame)
 
     def run(
@@ -118,7 +129,7 @@ class CompiledUnit:
             symbols: the numbers that `steps`, `batch` and `fresh` stand for.
             addresses: of arrays that were found before, by name; others are added.
         """
-        frame = self._frame(name, tuple([symbols.get(symbol, 1) for symbol in SYMBOLS]))
+        frame = self._frame(name, tuple([symbols.get(symbol, 1) for symbol in SYMBOLS]), threads())
         addresses = {} if addresses is None else addresses
         known: dict[str, Array] = {}
         places: list[int] = []
@@ -136,9 +147,12 @@ class CompiledUnit:
                 known[word] = array = np.ndarray(shape, dtype, memory, shift + offset)
                 addresses[word] = array, start + shift + offset
                 places.append(start + shift + offset)
-        call = Call(*frame.symbols, ctypes.addressof(self._held), self._draws)
+        call = self._call(frame.symbols, frame.threads)
         with self._room(frame.room) as rest:
             self._enter(frame.function, ctypes.byref(call), frame.pointers(*places), rest)
+        failure: BaseException | None = self._local.__dict__.pop("failure", None)
+        if failure is not None:
+            raise failure
         return {word: known[word] if word in known else self._constants[word] for word in frame.results}
 
     def bound(self, name: str, symbols: Mapping[str, int], arrays: Sequence[Array]) -> BoundCall:
@@ -171,7 +185,10 @@ class CompiledUnit:
         start = address_of(held[0])
         yield start + -start % LINE
 
-    def _new_frame(self, name: str, numbers: tuple[int, ...]) -> Frame:
+    def _call(self, symbols: tuple[int, ...], threads: int) -> Call:
+        return Call(*symbols, threads, ctypes.addressof(self._held), self._draws, self._shares)
+
+    def _new_frame(self, name: str, numbers: tuple[int, ...], threads: int) -> Frame:
         printed = self.unit.functions[name]
         function, symbols = printed.function, dict(zip(SYMBOLS, numbers, strict=True))
         room = self._library[printed.room]
@@ -182,10 +199,11 @@ class CompiledUnit:
             shape, dtype = tuple(dim.at(symbols) for dim in value.dims), self.dtypes[value.type.dtype]
             made.append((value.name, shape, dtype, size))
             size += -(-prod(shape) * dtype.itemsize // LINE) * LINE
-        call = Call(*numbers, ctypes.addressof(self._held), self._draws)
+        call = self._call(numbers, threads)
         return Frame(
             function=_address(self._library[printed.name]),
             symbols=numbers,
+            threads=threads,
             inputs=tuple((value.name, self.dtypes[value.type.dtype]) for value in function.inputs),
             made=tuple(made),
             size=(size + LINE) // self._item,
@@ -200,6 +218,13 @@ class CompiledUnit:
         shapes = [[dim.at(symbols) for dim in dims] for dims in (wanted.draw.dims, wanted.block.dims, wanted.dims)]
         counts, blocks, result = map(self._at, (draw, block, into), shapes)
         result[...] = signs(wanted.seed, wanted.stream, number(counts), number(blocks), result.shape)
+
+    def _share(self, job: int, pieces: int) -> None:
+        """Have the pieces of a job done. What raises an error here, such as an interrupt, is raised after the call."""
+        try:
+            HELPERS.compute([partial(self._compute, job, piece) for piece in reversed(range(pieces))], pieces)
+        except BaseException as failure:
+            self._local.failure = failure
 
     def _at(self, place: int, shape: Sequence[int]) -> Array:
         """The array of numbers at an address."""

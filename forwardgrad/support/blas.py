@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forwardgrad.support import forking, reuse
-from forwardgrad.support.sharing import Helpers, Piece
+from forwardgrad.support.sharing import Helpers, Piece, processors
 
 Array = NDArray[Any]
 
@@ -43,6 +43,12 @@ class Setting:
         self._get, self._put = get, put
         self._renew()
         forking.in_child(self._renew)
+
+    @property
+    def number(self) -> int:
+        """The number that is set, or was before anybody held it."""
+        with self._lock:
+            return self._before if self._holders else self._get()
 
     @property
     def before(self) -> int:
@@ -95,7 +101,14 @@ def _looked_for() -> Setting | None:
     return None
 
 
-_HELPERS = Helpers()
+HELPERS = Helpers()
+"""The threads that compute pieces, of products and of whatever else is shared."""
+
+
+def threads() -> int:
+    """How many threads may take part in a computation: as many as are set for NumPy, and as there are processors."""
+    one = setting()
+    return processors() if one is None else min(one.number, processors())
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
@@ -109,7 +122,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         if out is None:
             lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
             out = reuse.empty((*lead, a.shape[-2], b.shape[-1]), np.result_type(a, b))
-        _HELPERS.compute(_pieces(a, b, out, min(PIECES, size // PIECE)), one.before)
+        HELPERS.compute(_pieces(a, b, out, min(PIECES, size // PIECE)), one.before)
         return out
 
 

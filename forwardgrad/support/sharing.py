@@ -44,6 +44,21 @@ def _take(pieces: list[Piece]) -> None:
         piece()
 
 
+def _await(jobs: list[_Job]) -> None:
+    """Wait until helpers have computed what they have taken; an interrupt waits for that, too."""
+    interrupt: BaseException | None = None
+    for job in jobs:
+        waiting = True
+        while waiting:
+            try:
+                with job.helping:
+                    waiting = False
+            except BaseException as failure:
+                interrupt = failure
+    if interrupt is not None:
+        raise interrupt
+
+
 class Helpers:
     """Threads that wait for pieces to compute. They start when they are first needed, and again in a child process."""
 
@@ -81,7 +96,7 @@ class Helpers:
             BaseException: what a piece raises; then some of the others are not computed.
         """
         failures: list[BaseException] = []
-        helpers = self._start(min(threads, _processors(), len(pieces)) - 1)
+        helpers = self._start(min(threads, processors(), len(pieces)) - 1)
         jobs = [_Job(pieces, failures) for _ in range(helpers)]
         try:
             for job in jobs:
@@ -89,13 +104,11 @@ class Helpers:
             _take(pieces)
         finally:
             pieces.clear()
-            for job in jobs:
-                with job.helping:  # until it has computed what it has taken
-                    pass
+            _await(jobs)
         if failures:
             raise failures[0]
 
 
-def _processors() -> int:
+def processors() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,6 +18,7 @@ from c_backend import compiled_unit, in_a_hurry, needs_compiler
 from forwardgrad.array_program import c_entries, c_kernels, c_prelude, c_statements, c_storage, c_sums
 from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.c_loops import Index, Nest
+from forwardgrad.array_program.c_parts import Sharing
 from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.instructions import Contract, Read
@@ -121,20 +122,21 @@ def zeros_beyond_an_axis_forgotten(patch: Patch) -> None:
 
 def scans_that_begin_with_nothing(patch: Patch) -> None:
     """What was before a block is not put before it."""
-    patch.setattr(c_statements.Statements, "_copied", lambda self, *given: [])
+    patch.setattr(c_statements.Statements, "_copied", lambda self, *given, **more: [])
 
 
 def scans_in_one_direction(patch: Patch) -> None:
     """Steps are counted up where they go backward."""
-    original = c_statements.Statements._scan
-    patch.setattr(
-        c_statements.Statements,
-        "_scan",
-        lambda self, *given: [
-            line.replace("extent t = steps - 1; t >= 0; t--", "extent t = 0; t < steps; t++")
-            for line in original(self, *given)
-        ],
-    )
+    original = Sharing.of_scan
+
+    def wrong(self: Sharing, scan: Any, results: Any, loop: Callable[[], list[str]]) -> list[str]:
+        def turned() -> list[str]:
+            up = "extent t = 0; t < steps; t++"
+            return [line.replace("extent t = steps - 1; t >= 0; t--", up) for line in loop()]
+
+        return original(self, scan, results, turned)
+
+    patch.setattr(Sharing, "of_scan", wrong)
 
 
 def sums_that_are_not_begun_at_zero(patch: Patch) -> None:

@@ -351,7 +351,7 @@ def test_large_constants_are_not_part_of_the_source() -> None:
     graph = fg.load("elman")
     graph.edges["x", "h", 0].update(weight="sparse", density=1.0)
     graph.nodes["x"]["size"], graph.nodes["h"]["size"] = 50, 100
-    assert len(source(fg.compile(graph, rule="eprop"))) < 2**15
+    assert len(source(fg.compile(graph, rule="eprop"))) < 2**16
 
 
 def test_an_array_of_another_kind_is_read_as_the_program_says() -> None:

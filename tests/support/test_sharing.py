@@ -23,7 +23,7 @@ from forwardgrad.support.sharing import Helpers
 @pytest.fixture(autouse=True)
 def processors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of them, wherever this runs."""
-    monkeypatch.setattr(sharing, "_processors", lambda: 3)
+    monkeypatch.setattr(sharing, "processors", lambda: 3)
 
 
 def test_every_piece_is_computed_once_by_as_many_threads_as_there_are() -> None:
@@ -186,7 +186,7 @@ def test_products_in_pieces_are_those_of_numpy(given: Shapes, dtype: str, seed: 
     with pytest.MonkeyPatch.context() as patch, threadpool_limits(3, "blas"):
         for name, number in {"SINGLE": 0, "SHARED": 1, "PIECE": 1, "WIDTH": 3}.items():
             patch.setattr(blas, name, number)
-        patch.setattr(sharing, "_processors", lambda: 3)
+        patch.setattr(sharing, "processors", lambda: 3)
         found, out = blas.matmul(a, b), np.full(wanted.shape, np.nan, dtype)
         assert blas.matmul(a, b, out) is out
     for each in (found, out):
