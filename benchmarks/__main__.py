@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.list:
         for case in CASES:
-            goals = ", ".join(f"{goal.limit:g} of {goal.against}" for goal in case.goals)
+            goals = ", ".join(f"{goal.ours} {goal.limit:g} of {goal.against}" for goal in case.goals)
             print(f"{case.name:<20}{case}; goal: {goals}")
         return 0
     if given.rounds < 1 or given.budget <= 0:

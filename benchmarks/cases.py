@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.networks import Network
+from benchmarks.ours import IN_C
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Goal:
     Args:
         against: how the other's name begins; the fastest of several is taken, so that it is their best mode.
         limit: the ratio.
-        ours: how the name of ours begins.
+        ours: how the name of ours begins: that of the backend `numpy`, `IN_C`, or `ours on jax`.
     """
 
     against: str
@@ -173,6 +174,9 @@ _ONLINE = (
     *(Goal("braintrace D-RTRL", 0.2), Goal("jax BPTT", 1.0)),
     *(Goal("jax BPTT", 1.0, "ours on jax"), Goal("jax e-prop", 1.0, "ours on jax")),
 )
+_LSTM_IN_C = (Goal("braintrace", 0.2, IN_C), Goal("jax e-prop", 0.6, IN_C))
+_LIF_IN_C = (Goal("braintrace", 0.2, IN_C), Goal("jax BPTT", 0.25, IN_C))
+_RTRL_GOALS = (Goal("jax RTRL", 0.03), Goal("jax RTRL", 0.015, IN_C))
 
 
 def _classifier(cell: str, inputs: int, units: int) -> Network:
@@ -186,11 +190,27 @@ def _rnn(*units: int) -> Network:
 _RTRL = ("jax RTRL", "jax BPTT", "torch BPTT")
 
 CASES: tuple[Case, ...] = (
-    GradientCase("eprop-lstm-128", _classifier("lstm", 64, 128), "eprop", 512, 32, _LSTM, _ONLINE),
-    GradientCase("eprop-lstm-256", _classifier("lstm", 64, 256), "eprop", 256, 32, _LSTM, _ONLINE),
-    GradientCase("eprop-lif-256", _classifier("lif", 100, 256), "eprop", 1000, 32, _LIF, _ONLINE),
-    GradientCase("rtrl-rnn-128", _rnn(128), "rtrl", 2048, 1, _RTRL, (Goal("jax RTRL", 0.03),)),
-    GradientCase("rtrl-rnn-128-batch", _rnn(128), "rtrl", 512, 8, _RTRL, (Goal("jax RTRL", 0.03),)),
+    GradientCase(
+        "eprop-lstm-128",
+        _classifier("lstm", 64, 128),
+        "eprop",
+        512,
+        32,
+        _LSTM,
+        (*_ONLINE, Goal("torch BPTT", 0.7, IN_C), *_LSTM_IN_C),
+    ),
+    GradientCase(
+        "eprop-lstm-256",
+        _classifier("lstm", 64, 256),
+        "eprop",
+        256,
+        32,
+        _LSTM,
+        (*_ONLINE, Goal("torch BPTT", 0.9, IN_C), *_LSTM_IN_C),
+    ),
+    GradientCase("eprop-lif-256", _classifier("lif", 100, 256), "eprop", 1000, 32, _LIF, (*_ONLINE, *_LIF_IN_C)),
+    GradientCase("rtrl-rnn-128", _rnn(128), "rtrl", 2048, 1, _RTRL, _RTRL_GOALS),
+    GradientCase("rtrl-rnn-128-batch", _rnn(128), "rtrl", 512, 8, _RTRL, _RTRL_GOALS),
     GradientCase("rtrl-two-layers", _rnn(64, 64), "rtrl", 1024, 1, _RTRL, (Goal("jax RTRL", 0.05),)),
     GradientCase(
         "rtrl-lru-256",
@@ -199,7 +219,7 @@ CASES: tuple[Case, ...] = (
         512,
         32,
         ("jax BPTT", "jax associative scan"),
-        (Goal("jax BPTT", 1.0),),
+        (Goal("jax BPTT", 1.0), Goal("jax BPTT", 0.4, IN_C)),
     ),
     StreamingCase("streaming", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("braintrace D-RTRL", 1.5),)),
     WindowCase(
@@ -208,7 +228,13 @@ CASES: tuple[Case, ...] = (
     ),
     UpdateCase("streaming-update", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("step and update", 0.6),)),
     PatternCase("streaming-snap", Network("rnn", 8, (64,), 4, "mse"), 400, 8, (Goal("its paths as a rule", 1.5),)),
-    ForwardCase("forward", _classifier("lstm", 64, 128), 512, 32, (Goal("forward pass", 4.0),)),
+    ForwardCase(
+        "forward",
+        _classifier("lstm", 64, 128),
+        512,
+        32,
+        (Goal("forward pass", 4.0), Goal("C, forward pass", 3.0, IN_C)),
+    ),
     MemoryCase(
         "memory", Network("lstm", 16, (32,), 1, "mse"), 8, (2_000, 20_000, 200_000), (Goal("2,000 steps", 1.05),)
     ),

@@ -18,7 +18,16 @@ and for the influence, per sample and block of K steps but the last, where n_a a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from benchmarks import machine
 from benchmarks.networks import Network
+
+VALUES = {"rnn": 1, "lstm": 6, "lif": 2, "lru": 1}
+"""Values of a unit that have to be kept for the way back."""
+
+NUMBER = 4
+"""Bytes of a number in `float32`."""
 
 GATES = {"rnn": 1, "lstm": 4, "lif": 1, "lru": 1}
 
@@ -46,3 +55,43 @@ def nominal(network: Network, rule: str, steps: int, batch: int, block: int) -> 
         per_block = sum(2 * (block + 2) * held for held in weights)
     advances = -(-steps // block) - 1
     return float(batch * (steps * per_step + advances * per_block))
+
+
+def touched(network: Network, rule: str, steps: int, batch: int, block: int) -> float:
+    """The bytes that have to be written once and read once: inputs, values, adjoints of gates, and influence."""
+    gates, units = GATES[network.cell], network.units
+    per_step = network.inputs + network.outputs + sum(units) * (VALUES[network.cell] + gates)
+    below = (network.inputs, *units[:-1])
+    weights = [gates * n * ((0 if network.cell == "lru" else n) + m) for n, m in zip(units, below, strict=True)]
+    if rule == "rtrl" and network.cell != "lru":
+        held = sum(n * sum(weights[: at + 1]) for at, n in enumerate(units))
+    else:
+        held = sum(below) + sum(units) if network.cell == "lif" else sum(weights)
+    return 2.0 * NUMBER * batch * (steps * per_step + (-(-steps // block) - 1) * held)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least time of a gradient: the products at the rate of the machine, and one pass over memory.
+
+    Args:
+        products, memory: seconds of each.
+        rate, bandwidth: operations and bytes a second of this machine, measured in this run.
+    """
+
+    products: float
+    memory: float
+    rate: float
+    bandwidth: float
+
+    @property
+    def seconds(self) -> float:
+        """Both together."""
+        return self.products + self.memory
+
+
+def floor(network: Network, rule: str, steps: int, batch: int, block: int) -> Floor:
+    """The least time of a gradient on this machine. Where units spike, products with zeros are counted all the same."""
+    rate, bandwidth = machine.rates()
+    work = nominal(network, rule, steps, batch, block), touched(network, rule, steps, batch, block)
+    return Floor(work[0] / rate, work[1] / bandwidth, rate, bandwidth)

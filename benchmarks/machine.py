@@ -6,6 +6,7 @@ import importlib
 import os
 import platform
 import time
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +15,9 @@ import threadpoolctl
 
 PEERS = ("jax", "jaxlib", "braintrace", "brainstate", "torch")
 RATE_SIZE, RATE_ROUNDS = 1024, 10
+COPIED = 2**27
+"""Bytes of what is copied."""
+
 BUSY = 0.5
 """The load average from which on a reader is warned."""
 
@@ -66,6 +70,24 @@ def rate() -> float:
         np.matmul(a, a)
         best = min(best, time.perf_counter() - began)
     return 2 * RATE_SIZE**3 / best
+
+
+@cache
+def rates() -> tuple[float, float]:
+    """Operations a second of matrix products, and bytes a second of copies; measured once."""
+    return rate(), bandwidth()
+
+
+def bandwidth() -> float:
+    """Bytes a second that are read and written by copying an array larger than caches, the best of a few."""
+    source = np.zeros(COPIED, np.uint8)
+    target = np.ones_like(source)
+    best = np.inf
+    for _ in range(RATE_ROUNDS):
+        began = time.perf_counter()
+        np.copyto(target, source)
+        best = min(best, time.perf_counter() - began)
+    return 2 * COPIED / best
 
 
 def _busy(load: float | None) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from benchmarks import agreement, memory, streaming
@@ -21,9 +22,10 @@ from benchmarks.cases import (
     UpdateCase,
     WindowCase,
 )
-from benchmarks.contestants import EPROP, Contestant, MissingPeerError, part, peer
-from benchmarks.ours import RULES, compiled, ours
-from benchmarks.tasks import make
+from benchmarks.contestants import EPROP, Contestant, MissingPeerError, peer
+from benchmarks.flops import Floor, floor
+from benchmarks.ours import IN_C, RULES, blocks_of, compiled, ours
+from benchmarks.tasks import Task, make
 from benchmarks.timing import Timing, alternate, warm
 
 
@@ -72,6 +74,7 @@ class Result:
         checks: the comparisons; if one failed, nothing was timed.
         timings: ours first.
         verdicts: the goals against whoever took part.
+        floor: the least time that it could take, where it is known.
     """
 
     name: str
@@ -79,6 +82,7 @@ class Result:
     checks: tuple[Check, ...]
     timings: tuple[Timing, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
+    floor: Floor | None = None
 
     @property
     def agreed(self) -> bool:
@@ -88,7 +92,8 @@ class Result:
     def data(self) -> dict[str, Any]:
         """For JSON."""
         parts = {key: [each.data() for each in getattr(self, key)] for key in ("checks", "timings", "verdicts")}
-        return {"name": self.name, "title": self.title, "agreed": self.agreed, **parts}
+        least = None if self.floor is None else asdict(self.floor)
+        return {"name": self.name, "title": self.title, "agreed": self.agreed, **parts, "floor": least}
 
 
 def measure(case: Case, options: Options) -> Result:
@@ -97,12 +102,13 @@ def measure(case: Case, options: Options) -> Result:
 
 
 def judged(case: Case, checks: list[Check], timings: list[Timing]) -> Result:
-    """Compare the first timing with the others."""
+    """Compare ours with the others: the first timing, which has a name of its own where memory is measured, or C."""
     verdicts = []
     for goal in case.goals:
-        mine = next((each for each in timings if each.name.startswith(goal.ours)), None)
+        first = timings[0] if goal.ours == "forwardgrad" else None
+        mine = next((one for one in timings if one.name.startswith(goal.ours)), first)
         others = [other for other in timings[1:] if other.name.startswith(goal.against)]
-        if mine is not None and others:
+        if others and mine is not None:
             best = min(others, key=lambda other: other.median)
             verdicts.append(Verdict(goal, best.name, mine.median / best.median))
     return Result(case.name, str(case), tuple(checks), tuple(timings), tuple(verdicts))
@@ -124,7 +130,11 @@ def _gradient(case: GradientCase, options: Options) -> Result:
     copy = agreement.small(case.network)
     our = agreement.our_gradients(copy)
     checks: list[Check] = []
-    peers = taking_part(case.peers, options, lambda name: peer(name, copy))
+
+    def prepared(name: str, task: Task, block: int | None) -> Contestant:
+        return ours(task, case.rule, block, "c") if name == IN_C else peer(name, task)
+
+    peers = taking_part((IN_C, *case.peers), options, lambda name: prepared(name, copy, agreement.BLOCK))
     for found in peers.values():
         checks += agreement.in_double(copy, found, our)
     if not all(check.passed for check in checks):
@@ -133,14 +143,16 @@ def _gradient(case: GradientCase, options: Options) -> Result:
     first = ours(task, case.rule, options.block)
     mine = first.read(warm(first.run))
     contestants: list[Contestant] = [first]
-    for found in (peer(name, task) for name in peers):
+    for found in (prepared(name, task, options.block) for name in peers):
         gradient = found.read(warm(found.run))
         checks.append(agreement.in_single(task, found, gradient, mine, RULES[case.rule]))
         contestants.append(found)
     if not all(check.passed for check in checks):
         return Result(case.name, str(case), tuple(checks))
     took = alternate({each.name: each.run for each in contestants}, options.rounds, options.budget, case.name)
-    return judged(case, checks, [Timing(each.name, took[each.name], each.note) for each in contestants])
+    judgement = judged(case, checks, [Timing(each.name, took[each.name], each.note) for each in contestants])
+    block = options.block or blocks_of(task, case.rule)
+    return replace(judgement, floor=floor(case.network, case.rule, case.steps, case.batch, block))
 
 
 def _streaming(case: StreamingCase, options: Options) -> Result:
@@ -212,12 +224,20 @@ def _pattern(case: PatternCase, options: Options) -> Result:
 
 def _forward(case: ForwardCase, options: Options) -> Result:
     task = make(case.network, case.steps, case.batch)
-    first, program = ours(task, "eprop", options.block), compiled(case.network, "eprop")
-    runs = {"forwardgrad": first.run, "forward pass": lambda: program.run(task.params, {"x": task.x})}
+    runs: dict[str, Callable[[], Any]] = {}
+    notes: dict[str, str] = {}
+    for backend, forward in (("numpy", "forward pass"), ("c", "C, forward pass")):
+        try:
+            mine = ours(task, "eprop", options.block, backend)
+        except MissingPeerError as error:
+            print(error, file=sys.stderr)
+            continue
+        program = compiled(case.network, "eprop", backend=backend)
+        runs |= {mine.name: mine.run, forward: partial(program.run, task.params, {"x": task.x})}
+        notes |= {mine.name: mine.note, forward: "program.run"}
     for run in runs.values():
         warm(run)
     took = alternate(runs, options.rounds, options.budget, case.name)
-    notes = {"forwardgrad": first.note, "forward pass": "program.run"}
     return judged(case, [], [Timing(name, values, notes[name]) for name, values in took.items()])
 
 

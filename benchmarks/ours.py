@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import forwardgrad as fg
-from benchmarks.contestants import EPROP, EXACT, Contestant
+from benchmarks.contestants import EPROP, EXACT, Contestant, MissingPeerError
 from benchmarks.networks import Network, declare
 from benchmarks.tasks import Gradient, Task
+from forwardgrad.errors import MissingExtraError
+
+IN_C = "forwardgrad C"
+"""What the backend `c` is called, beside `forwardgrad`, which is the backend `numpy`."""
 
 RULES = {"eprop": EPROP, "rtrl": EXACT}
 """Our rules, and which gradient each computes."""
@@ -21,19 +25,31 @@ def automatic(program: fg.Program, task: Task) -> int:
     return next(program.blocks([({"x": task.x}, {"y": task.target})], "auto")).steps
 
 
-def ours(task: Task, rule: str, block: int | None = None) -> Contestant:
+def blocks_of(task: Task, rule: str) -> int:
+    """The steps of our blocks: as `auto` chooses, and at most a quarter of the sequence."""
+    return min(automatic(compiled(task.network, rule, task.x.dtype.name), task), max(1, task.steps // 4))
+
+
+def ours(task: Task, rule: str, block: int | None = None, backend: str = "numpy") -> Contestant:
     """Our program for a task.
 
     Args:
         task: the task.
         rule: `eprop` or `rtrl`.
         block: steps per block; by default as `auto` chooses, and at most a quarter of the sequence.
+        backend: which runs it.
+
+    Raises:
+        MissingPeerError: if that is `c`, and the machine has no C compiler.
     """
-    program = compiled(task.network, rule, task.x.dtype.name)
+    try:
+        program = compiled(task.network, rule, task.x.dtype.name, backend)
+    except MissingExtraError as error:
+        raise MissingPeerError(f"{IN_C} is left out: {error}") from error
     inputs, targets = {"x": task.x}, {"y": task.target}
-    block = block or min(automatic(program, task), max(1, task.steps // 4))
+    block = block or blocks_of(task, rule)
     return Contestant(
-        "forwardgrad",
+        "forwardgrad" if backend == "numpy" else IN_C,
         RULES[rule],
         lambda: program.gradient(task.params, inputs, targets, block=block),
         lambda result: Gradient(result.loss, result.grads),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.agreement import Check
+from benchmarks.flops import Floor
 from benchmarks.measure import Result, Verdict
 from benchmarks.timing import Timing
 
@@ -21,6 +22,8 @@ def text(result: Result) -> str:
     elif not result.agreed:
         lines.append("  NOT TIMED: gradients that must agree do not.")
     lines += [f"  {_verdict(verdict)}" for verdict in result.verdicts]
+    if result.floor is not None:
+        lines.append(f"  {_floor(result.floor, result.timings)}")
     return "\n".join(lines)
 
 
@@ -61,7 +64,15 @@ def _table(timings: Sequence[Timing]) -> list[str]:
     return lines
 
 
+def _floor(least: Floor, timings: Sequence[Timing]) -> str:
+    """How far ours are from the least time."""
+    times = [timing for timing in timings if timing.name.startswith("forwardgrad")]
+    ours = ", ".join(f"{timing.name} takes {timing.median / least.seconds:.2f} times that" for timing in times)
+    parts = f"{1e3 * least.products:.1f} ms at {least.rate / 1e9:.0f} GFLOP/s, {1e3 * least.memory:.1f} ms at "
+    return f"floor: {1e3 * least.seconds:.1f} ms ({parts}{least.bandwidth / 1e9:.1f} GB/s); {ours}"
+
+
 def _verdict(verdict: Verdict) -> str:
     word = "pass" if verdict.passed else "FAIL"
-    whose = "" if verdict.goal.ours == "forwardgrad" else f"{verdict.goal.ours}: "
-    return f"{word}: {whose}{verdict.ratio:.3f} of {verdict.against}, goal {verdict.goal.limit:g}"
+    who = "" if verdict.goal.ours == "forwardgrad" else f" {verdict.goal.ours}:"
+    return f"{word}:{who} {verdict.ratio:.3f} of {verdict.against}, goal {verdict.goal.limit:g}"
