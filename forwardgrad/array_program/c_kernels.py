@@ -11,7 +11,13 @@ KERNELS = """\
 #if defined(__GNUC__)
 #define INLINED static inline __attribute__((always_inline))
 #define MAYBE_UNUSED __attribute__((unused))
+#if defined(__clang__)
+#define ONCE __attribute__((noinline))
 #else
+#define ONCE __attribute__((noinline, noclone))
+#endif
+#else
+#define ONCE
 #define INLINED static inline
 #define MAYBE_UNUSED
 #endif
@@ -36,7 +42,7 @@ MAYBE_UNUSED static inline extent packing_room(extent m, extent n, extent k) {
 }
 
 /* Put a matrix into panels; bk and bn are the steps from row to row and from column to column. */
-static void pack(extent n, extent k, const real *restrict b, extent bk, extent bn, real *restrict packed) {
+ONCE static void pack(extent n, extent k, const real *restrict b, extent bk, extent bn, real *restrict packed) {
     for (extent j = 0; j < n; j += WIDTH) {
         const extent columns = n - j < WIDTH ? n - j : WIDTH;
         if (columns == WIDTH && bn == 1) {
@@ -147,7 +153,7 @@ INLINED void add_terms(const extent panels, extent k, extent count, const int *r
 }
 
 /* A row of a product that has `count` terms. Its sums have the order of tiles. */
-static void add_row(extent n, extent k, extent count, const int *restrict at, const real *restrict factors,
+ONCE static void add_row(extent n, extent k, extent count, const int *restrict at, const real *restrict factors,
                     const real *restrict packed, real *restrict row, int add) {
     extent j = 0;
     for (; j + 2 * WIDTH <= n; j += 2 * WIDTH) {
@@ -159,7 +165,7 @@ static void add_row(extent n, extent k, extent count, const int *restrict at, co
 }
 
 /* The product of a matrix of mostly zeros, at most LISTED a row, and a packed one. */
-static void multiply_sparse(extent m, extent n, extent k, const real *restrict a, extent am, extent ak,
+ONCE static void multiply_sparse(extent m, extent n, extent k, const real *restrict a, extent am, extent ak,
                             const real *restrict packed, real *restrict c, extent cm, int add) {
     int at[LISTED];
     real factors[LISTED];
@@ -177,7 +183,7 @@ static void multiply_sparse(extent m, extent n, extent k, const real *restrict a
 
 /* c = a b, or c += a b, for a matrix b of mostly zeros, by way of its transpose: for each column of b, what is not zero
    in it is listed, and makes a row of the turned result. */
-static void multiply_turned(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *b,
+ONCE static void multiply_turned(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *b,
                             extent bk, extent bn, real *c, extent cm, int add, real *packed) {
     const extent most = m < COLUMNS ? m : COLUMNS, deep = k < DEPTH ? k : DEPTH;
     real *turned = packed + panels(most, deep), *factors = turned + n * most;
@@ -236,20 +242,28 @@ INLINED void multiply_tiles(extent m, extent n, extent k, const real *a, extent 
     }
 }
 
-/* c = a b, or c += a b, where b is packed. */
-static void multiply_packed(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
-                            real *c, extent cm, int add) {
-    if (n >= WIDTH && k <= LISTED && is_sparse(m, k, a, am, ak)) {
-        multiply_sparse(m, n, k, a, am, ak, packed, c, cm, add);
-    } else if (ak == 1) {
+/* The same, for a as it lies. */
+ONCE static void multiply_dense(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
+                                real *c, extent cm, int add) {
+    if (ak == 1) {
         multiply_tiles(m, n, k, a, am, 1, HEIGHT * am, packed, c, cm, add);
     } else {
         multiply_tiles(m, n, k, a, am, ak, HEIGHT * am, packed, c, cm, add);
     }
 }
 
+/* c = a b, or c += a b, where b is packed. */
+ONCE static void multiply_packed(extent m, extent n, extent k, const real *a, extent am, extent ak,
+                                 const real *packed, real *c, extent cm, int add) {
+    if (n >= WIDTH && k <= LISTED && is_sparse(m, k, a, am, ak)) {
+        multiply_sparse(m, n, k, a, am, ak, packed, c, cm, add);
+    } else {
+        multiply_dense(m, n, k, a, am, ak, packed, c, cm, add);
+    }
+}
+
 /* The same, where a is packed first, in strips, some rows at a time. */
-static void multiply_strips(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
+ONCE static void multiply_strips(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
                             real *c, extent cm, int add, real *strips) {
     extent i = 0;
     for (; i + HEIGHT <= m; i += ROWS) {
@@ -258,7 +272,7 @@ static void multiply_strips(extent m, extent n, extent k, const real *a, extent 
         multiply_tiles(rows, n, k, strips, 1, HEIGHT, HEIGHT * k, packed, c + i * cm, cm, add);
     }
     i = m / HEIGHT * HEIGHT;
-    multiply_tiles(m - i, n, k, a + i * am, am, ak, 0, packed, c + i * cm, cm, add);
+    multiply_dense(m - i, n, k, a + i * am, am, ak, packed, c + i * cm, cm, add);
 }
 
 /* A row times some columns whose rows are bk apart. */
@@ -277,7 +291,7 @@ static void add_columns(extent n, extent k, const real *restrict a, extent ak, c
 }
 
 /* The same for few rows, which are not worth packing b. */
-static void multiply_few(extent m, extent n, extent k, const real *restrict a, extent am, extent ak,
+ONCE static void multiply_few(extent m, extent n, extent k, const real *restrict a, extent am, extent ak,
                          const real *restrict b, extent bk, extent bn, real *restrict c, extent cm, int add) {
     for (extent i = 0; i < m; i++) {
         extent j = 0;
@@ -308,7 +322,7 @@ static void multiply_few(extent m, extent n, extent k, const real *restrict a, e
 }
 
 /* c = a b, or c += a b, for matrices of m, k and n rows and columns whose entries are any steps apart. */
-MAYBE_UNUSED static void multiply(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *b,
+MAYBE_UNUSED ONCE static void multiply(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *b,
                                   extent bk, extent bn, real *c, extent cm, int add, real *packed) {
     if (m < FEW || k == 0) {
         multiply_few(m, n, k, a, am, ak, b, bk, bn, c, cm, add);
@@ -332,7 +346,7 @@ MAYBE_UNUSED static void multiply(extent m, extent n, extent k, const real *a, e
                 multiply_strips(m, columns, depth, left, am, ak, packed, c + j, cm, more,
                                 packed + panels(columns, depth));
             } else {
-                multiply_tiles(m, columns, depth, left, am, ak, HEIGHT * am, packed, c + j, cm, more);
+                multiply_dense(m, columns, depth, left, am, ak, packed, c + j, cm, more);
             }
         }
     }
