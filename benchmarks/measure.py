@@ -22,7 +22,7 @@ from benchmarks.cases import (
     UpdateCase,
     WindowCase,
 )
-from benchmarks.contestants import EPROP, Contestant, MissingPeerError, peer
+from benchmarks.contestants import EPROP, Contestant, MissingPeerError, part, peer
 from benchmarks.flops import Floor, floor
 from benchmarks.ours import IN_C, RULES, blocks_of, compiled, ours
 from benchmarks.tasks import Task, make

@@ -21,7 +21,7 @@ def ours(task: Task, rule: str = "eprop", window: int = 1) -> Callable[[], Any]:
     steps = [({"x": task.x[t : t + window]}, {"y": task.target[t : t + window]}) for t in starts]
 
     def run() -> Any:
-        state = program.start(task.batch)
+        state, step = program.start(task.batch), None
         for inputs, targets in steps:
             state, step = program.step(task.params, inputs, targets, state=state)
         return step
