@@ -34,6 +34,7 @@ PAGES = (
     "gallery",
     "trust",
     "laser",
+    "results",
     "comparison",
 )
 RUN = ("docs/tutorial.md", "docs/learners.md", *HOWTO)
