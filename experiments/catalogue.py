@@ -18,6 +18,7 @@ NAMES = (
     "pattern",
     "adding",
     "classics",
+    "columns",
     "vowels",
 )
 """In the order of the page."""
