@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; returns 0, or 2 if it was used wrongly."""
+    """Run it; returns 0, 1 if a run failed, or 2 if it was used wrongly."""
     parser = _parser()
     given = parser.parse_args(arguments)
     unknown = [name for name in given.names if name not in catalogue.NAMES]
@@ -107,11 +107,12 @@ def _run(given: argparse.Namespace, experiments: Sequence[Experiment]) -> int:
         else:
             held[job.experiment].write(path)
 
-    for reason in running.run_all(left, save, given.processes, given.budget):
-        print(f"not run here: {reason}", file=sys.stderr)
+    refused = list(running.run_all(left, save, given.processes, given.budget))
+    for each in refused:
+        print(f"{'failed' if each.failed else 'not run here'}: {each.why}", file=sys.stderr)
     for path in filter(None, paths.values()):
         print(f"wrote {path}")
-    return 0
+    return int(any(each.failed for each in refused))
 
 
 def _ordered(left: Sequence[Job], held: dict[str, Results], *, seeds_first: bool) -> list[Job]:

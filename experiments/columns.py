@@ -96,9 +96,10 @@ comparison is our own, on a smaller task. Bytes are those of the traces of one s
 def draw(found: Results, figure: Any) -> None:
     axes = figure.subplots()
     for method in METHODS:
-        curves = np.array([run.found["curve"] for run in found.chosen(method=method) if run.found["curve"]])
+        curves: Any = np.array([run.found["curve"] for run in found.chosen(method=method) if run.found["curve"]])
         if len(curves):
-            at: Any = (np.arange(curves.shape[1]) + 0.5) / curves.shape[1] * found.fixed["steps"]
+            count: int = curves.shape[1]
+            at = (np.arange(count) + 0.5) / count * found.fixed["steps"]
             (line,) = axes.plot(at, np.median(curves, axis=0), label=method)
             axes.fill_between(
                 at, curves.min(axis=0), curves.max(axis=0), alpha=0.15, color=line.get_color(), linewidth=0

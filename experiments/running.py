@@ -58,13 +58,30 @@ def jobs(experiment: Experiment, fixed: Mapping[str, Any], seeds: int, only: Seq
     return [Job(experiment.name, fixed, setting, seed) for seed in range(seeds) for setting in fitting]
 
 
-def do(job: Job) -> Run | str:
-    """Make one run; or the reason why this machine cannot."""
+@dataclass(frozen=True)
+class NotMade:
+    """Why there is no run.
+
+    Args:
+        why: in words.
+        failed: whether it failed; else this machine lacks something.
+    """
+
+    why: str
+    failed: bool
+
+
+def do(job: Job) -> Run | NotMade:
+    """Make one run, or say why not: what one run fails of shall not end the others."""
     began = time.perf_counter()
     try:
         found = catalogue.get(job.experiment).run(seed=job.seed, **job.fixed, **job.setting)
     except MissingExtraError as error:
-        return str(error)
+        return NotMade(str(error), failed=False)
+    except Exception as error:
+        return NotMade(
+            f"{job.experiment} {dict(job.setting)} seed {job.seed}: {type(error).__name__}: {error}", failed=True
+        )
     made = f"Python {platform.python_version()}, NumPy {np.__version__}"
     return Run(dict(job.setting), job.seed, _short(found), round(time.perf_counter() - began, 1), made)
 
@@ -80,7 +97,7 @@ def _short(found: Any) -> Any:
     return float(f"{float(found):.6g}") if np.isfinite(found) else None
 
 
-def finished(todo: Sequence[Job], processes: int, until: float | None) -> Iterator[tuple[Job, Run | str]]:
+def finished(todo: Sequence[Job], processes: int, until: float | None) -> Iterator[tuple[Job, Run | NotMade]]:
     """Do the jobs in this order; after `until` (of `time.monotonic`) none is begun. Gives each when it is done."""
     if processes == 1:
         for job in todo:
@@ -88,7 +105,7 @@ def finished(todo: Sequence[Job], processes: int, until: float | None) -> Iterat
                 return
             yield job, do(job)
         return
-    waiting, running = iter(todo), dict[Future[Run | str], Job]()
+    waiting, running = iter(todo), dict[Future[Run | NotMade], Job]()
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         while True:
             while len(running) < processes and not (until is not None and time.monotonic() > until):
@@ -104,7 +121,7 @@ def finished(todo: Sequence[Job], processes: int, until: float | None) -> Iterat
 
 def run_all(
     todo: Sequence[Job], save: Callable[[Job, Run], None], processes: int = 1, minutes: float | None = None
-) -> Iterable[str]:
+) -> Iterable[NotMade]:
     """Do jobs under a progress bar, and save each run as it comes.
 
     Args:
@@ -114,16 +131,16 @@ def run_all(
         minutes: after so many, no job is begun any more.
 
     Returns:
-        Why jobs could not be done on this machine, each reason once.
+        Why jobs were not done, each reason once.
     """
     os.environ.update(dict.fromkeys(THREADS, "1"))
     until = None if minutes is None else time.monotonic() + 60 * minutes
-    refused: dict[str, None] = {}
+    refused: dict[NotMade, None] = {}
     with tqdm(total=len(todo), unit="run", disable=None, file=sys.stderr) as bar:
         for job, found in finished(todo, processes, until):
             bar.update()
             bar.set_postfix_str(f"{job.experiment} {', '.join(map(str, job.setting.values()))}"[:60])
-            if isinstance(found, str):
+            if isinstance(found, NotMade):
                 refused[found] = None
             else:
                 save(job, found)

@@ -19,10 +19,13 @@ ROOT = Path(__file__).parent.parent
 
 def _run(*, seed: int, a: int, b: int, scale: float) -> dict[str, Any]:
     CALLS.append((a, b, seed))
+    if FAILING == (a, b):
+        raise ValueError("made up")
     return {"value": scale * (100 * a + 10 * b + seed), "curve": np.ones(2) / 3, "overflowed": np.inf}
 
 
 CALLS: list[tuple[int, int, int]] = []
+FAILING: tuple[int, int] | None = None
 SMALL = Experiment(
     name="small",
     title="A small one",
@@ -83,6 +86,16 @@ def test_no_run_is_begun_after_the_budget(small: Path, capsys: pytest.CaptureFix
     assert main(["small", "--budget", "0"]) == 0
     assert CALLS == []
     assert "8 of 8 runs to make" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_ends_no_other(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """If this fails, one setting that does not work loses an hour of others."""
+    monkeypatch.setitem(globals(), "FAILING", (0, 1))
+    assert main(["small"]) == 1
+    assert len(results.read(small).runs) == 6
+    assert "failed: small {'a': 0, 'b': 1} seed 0: ValueError: made up" in capsys.readouterr().err
 
 
 def test_several_processes_find_what_one_finds(tmp_path: Path) -> None:
