@@ -167,7 +167,7 @@ def page(found: Results) -> str:
             [
                 f"`{rule}`",
                 NAMES[rule],
-                found.spread("updates", kind="learned", rule=rule).text(0),
+                found.spread("updates", kind="learned", rule=rule).text(0, "never"),
                 found.spread("accuracy", kind="learned", rule=rule).text(3),
                 *cells(known),
             ]

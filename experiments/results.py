@@ -49,7 +49,7 @@ def key(setting: Setting, seed: int) -> str:
 
 @dataclass
 class Spread:
-    """A number over seeds; `None` stands for a run in which something overflowed."""
+    """A number over seeds; `None` stands for a run without one, mostly because something overflowed."""
 
     values: list[float | None]
 
@@ -62,7 +62,7 @@ class Spread:
         """NaN where there is none."""
         return statistics.median(self.known) if self.known else float("nan")
 
-    def text(self, digits: int = 4) -> str:
+    def text(self, digits: int = 4, missing: str = "overflowed") -> str:
         """The median, and the range in brackets if there are several.
 
         >>> Spread([0.5, 0.25, 1.0]).text(2)
@@ -70,10 +70,10 @@ class Spread:
         >>> Spread([0.5, None]).text(2)
         '0.50, 1 of 2 overflowed'
         """
-        known, missing = self.known, len(self.values) - len(self.known)
+        known, without = self.known, len(self.values) - len(self.known)
         if not self.values:
             return "not run"
-        note = f"{missing} of {len(self.values)} overflowed" if missing else ""
+        note = f"{without} of {len(self.values)} {missing}" if without else ""
         if not known:
             return note
         span = f" ({min(known):.{digits}f} to {max(known):.{digits}f})" if len(known) > 1 else ""
