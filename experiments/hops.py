@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 import forwardgrad as fg
 from experiments import flips
 from experiments.experiment import NOTHING, Experiment, grid
@@ -102,7 +104,9 @@ def draw(found: Results, figure: Any) -> None:
         lower.plot(
             HOPS, [found.median("loss", case=case, rule=f"hops({m})") for m in HOPS], marker="o", label="hops(m)"
         )
-        lower.fill_between(HOPS, [min(s) for s in spreads], [max(s) for s in spreads], alpha=0.2)
+        lower.fill_between(
+            HOPS, [min(s, default=np.nan) for s in spreads], [max(s, default=np.nan) for s in spreads], alpha=0.2
+        )
         for rule, style in (("rtrl", "-"), ("immediate", ":")):
             lower.axhline(found.median("loss", case=case, rule=rule), color="0.3", linestyle=style, label=rule)
         upper.set(title=f"lags {lags[0]} and {lags[1]}, leak {leak:g}", ylabel="cosine with the exact gradient")

@@ -105,7 +105,7 @@ class Results:
 
     def spread(self, number: str, **setting: Any) -> Spread:
         """One number over the seeds of a setting."""
-        return Spread([run.found[number] for run in self.chosen(**setting)])
+        return Spread([run.found.get(number) for run in self.chosen(**setting)])
 
     def median(self, number: str, **setting: Any) -> float:
         """The median over the seeds of a setting; NaN where there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,18 @@ def test_a_page_shows_what_is_missing() -> None:
     for name in catalogue.NAMES:
         experiment = catalogue.get(name)
         assert "not run" in experiment.page(Results(name, dict(experiment.fixed)))
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue.NAMES if catalogue.get(name).draw is not None])
+def test_a_picture_shows_what_there_is(name: str) -> None:
+    """If this fails, no plot can be drawn before the last run is made."""
+    figures = pytest.importorskip("matplotlib.figure")
+    experiment, figure = catalogue.get(name), figures.Figure()
+    assert experiment.draw is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of legends without entries
+        experiment.draw(Results(name, dict(experiment.fixed)), figure)
+    assert figure.axes
 
 
 @pytest.mark.parametrize("system", [name for name in chaotic.SYSTEMS if name != "laser"])
