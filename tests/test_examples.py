@@ -31,6 +31,7 @@ def test_every_example_is_tested() -> None:
         "recall_cue",
         "jax_training",
         "fptt_adding",
+        "memory_chain",
         "growing_columns",
         "evidence_accumulation",
     }
@@ -157,3 +158,12 @@ def test_evidence_is_accumulated_under_every_feedback(feedback: str, capsys: pyt
     error = example("evidence_accumulation").main(feedback, trials=60, backend="numpy", batch=16, rate=0.4, **short)
     assert error < 0.3, "half of all decisions are wrong by chance"
     assert re.search(r"^   10 decision error 0\.\d{3} loss \d\.\d{3} rate \d+\.\d Hz", capsys.readouterr().out, re.M)
+
+
+def test_an_agent_learns_to_remember(capsys: pytest.CaptureFixture[str]) -> None:
+    """A chain of two steps is learned under both rules; a short run prints its curve."""
+    pytest.importorskip("gymnasium")
+    example("memory_chain").main(length=2, steps=700, rules=("rtrl", "rflo"))
+    scores = re.findall(r"^(rtrl|rflo) .* (-?\d\.\d{3})$", capsys.readouterr().out, re.MULTILINE)
+    assert [rule for rule, _ in scores] == ["rtrl", "rflo"]
+    assert all(float(score) > 0.8 for _, score in scores)

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PARTS = (
     *("bridges.nir", "bridges.river", "bridges.sklearn", "bridges.torch"),
-    *("cells", "learning.tasks", "oracle", "render", "testing"),
+    *("cells", "learning.tasks", "oracle", "render", "rl", "testing"),
 )
 MODULES = ("forwardgrad", *(f"forwardgrad.{name}" for name in PARTS))
 ELSEWHERE = {"forwardgrad.oracle", "forwardgrad.render", "forwardgrad.testing"}

@@ -1,4 +1,4 @@
-"""`forwardgrad graphs | rules | train | predict | evaluate | explain | check | audit | render | export`.
+"""`forwardgrad graphs | rules | train | rl | predict | evaluate | explain | check | audit | render | export`.
 
 Exit codes: 0 done, 1 a check failed, 2 wrong use. `--json` where a program may read the answer.
 """
@@ -17,6 +17,7 @@ COMMANDS = {
     "graphs": "List the shipped graphs.",
     "rules": "Print the named rules: coordinates, what each keeps and drops, limits, source.",
     "train": "Train a graph online on a series, or on a file of yours: forecast, regression, classification.",
+    "rl": "Train an actor-critic online in an environment of gymnasium, or in one of ours.",
     "predict": "Print what a trained network says of a file.",
     "evaluate": "Score a trained network on a file that says what should come out.",
     "explain": "Print what a rule becomes on a graph: one line for each parameter.",

@@ -72,17 +72,12 @@ def trace_patterning(
     ranges.whole(name, distractors=(distractors, 0))
     ranges.interval(name, "gap", gap, 1)
     ranges.interval(name, "pause", pause, 1)
-    if stimuli > 16:
-        raise DataError(f"{name}: stimuli must be at most 16, got {stimuli}.")
     if not (isinstance(discount, Real) and 0 <= discount < 1):
         raise DataError(f"{name}: discount must be from 0 on and below 1, got {discount!r}.")
-    halves = np.array([each for each in itertools.product((0, 1), repeat=stimuli) if sum(each) == stimuli // 2])
-    if patterns > len(halves):
-        raise DataError(f"{name}: there are {len(halves)} patterns of half of {stimuli} stimuli, got {patterns}.")
     rng = np.random.default_rng(seed)
-    counting = halves[rng.choice(len(halves), patterns, replace=False)]
+    counting = counting_patterns(rng, stimuli, patterns)
     beyond = 1 if discount == 0 else int(np.ceil(np.log(1e-15) / np.log(discount)))  # no later US matters
-    streams = [_stream(rng, steps + beyond, counting, distractors, gap, pause) for _ in range(sequences)]
+    streams = [one_stream(rng, steps + beyond, counting, distractors, gap, pause) for _ in range(sequences)]
     inputs, returns = np.stack(streams, axis=1), np.zeros((steps + beyond, sequences, 1))
     for step in range(steps + beyond - 2, -1, -1):
         returns[step] = inputs[step + 1, :, :1] + discount * returns[step + 1]
@@ -92,7 +87,23 @@ def trace_patterning(
     return Valued(inputs[:steps], returns[:steps], np.ones((steps, sequences)), lengths, references)
 
 
-def _stream(
+def counting_patterns(rng: np.random.Generator, stimuli: int, patterns: int) -> NDArray[np.intp]:
+    """Patterns that a US follows, `(patterns, stimuli)`, drawn among those with half of the stimuli on.
+
+    Raises:
+        DataError: if there are not so many, or too many stimuli to list them.
+    """
+    if stimuli > 16:
+        raise DataError(f"trace_patterning: stimuli must be at most 16, got {stimuli}.")
+    halves = np.array([each for each in itertools.product((0, 1), repeat=stimuli) if sum(each) == stimuli // 2])
+    if patterns > len(halves):
+        raise DataError(
+            f"trace_patterning: there are {len(halves)} patterns of half of {stimuli} stimuli, got {patterns}."
+        )
+    return halves[rng.choice(len(halves), patterns, replace=False)]
+
+
+def one_stream(
     rng: np.random.Generator,
     steps: int,
     counting: NDArray[np.intp],
