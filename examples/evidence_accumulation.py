@@ -9,6 +9,8 @@ from N(0, 1)) or `adaptive`. There, training ends where the decision error on ne
 
 import argparse
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -33,27 +35,35 @@ def network() -> "nx.MultiDiGraph[str]":
     return graph
 
 
-def main(feedback: str, seed: int = 0, trials: int = 500, backend: str = "c", batch: int = 64, **task: int) -> float:
+def errors(
+    rule: str, seed: int, trials: int, batch: int = 64, *, decay: float = 0.0, backend: str = "c", **task: int
+) -> Iterator[tuple[float, float, float]]:
+    """Learn from fresh trials; of each batch the decision error, the loss, and the mean firing rate in Hz."""
     graph, rates = with_means(network(), "fixed.z", "adaptive.z")
-    rule = f"{RULES[feedback]}; seed={seed}"
-    program = fg.compile(graph, {"y": "cross_entropy"} | rates, rule, dtype="float32", backend=backend)
-    optimizer = fg.Adam(0.005, weight_decay=0.001 if feedback == "adaptive" else 0.0)
+    program = fg.compile(
+        graph, {"y": "cross_entropy"} | rates, f"{rule}; seed={seed}", dtype="float32", backend=backend
+    )
+    optimizer = fg.Adam(0.005, weight_decay=decay)
     learner = TrialLearner(program, program.init(seed), optimizer, means=dict.fromkeys(rates, RATE))
-    errors, began = [], time.perf_counter()
     for number in range(trials):
         made = tasks.evidence_accumulation(batch, [seed, number], **task)
         (update,) = learner.updates([({"x": made.inputs}, {"y": made.targets}, made.mask)])
         logits = (update.step.outputs["y"] * made.mask[..., None]).sum(axis=0)  # a decision by their mean
-        errors.append(np.mean(logits.argmax(axis=1) != made.labels))
-        if number % 10 == 9:
-            spikes = 1000 * np.mean([update.step.outputs[name].mean() for name in rates])
-            error, seconds = np.mean(errors[-10:]), time.perf_counter() - began
-            print(
-                f"{number + 1:5} decision error {error:.3f} loss {update.loss:.3f} rate {spikes:.1f} Hz {seconds:.0f} s"
-            )
-            if error < 0.07:
+        spikes = 1000 * np.mean([update.step.outputs[name].mean() for name in rates])
+        yield float(np.mean(logits.argmax(axis=1) != made.labels)), update.loss, float(spikes)
+
+
+def main(feedback: str, seed: int = 0, trials: int = 500, **options: Any) -> float:
+    found: list[float] = []
+    began, decay = time.perf_counter(), 0.001 if feedback == "adaptive" else 0.0
+    for error, loss, spikes in errors(RULES[feedback], seed, trials, decay=decay, **options):
+        found.append(error)
+        if len(found) % 10 == 0:
+            recent, seconds = np.mean(found[-10:]), time.perf_counter() - began
+            print(f"{len(found):5} decision error {recent:.3f} loss {loss:.3f} rate {spikes:.1f} Hz {seconds:.0f} s")
+            if recent < 0.07:
                 break
-    return float(np.mean(errors[-10:]))
+    return float(np.mean(found[-10:]))
 
 
 if __name__ == "__main__":

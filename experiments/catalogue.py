@@ -15,6 +15,7 @@ NAMES = (
     "front",
     "temporal",
     "deep_credit",
+    "evidence",
     "pattern",
     "adding",
     "classics",
