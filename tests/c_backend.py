@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from forwardgrad.array_program.buffers import analysed
-from forwardgrad.array_program.c_source import unit
+from forwardgrad.array_program.in_c.source import unit
 from forwardgrad.array_program.regions import ArrayProgram
 from forwardgrad.backends.c_cache import shared_library
 from forwardgrad.backends.c_calls import CompiledUnit

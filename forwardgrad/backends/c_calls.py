@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from forwardgrad.array_program.c_source import Unit
 from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.in_c.source import Unit
 from forwardgrad.array_program.numpy_helpers import number
 from forwardgrad.array_program.values import Value
 from forwardgrad.layouts.draws import signs

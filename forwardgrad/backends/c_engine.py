@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
-from forwardgrad.array_program.c_source import Unit, unit
 from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.in_c.source import Unit, unit
 from forwardgrad.array_program.lowering.loss_values import LOSSES
 from forwardgrad.array_program.lowering.updates import schedule
 from forwardgrad.backends.c_cache import shared_library

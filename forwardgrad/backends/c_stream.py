@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from forwardgrad.array_program.buffers import analysed
-from forwardgrad.array_program.c_source import unit
-from forwardgrad.array_program.c_totals import adding
+from forwardgrad.array_program.in_c.source import unit
+from forwardgrad.array_program.in_c.totals import adding
 from forwardgrad.array_program.lowering.lower import Lowered
 from forwardgrad.array_program.lowering.updates import Schedule, Update
 from forwardgrad.array_program.lowering.whole_step import (

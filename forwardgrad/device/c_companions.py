@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from forwardgrad.array_program.c_names import comment
+from forwardgrad.array_program.in_c.names import comment
 from forwardgrad.device.c_model import Model
 from forwardgrad.device.ports import Ports, Ranges
 

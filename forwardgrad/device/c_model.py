@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forwardgrad.array_program.c_device import DeviceCode, static_array
-from forwardgrad.array_program.c_expressions import Dialect
-from forwardgrad.array_program.c_names import comment, identifier
+from forwardgrad.array_program.in_c.device import DeviceCode, static_array
+from forwardgrad.array_program.in_c.expressions import Dialect
+from forwardgrad.array_program.in_c.names import comment, identifier
 from forwardgrad.device.c_losses import losses_text
 from forwardgrad.device.c_optimizers import DeviceUpdate
 from forwardgrad.device.ports import Ports

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from forwardgrad.array_program.c_expressions import Dialect
+from forwardgrad.array_program.in_c.expressions import Dialect
 from forwardgrad.errors import DataError
 from forwardgrad.learning.optimizers import SGD, Adam, Optimizer
 

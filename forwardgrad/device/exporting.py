@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from forwardgrad import __version__
-from forwardgrad.array_program.c_device import device_code
-from forwardgrad.array_program.c_expressions import Dialect
-from forwardgrad.array_program.c_names import comment
+from forwardgrad.array_program.in_c.device import device_code
+from forwardgrad.array_program.in_c.expressions import Dialect
+from forwardgrad.array_program.in_c.names import comment
 from forwardgrad.array_program.lowering.extent import is_small
 from forwardgrad.array_program.specialised import specialised
 from forwardgrad.backends.lowered import lowered_once

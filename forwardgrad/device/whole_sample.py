@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from forwardgrad.array_program.c_device import DeviceCode, aligned
-from forwardgrad.array_program.c_expressions import Dialect
-from forwardgrad.array_program.c_names import identifier
+from forwardgrad.array_program.in_c.device import DeviceCode, aligned
+from forwardgrad.array_program.in_c.expressions import Dialect
+from forwardgrad.array_program.in_c.names import identifier
 from forwardgrad.array_program.lowering.lower import Lowered
 from forwardgrad.array_program.values import Value
 from forwardgrad.device.lifetimes import Span, packed

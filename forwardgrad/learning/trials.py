@@ -274,16 +274,23 @@ class TrialLearner(Learner):
         super().save(path, {**(notes or {}), NOTE: settings}, kept)
 
     @classmethod
-    def load(cls, path: Any, program: Program | None = None, *, optimizer: Any = None) -> TrialLearner:
+    def load(
+        cls,
+        path: Any,
+        program: Program | None = None,
+        *,
+        optimizer: Any = None,
+        devices: int | Mapping[str, int] | None = None,
+    ) -> TrialLearner:
         """Read a trial learner back; it goes on bit for bit as if it had never stopped.
 
         Args:
-            path, program, optimizer: as for `Learner.load`.
+            path, program, optimizer, devices: as for `Learner.load`.
 
         Raises:
             FileError: as `Learner.load`, or if the file is one of another learner.
         """
-        learner = cast(TrialLearner, super().load(path, program, optimizer=optimizer))
+        learner = cast(TrialLearner, super().load(path, program, optimizer=optimizer, devices=devices))
         try:
             noted: Any = checkpoint.read(path).notes[NOTE]
             means = {node: MeanActivity(**each) for node, each in noted["means"].items()}

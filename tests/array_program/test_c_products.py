@@ -15,12 +15,17 @@ import pytest
 from array_program.test_c_reading import assert_like_the_evaluator, composed
 from c_backend import compiled_unit, in_a_hurry, needs_compiler
 
-from forwardgrad.array_program import c_entries, c_kernels, c_prelude, c_statements, c_storage, c_sums
 from forwardgrad.array_program.builder import Builder
-from forwardgrad.array_program.c_loops import Index, Nest
-from forwardgrad.array_program.c_parts import Sharing
 from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.in_c import entries as c_entries
+from forwardgrad.array_program.in_c import kernels as c_kernels
+from forwardgrad.array_program.in_c import prelude as c_prelude
+from forwardgrad.array_program.in_c import statements as c_statements
+from forwardgrad.array_program.in_c import storage as c_storage
+from forwardgrad.array_program.in_c import sums as c_sums
+from forwardgrad.array_program.in_c.loops import Index, Nest
+from forwardgrad.array_program.in_c.parts import Sharing
 from forwardgrad.array_program.instructions import Contract, Read
 from forwardgrad.array_program.regions import ArrayProgram, Function, Scan
 from forwardgrad.array_program.values import Value, floats

@@ -34,11 +34,11 @@ from checks import compiled
 import forwardgrad as fg
 from forwardgrad.array_program.buffers import analysed
 from forwardgrad.array_program.builder import Builder
-from forwardgrad.array_program.c_names import comment, identifier
-from forwardgrad.array_program.c_source import unit
 from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.expressions import VOCABULARY, Argument, Number, Tree, apply
+from forwardgrad.array_program.in_c.names import comment, identifier
+from forwardgrad.array_program.in_c.source import unit
 from forwardgrad.array_program.instructions import Broadcast, Contract, Flush, Gather, Read, Reduce, ScatterAdd, Slice
 from forwardgrad.array_program.lowering.lower import lower
 from forwardgrad.array_program.regions import ArrayProgram, Function, Scan, When

@@ -20,8 +20,9 @@ from checks import TOLERANCE, compiled, error
 
 import forwardgrad as fg
 from forwardgrad import cells, oracle
-from forwardgrad.array_program import c_parts, c_prelude
-from forwardgrad.array_program.c_loops import Nest
+from forwardgrad.array_program.in_c import parts as c_parts
+from forwardgrad.array_program.in_c import prelude as c_prelude
+from forwardgrad.array_program.in_c.loops import Nest
 from forwardgrad.backends import c_calls
 from forwardgrad.errors import NonFiniteError
 from forwardgrad.support import sharing

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from forwardgrad.array_program.buffers import Analysed, leftmost
-from forwardgrad.array_program.c_storage import Stores
 from forwardgrad.array_program.expressions import Apply, Argument, Tree, apply, places, renumbered
+from forwardgrad.array_program.in_c.storage import Stores
 from forwardgrad.array_program.inlining import bodies, reads
 from forwardgrad.array_program.instructions import Contract, Elementwise, letters_of
 from forwardgrad.array_program.values import Value

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from forwardgrad.array_program.c_entries import Entries
-from forwardgrad.array_program.c_expressions import product
-from forwardgrad.array_program.c_loops import Index, Nest, Storage, address
-from forwardgrad.array_program.c_sums import Sum
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.expressions import MULTIPLIED
+from forwardgrad.array_program.in_c.entries import Entries
+from forwardgrad.array_program.in_c.expressions import product
+from forwardgrad.array_program.in_c.loops import Index, Nest, Storage, address
+from forwardgrad.array_program.in_c.sums import Sum
 from forwardgrad.array_program.values import Dimensions, Value
 
 FEW, SMALL = 4, 2**13

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from forwardgrad.array_program.c_expressions import Dialect
-from forwardgrad.array_program.c_functions import DOUBLE, SINGLE
-from forwardgrad.array_program.c_kernels import KERNELS
 from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.in_c.expressions import Dialect
+from forwardgrad.array_program.in_c.functions import DOUBLE, SINGLE
+from forwardgrad.array_program.in_c.kernels import KERNELS
 
 HEAD = """\
 #include <math.h>

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forwardgrad.array_program.c_expressions import form, product
-from forwardgrad.array_program.c_products import WHOLE, Cut, MatrixProduct
-from forwardgrad.array_program.c_splits import split_axes
-from forwardgrad.array_program.c_sums import Sum
 from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.in_c.expressions import form, product
+from forwardgrad.array_program.in_c.products import WHOLE, Cut, MatrixProduct
+from forwardgrad.array_program.in_c.splits import split_axes
+from forwardgrad.array_program.in_c.sums import Sum
 from forwardgrad.array_program.regions import Scan
 from forwardgrad.array_program.values import Dimensions, Value
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forwardgrad.array_program.c_expressions import CHOSEN, Dialect, form
-from forwardgrad.array_program.c_loops import Index, Nest, Storage
-from forwardgrad.array_program.c_storage import Stores
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import ADDED, ATOM, MULTIPLIED, Argument, Spelled
+from forwardgrad.array_program.in_c.expressions import CHOSEN, Dialect, form
+from forwardgrad.array_program.in_c.loops import Index, Nest, Storage
+from forwardgrad.array_program.in_c.storage import Stores
 from forwardgrad.array_program.instructions import (
     Broadcast,
     Contract,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forwardgrad.array_program.c_entries import Entries
-from forwardgrad.array_program.c_expressions import form
-from forwardgrad.array_program.c_loops import Index, Nest, Storage, every, nested
-from forwardgrad.array_program.c_parts import Parts, Sharing, is_small, split_axis
-from forwardgrad.array_program.c_products import WHOLE, Cut, matrix_product
-from forwardgrad.array_program.c_storage import TYPES, is_free
-from forwardgrad.array_program.c_sums import sum_lines, summed
-from forwardgrad.array_program.c_totals import Total
 from forwardgrad.array_program.dimensions import Affine, affine
+from forwardgrad.array_program.in_c.entries import Entries
+from forwardgrad.array_program.in_c.expressions import form
+from forwardgrad.array_program.in_c.loops import Index, Nest, Storage, every, nested
+from forwardgrad.array_program.in_c.parts import Parts, Sharing, is_small, split_axis
+from forwardgrad.array_program.in_c.products import WHOLE, Cut, matrix_product
+from forwardgrad.array_program.in_c.storage import TYPES, is_free
+from forwardgrad.array_program.in_c.sums import sum_lines, summed
+from forwardgrad.array_program.in_c.totals import Total
 from forwardgrad.array_program.inlining import VIEWS, inner, outside
 from forwardgrad.array_program.instructions import (
     Concat,

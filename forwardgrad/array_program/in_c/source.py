@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forwardgrad.array_program.buffers import Analysed
-from forwardgrad.array_program.c_entries import Entries
-from forwardgrad.array_program.c_expressions import Dialect, form
-from forwardgrad.array_program.c_loops import Storage
-from forwardgrad.array_program.c_names import comment, identifier
-from forwardgrad.array_program.c_parts import Parts
-from forwardgrad.array_program.c_prelude import ENTRY, prelude
-from forwardgrad.array_program.c_statements import Needs, Statements
-from forwardgrad.array_program.c_storage import TYPES, Stores
-from forwardgrad.array_program.c_totals import totals
 from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.in_c.entries import Entries
+from forwardgrad.array_program.in_c.expressions import Dialect, form
+from forwardgrad.array_program.in_c.loops import Storage
+from forwardgrad.array_program.in_c.names import comment, identifier
+from forwardgrad.array_program.in_c.parts import Parts
+from forwardgrad.array_program.in_c.prelude import ENTRY, prelude
+from forwardgrad.array_program.in_c.statements import Needs, Statements
+from forwardgrad.array_program.in_c.storage import TYPES, Stores
+from forwardgrad.array_program.in_c.totals import totals
 from forwardgrad.array_program.instructions import Signs
 from forwardgrad.array_program.regions import ArrayProgram, Function
 from forwardgrad.array_program.values import Value

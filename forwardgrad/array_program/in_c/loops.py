@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from forwardgrad.array_program.c_expressions import form, product
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import ADDED, MULTIPLIED, NEGATED, Spelled
+from forwardgrad.array_program.in_c.expressions import form, product
 from forwardgrad.array_program.values import Dimensions
 
 NONE, ONE = affine(0), affine(1)

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from forwardgrad.array_program.buffers import Analysed, analysed
-from forwardgrad.array_program.c_entries import Entries
-from forwardgrad.array_program.c_expressions import Dialect
-from forwardgrad.array_program.c_loops import Storage
-from forwardgrad.array_program.c_names import comment, identifier
-from forwardgrad.array_program.c_prelude import helpers
-from forwardgrad.array_program.c_statements import Needs, Statements
-from forwardgrad.array_program.c_storage import TYPES, Stores
-from forwardgrad.array_program.c_totals import totals
 from forwardgrad.array_program.dimensions import Affine
+from forwardgrad.array_program.in_c.entries import Entries
+from forwardgrad.array_program.in_c.expressions import Dialect
+from forwardgrad.array_program.in_c.loops import Storage
+from forwardgrad.array_program.in_c.names import comment, identifier
+from forwardgrad.array_program.in_c.prelude import helpers
+from forwardgrad.array_program.in_c.statements import Needs, Statements
+from forwardgrad.array_program.in_c.storage import TYPES, Stores
+from forwardgrad.array_program.in_c.totals import totals
 from forwardgrad.array_program.regions import ArrayProgram, Function, Scan
 from forwardgrad.array_program.values import Value
 from forwardgrad.ops import Array

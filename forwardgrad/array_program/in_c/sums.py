@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from forwardgrad.array_program.c_entries import Entries
-from forwardgrad.array_program.c_loops import Index, Nest, Storage, nested
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import MULTIPLIED
+from forwardgrad.array_program.in_c.entries import Entries
+from forwardgrad.array_program.in_c.loops import Index, Nest, Storage, nested
 from forwardgrad.array_program.instructions import Contract, Reduce, letters_of
 from forwardgrad.array_program.values import Value
 

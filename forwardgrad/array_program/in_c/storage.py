@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from forwardgrad.array_program.buffers import Analysed
-from forwardgrad.array_program.c_expressions import product
-from forwardgrad.array_program.c_loops import Storage
-from forwardgrad.array_program.c_names import identifier
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.expressions import Apply
+from forwardgrad.array_program.in_c.expressions import product
+from forwardgrad.array_program.in_c.loops import Storage
+from forwardgrad.array_program.in_c.names import identifier
 from forwardgrad.array_program.inlining import VIEWS, bodies
 from forwardgrad.array_program.instructions import Broadcast, Elementwise, Flush, Gather, Instruction, Signs
 from forwardgrad.array_program.regions import Body, Invoke, Scan

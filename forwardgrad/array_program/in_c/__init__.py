@@ -1,0 +1,1 @@
+"""An array program as C99."""
