@@ -22,7 +22,8 @@ and a test compares it with them. `python -m experiments NAME` makes what is mis
 what there is.
 
 Numbers are medians over seeds, with the range in brackets. What falls short of a published number is left in. A claim
-about a rule holds for the optimiser, the precision and the sizes that stand with its table, and for no others.
+about a rule holds for the optimiser, the precision and the sizes that stand with its table, and for no others. Under
+`kf-rtrl` biases are learned by `uoro`, since its layout is one of dense weights.
 """
 
 
