@@ -185,6 +185,8 @@ def test_commands_of_the_documents_are_understood(monkeypatch: pytest.MonkeyPatc
             words.append("leaky_stack")  # named in passing, without its graph
         if len(words) == 1 and words[0] in ("predict", "evaluate"):
             words += ["runs/wave", "--data", "wave.csv"]
+        if words == ["rl"]:
+            words.append("memory_chain")
         if words == ["export"]:
             words += ["leaky_stack", "-o", "learner"]
         if words == ["--version"]:

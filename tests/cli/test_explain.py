@@ -19,7 +19,8 @@ def test_explain(name, run):
     assert (code, err) == (0, [])
     found = answer(lines)
     assert f"{found['nodes']} nodes, {found['edges']} edges" in out[0]
-    assert f"{found['dtype']}, loss {found['loss']['y']} on y" in out[0]
+    losses = ", ".join(f"{loss} on {node}" for node, loss in found["loss"].items())
+    assert f"{found['dtype']}, loss {losses}" in out[0]
     rows = {line.split()[0]: line for line in out[3:]}
     assert rows.keys() == found["parameters"].keys()
     for parameter, line in rows.items():
