@@ -21,6 +21,7 @@ NAMES = (
     "classics",
     "columns",
     "vowels",
+    "memory_chain",
 )
 """In the order of the page."""
 

@@ -1,0 +1,133 @@
+"""MemoryChain: an actor-critic must act by a bit that it saw when the episode began, under three rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import forwardgrad as fg
+from experiments.experiment import NOTHING, Experiment, Published
+from experiments.results import Results
+from experiments.tables import HEADS, cells, table
+from experiments.training import backend, quietly
+from forwardgrad import rl
+
+LENGTHS = (4, 8, 16, 32, 64)
+RULES = ("rtrl", "rflo", "immediate")
+VARIANTS = ({"recall": True, "tau": 5}, {"recall": False, "tau": 5}, {"recall": False, "tau": 64})
+"""Whether the network sees its last action and reward, and the longest time constant with which units start."""
+
+SOURCE = "Lemmel & Grosu 2025, arXiv 2311.04830, Table 2"
+PUBLISHED = {
+    "rtrl": dict(zip(LENGTHS, ("1", ".90", ".61", ".56", ".61"), strict=True)),
+    "rflo": dict(zip(LENGTHS, ("1", "1", "1", ".77", ".32"), strict=True)),
+}
+
+
+def run(
+    *,
+    seed: int,
+    length: int,
+    rule: str,
+    recall: bool,
+    tau: int,
+    steps: int,
+    batch: int,
+    rate: float,
+    epsilon: float,
+    discount: float,
+    trace: float,
+    entropy: float,
+    **_: Any,
+) -> dict[str, Any]:
+    """Learn for a number of steps; the mean return of the best evaluation's weights, over further episodes."""
+    graph = rl.fitted(fg.load("actor_critic"), lambda: rl.MemoryChain(length), recall=recall)
+    keep = 1 - 1 / np.geomspace(min(2.0, tau / 4), tau, graph.nodes["k"]["size"])
+    graph.nodes["k"]["bias"] = np.log(keep / (1 - keep))
+    program = fg.compile(graph, rule=rule, per_sample=True, dtype="float32", backend=backend())
+    td = rl.TDSettings(discount=discount, trace=trace, entropy=entropy)
+    settings = rl.RunSettings(steps, max(steps // 20, 1), batch, rate, epsilon, td, recall=recall, seed=seed)
+    learned = quietly(lambda: rl.learn(program, lambda: rl.MemoryChain(length), settings))
+    if learned is None:
+        return {"score": None, "curve": []}
+    return {"score": learned.score, "curve": [each.evaluation for each in learned.curve]}
+
+
+def page(found: Results) -> str:
+    rows = [
+        [
+            f"{length}",
+            f"`{rule}`",
+            *(found.spread("score", length=length, rule=rule, **seen).text(2) for seen in VARIANTS),
+            *cells(
+                Published(PUBLISHED[rule][length], SOURCE, "yes; the table is known second-hand")
+                if rule in PUBLISHED
+                else NOTHING
+            ),
+        ]
+        for length in LENGTHS
+        for rule in RULES
+    ]
+    return f"""The first two observations show a bit, and the last action must name it: the return is 1 for the right
+bit and -1 for the wrong one, so that chance scores 0. The environment is `forwardgrad.rl.MemoryChain`, as in bsuite,
+and the network `actor_critic`: 32 units with trained time constants, which start evenly spaced up to 5 or 64 steps.
+Scores are means over 1000 episodes or a few more, with drawn actions and the weights of the best of 20 evaluations.
+Settings were tuned for length 16 under `rflo`, and are the same for all.
+
+{table(["length", "rule", *map(_named, VARIANTS), *HEADS], rows)}
+
+As published, the network sees its last action and reward, and time constants start between 1 and 5. A high return says
+less of a rule than it seems. There are two courses of an episode, and the state of an untrained layer still tells them
+apart in the last step; then `immediate`, which brings no credit through time, can learn to read it, as from a
+reservoir. An agent that sees its last action can besides hold the bit there, by repeating in each step what it did in
+the last.
+"""
+
+
+def _named(variant: dict[str, Any]) -> str:
+    return f"last action {'seen' if variant['recall'] else 'not seen'}, up to {variant['tau']} steps"
+
+
+def draw(found: Results, figure: Any) -> None:
+    places = [(variant, length) for variant in VARIANTS for length in LENGTHS]
+    grid_of_axes = figure.subplots(len(VARIANTS), len(LENGTHS), sharey=True).flat
+    for axes, (variant, length) in zip(grid_of_axes, places, strict=True):
+        for rule in RULES:
+            curves = [run.found["curve"] for run in found.chosen(rule=rule, length=length, **variant)]
+            curves = [curve for curve in curves if curve]
+            if curves:
+                steps = found.fixed["steps"] * np.arange(1, len(curves[0]) + 1) / len(curves[0])
+                (line,) = axes.plot(steps, np.median(np.array(curves), axis=0), label=rule)
+                low, high = np.array(curves).min(axis=0), np.array(curves).max(axis=0)
+                axes.fill_between(steps, low, high, alpha=0.15, color=line.get_color(), linewidth=0)
+        axes.set(ylim=(-0.3, 1.05))
+        axes.set_title(f"{length}, {'seen' if variant['recall'] else 'not seen'}, {variant['tau']}", fontsize="small")
+    figure.axes[0].set_ylabel("mean return")
+    figure.axes[0].legend()
+
+
+EXPERIMENT = Experiment(
+    name="memory_chain",
+    title="MemoryChain: reinforcement learning with a memory",
+    minutes=60,
+    fixed={
+        "steps": 20_000,
+        "batch": 32,
+        "rate": 0.003,
+        "epsilon": 1e-4,
+        "discount": 0.99,
+        "trace": 0.9,
+        "entropy": 0.001,
+        "optimizer": "Adam, an update after each step, learning rate along a cosine to 0",
+        "dtype": "float32",
+    },
+    settings=[
+        {"length": length, **variant, "rule": rule} for length in LENGTHS for variant in VARIANTS for rule in RULES
+    ],
+    seeds=5,
+    run=run,
+    page=page,
+    draw=draw,
+    quick={"steps": 40},
+)
