@@ -156,15 +156,15 @@ class CompiledUnit:
         return {word: known[word] if word in known else self._constants[word] for word in frame.results}
 
     def bound(self, name: str, symbols: Mapping[str, int], arrays: Sequence[Array]) -> BoundCall:
-        """A function with its arrays and its memory, to be called over and over: by one thread at a time.
+        """A function with its arrays and its memory, to be called over and over: by one thread at a time, on one.
 
         Args:
             name: of the function in the program.
             symbols: what `SYMBOLS` stand for.
             arrays: those that it reads, and then those that it makes, of the dtypes and the order that it expects.
         """
-        frame = self._frame(name, tuple([symbols[symbol] for symbol in SYMBOLS]))
-        call = Call(*frame.symbols, ctypes.addressof(self._held), self._draws)
+        frame = self._frame(name, tuple([symbols[symbol] for symbol in SYMBOLS]), 1)
+        call = self._call(frame.symbols, frame.threads)
         memory = np.empty(frame.room + LINE, np.uint8)
         start = address_of(memory)
         given = ctypes.byref(call), frame.pointers(*map(address_of, arrays)), start + -start % LINE

@@ -106,7 +106,7 @@ def steps_of(program: fg.Program, batch: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for steps in (19, 3, 8):
         inputs = {"x": random.normal(size=(steps, batch, 40)) * (random.random((steps, batch, 40)) < 0.2)}
-        state, step = program.step(params, state, inputs, {"y": random.normal(size=(steps, batch, 33))})
+        state, step = program.step(params, inputs, {"y": random.normal(size=(steps, batch, 33))}, state=state)
         found += [dict(step.grads), dict(state)]
     return found
 

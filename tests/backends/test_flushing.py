@@ -30,7 +30,7 @@ def gradients(program: fg.Program, *data: Any, block: int, mask: Array) -> list[
     params, inputs, targets = data
     found = [program.gradient(params, inputs, targets, block=block, mask=mask).grads]
     if program.backend == "numpy":
-        found.append(printed(program)["gradient"](params, inputs, targets, block, mask)[1])
+        found.append(printed(program)["gradient"](params, inputs, targets, mask, block=block)[1])
     return found
 
 
