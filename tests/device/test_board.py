@@ -15,7 +15,7 @@ from forwardgrad.data import laser
 from forwardgrad.device import export
 from forwardgrad.learning.optimizers import SGD
 
-BOARD = Path(__file__).parent / "board"
+BOARD = Path(__file__).parents[2] / "benchmarks" / "board"
 CORES = {"cortex-m4": ("fpv4-sp-d16", "mps2-an386"), "cortex-m7": ("fpv5-d16", "mps2-an500")}
 TOLERANCE = 1e-5
 """How far predictions may be from those of NumPy in single precision, on a series of deviation 1."""
