@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import platform
 import shutil
 import stat
 import subprocess
@@ -454,20 +455,25 @@ print("through")
 """
 
 
-def test_sanitizers_find_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "runtime", "options"),
+    [("gcc", "libasan.so", ""), ("clang", f"libclang_rt.asan-{platform.machine()}.so", " -shared-libasan")],
+    ids=["gcc", "clang"],
+)
+def test_sanitizers_find_nothing(name: str, runtime: str, options: str, tmp_path: Path) -> None:
     """If this fails, C reads or writes beyond an array, or does what C does not define."""
-    gcc = shutil.which("gcc")
-    if gcc is None:
-        pytest.skip("only the address sanitizer of gcc can be loaded before Python")
-    found = subprocess.run([gcc, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
+    compiler = shutil.which(name)
+    if compiler is None:
+        pytest.skip(f"{name} is not installed")
+    found = subprocess.run([compiler, f"-print-file-name={runtime}"], capture_output=True, text=True, check=False)
     library = found.stdout.strip()
     if not os.path.isabs(library):
-        pytest.skip("gcc brings no address sanitizer here")
-    watched = "-O0 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+        pytest.skip(f"{name} brings no address sanitizer here")
+    watched = f"-O0 -g -fsanitize=address,undefined -fno-sanitize-recover=all{options}"
     environment = {
         **os.environ,
         **{"LD_PRELOAD": library, "ASAN_OPTIONS": "detect_leaks=0", "PYTHONMALLOC": "malloc"},
-        **{"CC": gcc, "FORWARDGRAD_CFLAGS": watched, "XDG_CACHE_HOME": str(tmp_path)},
+        **{"CC": compiler, "FORWARDGRAD_CFLAGS": watched, "XDG_CACHE_HOME": str(tmp_path)},
     }
     tests = str(Path(__file__).parents[1])
     ran = subprocess.run(
