@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -33,7 +33,7 @@ class Devices:
 
     batch: int = 1
     influence: int = 1
-    traces: str = ""
+    traces: str = field(default="", repr=False)
 
     @classmethod
     def read(cls, given: Any) -> Devices:

@@ -101,13 +101,13 @@ def stopping(monkeypatch: pytest.MonkeyPatch, *numbers: int, after: int = 3) -> 
     """Let a signal come in the middle of a block, each time that so many were learned from."""
     true, left = Program.step, [after]
 
-    def step(self: Program, *given: Any) -> Any:
+    def step(self: Program, *given: Any, **more: Any) -> Any:
         left[0] -= 1
         if left[0] == 0:
             left[0] = after
             for number in numbers:
                 signal.raise_signal(number)
-        return true(self, *given)
+        return true(self, *given, **more)
 
     monkeypatch.setattr(Program, "step", step)
 

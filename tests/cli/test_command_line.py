@@ -117,7 +117,7 @@ def test_wrong_use(what, place, run, monkeypatch):
 def test_interrupted(place, run, monkeypatch):
     """If it failed, Ctrl-C would print a traceback, or leave half a result."""
 
-    def interrupt(self: Learner, *_: Any) -> None:
+    def interrupt(self: Learner, *_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     (place / "out").mkdir()

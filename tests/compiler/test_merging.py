@@ -13,13 +13,14 @@ import forwardgrad as fg
 from forwardgrad import cells
 from forwardgrad.errors import MergedLayersWarning
 from forwardgrad.graph import library
+from forwardgrad.graph.ends import ends
 
 
 def warned(graph: nx.MultiDiGraph[str], rule: Any, **given: Any) -> list[str]:
     """What the compiler warns of."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
-        fg.compile(graph, {"y": "mse"}, rule, **given)
+        fg.compile(graph, dict.fromkeys(ends(graph)[1] or ["y"], "mse"), rule, **given)
     return [str(warning.message) for warning in found if warning.category is MergedLayersWarning]
 
 

@@ -17,7 +17,7 @@ from forwardgrad.compiler.product import Arc
 from forwardgrad.ops import Formula, Port, losses, registry
 from forwardgrad.oracle import accumulation
 from forwardgrad.program import execution
-from forwardgrad.rules import paths
+from forwardgrad.rules import feedback, paths
 from forwardgrad.rules.rule import Rule
 
 Patch = pytest.MonkeyPatch
@@ -169,26 +169,25 @@ def oracle_joins_populations(patch: Patch) -> None:
 
 
 def _drawn(patch: Patch, draw: Any) -> None:
-    for module in (accumulation, weights, lowered_weights):
-        patch.setattr(module, "random_feedback", draw)
+    patch.setattr(feedback, "random_feedback", draw)
 
 
 def one_feedback_for_all_edges(patch: Patch) -> None:
     """Edges of one shape have one matrix."""
-    original = accumulation.random_feedback
-    _drawn(patch, lambda edge, shape, seed: original("", shape, seed))
+    original = feedback.random_feedback
+    _drawn(patch, lambda edge, shape, seed, scale=None: original("", shape, seed, scale))
 
 
 def one_feedback_for_all_seeds(patch: Patch) -> None:
     """The seed of the rule plays no part."""
-    original = accumulation.random_feedback
-    _drawn(patch, lambda edge, shape, seed: original(edge, shape, 0))
+    original = feedback.random_feedback
+    _drawn(patch, lambda edge, shape, seed, scale=None: original(edge, shape, 0, scale))
 
 
 def feedback_of_another_size(patch: Patch) -> None:
     """Feedback matrices do not have the variance that initial weights have."""
-    original = accumulation.random_feedback
-    _drawn(patch, lambda edge, shape, seed: 1.4 * original(edge, shape, seed))
+    original = feedback.random_feedback
+    _drawn(patch, lambda edge, shape, seed, scale=None: 1.4 * original(edge, shape, seed, scale))
 
 
 def feedback_inside_hidden_layers(patch: Patch) -> None:

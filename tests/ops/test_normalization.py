@@ -67,7 +67,7 @@ def test_gradients(name: str, rule: str) -> None:
         assert set(program.rules["h->a"].layouts.values()) == {Structure.FULL}
         alone: dict[str, Any] = {}
         exec(program.source(), alone)
-        _, printed = alone["gradient"](given.params, given.inputs, given.targets, 4)
+        _, printed = alone["gradient"](given.params, given.inputs, given.targets, block=4)
         for parameter, gradient in program.gradient(given.params, given.inputs, given.targets, block=4).grads.items():
             np.testing.assert_allclose(printed[parameter], gradient, rtol=1e-12, atol=1e-14)
         differences = oracle.finite_difference(**given.arguments).grads
@@ -112,7 +112,7 @@ def test_each_group_along_the_last_axis_is_a_layer_of_its_own(name: str) -> None
         np.testing.assert_allclose(found[parameter], gradient, rtol=1e-4, atol=1e-7)
     printed: dict[str, Any] = {}
     exec(program.source(), printed)
-    _, alone = printed["gradient"](given.params, given.inputs, given.targets, 2)
+    _, alone = printed["gradient"](given.params, given.inputs, given.targets, block=2)
     for parameter, gradient in alone.items():
         np.testing.assert_allclose(found[parameter], gradient, rtol=0, atol=1e-12)
 

@@ -50,7 +50,7 @@ def test_both_backends_and_the_printed_source_agree_with_the_oracle(rule: str, p
     if isinstance(mask, dict):  # a printed module takes one mask for all
         return
     try:
-        loss, grads = names["gradient"](problem.params, problem.inputs, problem.targets, 3, mask)
+        loss, grads = names["gradient"](problem.params, problem.inputs, problem.targets, mask, block=3)
     except NotImplementedError:
         assert not printable(problem.network, program.losses.values())
         return

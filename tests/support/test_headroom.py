@@ -143,7 +143,7 @@ print(refused(lambda: program.start(10**6)))
 state = program.start(1)
 longest = {{"x": np.broadcast_to(np.float32(1), (10**6, 1, 64))}}, {{"y": np.ones((10**6, 1, 1), "f4")}}
 print(refused(lambda: program.step(params, *longest, state=state)))
-print(refused(lambda: program.run(params, longest[0], state)))
+print(refused(lambda: program.run(params, longest[0], state=state)))
 print(refused(lambda: program.record(params, *data(3 * 10**4), keep=True)))
 assert all(np.array_equal(array, program.start(1)[key]) for key, array in state.items())
 learner.fit([small])

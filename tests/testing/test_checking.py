@@ -12,6 +12,7 @@ import forwardgrad as fg
 from forwardgrad import Program, oracle
 from forwardgrad.errors import GraphError, RuleError
 from forwardgrad.graph import library
+from forwardgrad.graph.ends import ends
 from forwardgrad.program import Result
 from forwardgrad.testing import checking
 from forwardgrad.testing.examining import Sample, examine
@@ -20,7 +21,8 @@ from forwardgrad.testing.problem import Origin
 
 def samples(graph: Any, rule: Any = "eprop", loss: Any = None, **options: Any) -> list[Sample]:
     given = {"samples": 2, "steps": 6} | options
-    found = examine(graph, loss or {"y": "mse"}, rule, samples=given["samples"], origin=Origin(steps=given["steps"]))
+    loss = loss or dict.fromkeys(ends(graph)[1] or ["y"], "mse")
+    found = examine(graph, loss, rule, samples=given["samples"], origin=Origin(steps=given["steps"]))
     return [finding.sample for finding in found]
 
 
@@ -57,12 +59,13 @@ def spoil(monkeypatch: pytest.MonkeyPatch, change: Any, only: Any = lambda progr
         params: Any,
         inputs: Any,
         targets: Any,
-        block: Any = "auto",
         mask: Any = None,
         signals: Any = None,
+        *,
+        block: Any = "auto",
         **more: Any,
     ) -> Result:
-        result = true(self, params, inputs, targets, block, mask, signals, **more)
+        result = true(self, params, inputs, targets, mask, signals, block=block, **more)
         return Result(result.loss, change(result.grads)) if only(self, block) else result
 
     monkeypatch.setattr(Program, "gradient", gradient)

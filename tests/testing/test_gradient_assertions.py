@@ -162,7 +162,7 @@ def test_refactoring_leaves_what_rules_mean_by_name() -> None:
     graph = stack()
     testing.assert_refactoring_invariant(compiled(graph, "rtrl & cut(['h1->a1'])"))
     for rule in ("dsf(0.5)", "uoro"):
-        with pytest.raises(fg.RuleError, match="belongs to nodes and edges as they are spelled"):
+        with pytest.raises(fg.RuleError, match="belong to nodes and edges as they are spelled"):
             testing.assert_refactoring_invariant(compiled(graph, rule))
 
 
