@@ -92,7 +92,7 @@ def stream(task: Task, window: int) -> Callable[[], Any]:
     def run() -> Any:
         state, found = start, None
         for inputs, targets in pieces:
-            state, found = step(params, state, inputs, targets)
+            state, found = step(params, inputs, targets, state=state)
         return jax.block_until_ready((state, found))
 
     return run

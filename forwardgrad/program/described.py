@@ -83,7 +83,7 @@ class Described:
     def source(self) -> str:
         """The derived algorithm as a module of readable NumPy, which runs on its own and needs nothing else.
 
-        Its `gradient(params, inputs, targets, block)` and `step(params, state, inputs, targets)` do what the methods
+        Its `gradient(params, inputs, targets, block=)` and `step(params, inputs, targets, state=)` do what the methods
         of those names do here, without checking what they are given; its state has the same keys. An op or a loss of
         yours is taken along where it is a formula or a plain function of NumPy; otherwise its place is marked.
 
