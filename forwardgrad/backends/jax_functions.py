@@ -34,6 +34,20 @@ class JaxStep(NamedTuple):
     outputs: dict[str, Traced]
 
 
+class JaxPrediction(NamedTuple):
+    """A block that has been run, of which credit can be asked; made by `JaxFunctions.predict`.
+
+    Args:
+        outputs: per node with a loss, its values, `(time, batch, size)`.
+        arrays: what was computed on the way.
+        given: parameters, and the states before and after the block.
+    """
+
+    outputs: dict[str, Traced]
+    arrays: dict[str, Traced]
+    given: dict[str, Mapping[str, Traced]]
+
+
 class JaxFunctions:
     """A program as pure functions of JAX, made by `Program.as_jax`. None of them checks what it is given.
 
@@ -70,6 +84,8 @@ class JaxFunctions:
                 "Call jax.config.update('jax_enable_x64', True) first, or compile with dtype='float32'.",
             )
         self._counters, self._nodes = counters, self._engine.lowered.context.nodes
+        bindings = self._engine.lowered.program.bindings.values()
+        self._signalled = {key for group, key in bindings if group == "signals"}
         assert self._engine.reading  # it refuses functions of Python
         self._losses = {node: self._value(node, loss, values.get(node)) for node, loss in losses.items()}
 
@@ -123,22 +139,66 @@ class JaxFunctions:
         Returns:
             The state after the block, and the block's loss, gradients and outputs.
         """
+        after, prediction = self._predicted(params, state, inputs, targets)
+        goals, signals = {name: targets[name] for name in self._losses}, signals or {}
+        return after, self.credit(prediction, goals, mask, {name: signals[name] for name in self._signalled})
+
+    def predict(
+        self, params: Mapping[str, Traced], inputs: Mapping[str, Traced], *, state: Mapping[str, Traced]
+    ) -> tuple[dict[str, Traced], JaxPrediction]:
+        """The first half of a step, as `Program.predict`: the state after a block, and the block, with its outputs.
+
+        Both are pytrees, so they can be carried through `jit`, `vmap` and `scan`.
+
+        Args:
+            params: `{name: array}`, as arrays of JAX.
+            inputs: `{input node: (time, batch, size)}`.
+            state: from `init`, `reset`, `predict` or `step`.
+        """
+        return self._predicted(params, state, inputs, None)
+
+    def credit(
+        self,
+        prediction: JaxPrediction,
+        targets: Mapping[str, Traced] | None = None,
+        mask: Any = None,
+        signals: Mapping[str, Traced] | None = None,
+    ) -> JaxStep:
+        """The second half of a step, as `Program.credit`: loss and gradients, once for each objective.
+
+        Args:
+            prediction: from `predict`.
+            targets: `{output node: ...}` as in `step`, of all outputs or of some.
+            mask: as in `step`, for these outputs and for signals on outputs.
+            signals: `{node: (time, batch, size)}`: the derivative of each sample's objective by an output that has no
+                target, or what a rule with `feedback="signal"` asks for.
+        """
+        targets, signals = targets or {}, signals or {}
+        outputs = prediction.outputs
+        first = next(iter(outputs.values()))
+        loss, adjoints = self._evaluate(outputs, targets, mask, signals)
+        shares = {name: signal / self._shares(first.shape[1]) for name, signal in signals.items()}
+        for name in self._signalled - shares.keys():
+            shares[name] = self._jax.numpy.zeros((*first.shape[:2], self._plan.network.nodes[name].size), self._dtype)
+        arrays = prediction.arrays | _sizes(first)
+        groups = {**prediction.given, "losses": adjoints, "signals": shares}
+        for name in ("credit", "gradients"):
+            self._engine.call(name, arrays, groups)
+        return JaxStep(loss, self._engine.results("grads", arrays), outputs)
+
+    def _predicted(self, params: Any, state: Any, inputs: Any, targets: Any) -> tuple[dict[str, Traced], JaxPrediction]:
         arrays = self._forward(params, state, inputs, targets)
         outputs = {name: _block(self._nodes[name], arrays) for name in self._losses}
-        loss, adjoints = self._evaluate(outputs, targets, mask)
-        shares = {name: signal / self._shares(signal.shape[1]) for name, signal in (signals or {}).items()}
-        groups = {"params": params, "state": state, "losses": adjoints, "signals": shares}
+        groups = {"params": params, "state": state}
         self._engine.call("slopes", arrays, groups)
         self._engine.call("advance", arrays, groups)
         after = self._engine.results("after", arrays)
-        for name in ("credit", "gradients"):
-            self._engine.call(name, arrays, {**groups, "after": after})
-        grads = self._engine.results("grads", arrays)
-        return {key: after[key] for key in state}, JaxStep(loss, grads, outputs)
+        kept = {name: array for name, array in arrays.items() if name not in _sizes(next(iter(outputs.values())))}
+        return {key: after[key] for key in state}, JaxPrediction(outputs, kept, {**groups, "after": after})
 
     def _forward(self, params: Any, state: Any, inputs: Any, targets: Any) -> dict[str, Any]:
         first = next(iter((inputs or targets).values()))
-        arrays: dict[str, Any] = {"steps": first.shape[0], "batch": first.shape[1], "fresh": 0}
+        arrays: dict[str, Any] = _sizes(first)
         self._engine.call("forward", arrays, {"params": params, "state": state, "inputs": inputs})
         return arrays
 
@@ -177,13 +237,20 @@ class JaxFunctions:
         return self._jax.numpy.sum(y * signal, axis=-1)
 
     def _evaluate(
-        self, outputs: Mapping[str, Traced], targets: Mapping[str, Traced], mask: Any
+        self,
+        outputs: Mapping[str, Traced],
+        targets: Mapping[str, Traced],
+        mask: Any,
+        signals: Mapping[str, Traced],
     ) -> tuple[Traced, dict[str, Traced]]:
-        """The loss, and its derivative by each output."""
+        """The loss, and its derivative by each output; a signal stands in for a target, and without both it is zero."""
         jnp, total, adjoints = self._jax.numpy, 0.0, dict[str, Traced]()
-        for node, value in self._losses.items():
-            y = outputs[node]
-            rows, target = y.reshape(-1, y.shape[-1]), jnp.asarray(targets[node])
+        for node, y in outputs.items():
+            if node not in targets and node not in signals:
+                adjoints[node] = jnp.zeros_like(y)
+                continue
+            value = self._losses[node] if node in targets else self._product
+            rows, target = y.reshape(-1, y.shape[-1]), jnp.asarray(targets[node] if node in targets else signals[node])
             target = target.reshape(len(rows), *target.shape[2:])
             values, pull = self._jax.vjp(lambda y, value=value, target=target: value(y, target), rows)
             given = cast("Mapping[str, Any]", mask).get(node) if isinstance(mask, Mapping) else mask
@@ -195,6 +262,11 @@ class JaxFunctions:
             total = total + jnp.sum(jnp.where(weight == 0, 0, values * weight)) / y.shape[1]
             adjoints[node] = jnp.where((weight == 0)[:, None], 0, found).reshape(y.shape)
         return total, adjoints
+
+
+def _sizes(array: Traced) -> dict[str, int]:
+    """How long a block of this array is, and of how many samples; numbers of Python also where it is traced."""
+    return {"steps": array.shape[0], "batch": array.shape[1], "fresh": 0}
 
 
 def _block(series: Series, arrays: Mapping[str, Any]) -> Traced:

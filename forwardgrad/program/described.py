@@ -110,7 +110,7 @@ class Described:
             losses: `{output node: value(y, target) -> (rows,)}` in `jax.numpy`, for losses of your own.
 
         Returns:
-            `JaxFunctions`: `init`, `step`, `run` and `reset`.
+            `JaxFunctions`: `init`, `step` and its halves `predict` and `credit`, `run` and `reset`.
 
         Raises:
             MissingExtraError: if JAX is not installed.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 from array_program.cases import named
@@ -238,6 +239,51 @@ def test_a_learning_signal_is_the_same_in_jax() -> None:
     _, step = program.step(problem.params, problem.inputs, problem.targets, state=program.start(problem.batch))
     assert float(found.loss) == pytest.approx(step.loss, rel=1e-4)
     assert error({name: np.asarray(grad) for name, grad in found.grads.items()}, step.grads) <= 1e-4
+
+
+@pytest.mark.parametrize("rule", ["rtrl", "eprop; feedback=signal"])
+def test_the_halves_of_a_step_are_those_of_the_program(rule: str) -> None:
+    """Compiled apart, with the block carried between: a target on one output, a signal on another, both, and a step."""
+    graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+    graph.add_node("x", op="input", size=2)
+    graph.add_node("h", op="tanh", size=3)
+    graph.add_node("pi", op="linear", size=3)
+    graph.add_node("v", op="linear", size=1)
+    graph.add_edges_from([("x", "h"), ("h", "pi"), ("h", "v")], weight="dense")
+    graph.add_edge("h", "h", weight="dense", delay=1)
+    random, shape = np.random.default_rng(0), (2, 3)
+    x, v, mask = random.normal(size=(4, 3, 2)), random.normal(size=(4, 3, 1)), random.uniform(0.5, 1.5, (4, 3))
+    labels, signals = (
+        random.integers(0, 3, (4, 3)),
+        {n: random.normal(size=(4, 3, s)) for n, s in (("pi", 3), ("v", 1))},
+    )
+    with jax.enable_x64(True):
+        program = fg.compile(graph, {"pi": "cross_entropy", "v": "mse"}, rule=rule)
+        functions, params = program.as_jax(), program.init(1)
+        predict, credit = jax.jit(functions.predict), jax.jit(functions.credit)
+        ours, theirs = program.start(3), functions.init(3)
+        for now in (slice(0, 2), slice(2, 4)):
+            here = {name: signal[now] for name, signal in signals.items()}
+            asked: list[dict[str, Any]] = [
+                {"signals": here},
+                {"targets": {"pi": labels[now], "v": v[now]}, "mask": mask[now]},
+            ]
+            if rule == "rtrl":
+                asked += [{"targets": {"v": v[now]}, "signals": {"pi": here["pi"]}}, {"targets": {"pi": labels[now]}}]
+            else:
+                asked[1]["signals"] = here
+            _, whole = functions.step(params, {"x": x[now]}, **{"signals": None, **asked[1]}, state=theirs)
+            ours, wanted = program.predict(params, {"x": x[now]}, state=ours)
+            theirs, found = predict(params, {"x": x[now]}, state=theirs)
+            assert error(dict(found.outputs), wanted.outputs) <= TOLERANCE
+            assert error({key: np.asarray(array) for key, array in theirs.items()}, ours) <= TOLERANCE
+            for given in asked:
+                one, other = credit(found, **given), program.credit(wanted, **given)
+                assert error({name: np.asarray(grad) for name, grad in one.grads.items()}, other.grads) <= TOLERANCE
+                assert float(one.loss) == pytest.approx(other.loss, rel=TOLERANCE)
+                assert one.outputs["pi"].shape == (*shape, 3)
+            again = credit(found, **asked[1])
+            assert error({name: np.asarray(grad) for name, grad in whole.grads.items()}, dict(again.grads)) <= TOLERANCE
 
 
 def test_double_precision_must_be_on_for_functions() -> None:
