@@ -166,6 +166,6 @@ def _is_free(program: Program, edge: Edge) -> bool:
 
 
 def _delayed(values: Array, initial: Array, delay: int) -> Array:
-    """What a node was so many steps before, from the start state on."""
+    """What a node was that many steps before, from the start state on."""
     before = np.broadcast_to(initial, (min(delay, len(values)), *values.shape[1:]))
     return np.concatenate([before, values[: len(values) - delay]]) if delay else values

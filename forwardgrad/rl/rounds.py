@@ -164,7 +164,7 @@ def evaluate(
     Args:
         program, params: as of an `ActorCritic`.
         make: makes one environment.
-        episodes: at least so many.
+        episodes: at least that many.
         batch: environments side by side.
         recall: as of an `ActorCritic`.
         greedy: take the most probable actions instead of drawing them.

@@ -151,7 +151,7 @@ def arrays(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _entries(archive: zipfile.ZipFile, size: int, *, compressed: bool = False) -> list[zipfile.ZipInfo]:
-    """The entries of an archive of so many bytes: stored, unless they may be compressed, and with little else."""
+    """The entries of an archive of that many bytes: stored, unless they may be compressed, and with little else."""
     entries = archive.infolist()
     if len(entries) > MOST_ENTRIES:
         raise TypeError(f"it has {len(entries):,} entries, and at most {MOST_ENTRIES:,} are read")
@@ -167,7 +167,7 @@ def _entries(archive: zipfile.ZipFile, size: int, *, compressed: bool = False) -
 
 
 def array(file: BinaryIO, size: int) -> NDArray[Any]:
-    """The array of an `.npy` of so many bytes; raises anything where it is none."""
+    """The array of an `.npy` of that many bytes; raises anything where it is none."""
     begin = io.BytesIO(file.read(LARGEST_HEADER))  # a header could say that it has gigabytes
     version = np.lib.format.read_magic(begin)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

@@ -20,7 +20,7 @@ WIDE = 2**32 - 1
 """Sizes and offsets from here on are written with 64 bits, in records of their own."""
 
 MANY = 2**16 - 1
-"""From so many entries on their number is, too."""
+"""From this many entries on, the number of entries is written with 64 bits, too."""
 
 _MARK, _SHORT_MARK = 2**32 - 1, 2**16 - 1  # what 32 and 16 bits hold where the number is in such a record
 _VERSION = 45  # of a reader that knows records of 64 bits

@@ -78,7 +78,7 @@ def times(builder: Builder, left: Value, ours: str, right: Value, theirs: str, r
 
 
 def fitted(context: Context, builder: Builder, b: Adjoint, size: int, word: Word) -> Value:
-    """An adjoint of a place of so many units, with the axes of a word at least as wide."""
+    """An adjoint of a place of that many units, with the axes of a word at least as wide."""
     value = b.value
     if b.word is None or b.word is word:
         return value

@@ -45,19 +45,19 @@ class Series:
     first: Affine = NOW
 
     def block(self, builder: Builder, delay: int = 0) -> Value:
-        """The values of all steps of the block, or those so many steps before."""
+        """The values of all steps of the block, or those that many steps before."""
         if self.first - delay == affine(0) and self.value.dims[0] == affine("steps"):
             return self.value
         return builder.add(Slice(self.value, 0, self.first - delay, affine("steps")))
 
     def cut(self, builder: Builder, start: Affine, count: Affine, delay: int = 0) -> Value:
-        """The values of so many steps of the block from one on, or those so many steps before."""
+        """The values of that many steps of the block from one on, or those so many steps before."""
         if start == affine(0) and count == affine("steps"):
             return self.block(builder, delay)
         return builder.add(Slice(self.value, 0, self.first - delay + start, count))
 
     def at(self, builder: Builder, delay: int = 0) -> Value:
-        """The value at the step of a scan, or so many steps before."""
+        """The value at the step of a scan, or that many steps before."""
         return builder.add(Read(self.value, self.first - delay + STEP))
 
 

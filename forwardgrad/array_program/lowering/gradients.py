@@ -145,7 +145,7 @@ def _with_past(
 def _inside(
     builder: Builder, influence: Influence, ports: Mapping[Gate, Adjoint], count: Affine, first: Affine = NOW
 ) -> list[Value]:
-    """What comes from so many steps of the block from one on."""
+    """What comes from that many steps of the block from one on."""
     terms: list[Value] = []
     for site in influence.sites:
         if (b := ports.get((site.place, site.port))) is not None:

@@ -110,14 +110,14 @@ class Influence:
     # What becomes of it.
 
     def presynaptic(self, builder: Builder, site: Injection, count: Affine, first: Affine = NOW) -> Value | None:
-        """What the parameter multiplies at a site, in so many steps of the block from one on; `None` for a bias."""
+        """What the parameter multiplies at a site, in that many steps of the block from one on; `None` for a bias."""
         if site.edge is None:
             return None
         edge = self.context.network.edges[site.edge]
         return self.context.nodes[edge.source].cut(builder, first, count, edge.delay)
 
     def injected(self, builder: Builder, target: int, ports: Mapping[Gate, Adjoint], steps: Affine) -> Value | None:
-        """What enters in so many steps from the first of a block, in the layout of the target; `None` for nothing."""
+        """What enters in that many steps from the first of a block, in the layout of the target; `None` for nothing."""
         layout, terms = self.layout(target), list[Value]()
         for site in self.sites:
             if (j := ports.get((site.place, site.port))) is None or j.word is None:

@@ -168,7 +168,7 @@ class _Sweep:
             builder: of the body in which it is needed.
             place: the place.
             arcs: the arcs.
-            start, size: at so many steps of the block from one on, before its delay; `None` for the step of a scan.
+            start, size: at that many steps of the block from one on, before its delay; `None` for the step of a scan.
         """
         found: list[Value] = []
         for arc in arcs:
@@ -200,7 +200,7 @@ class _Sweep:
         return seeds + self._late(place, lambda delay: affine(delay) - "steps", affine("steps"))
 
     def _late(self, place: int, start: Callable[[int], Affine], count: Affine) -> list[Value]:
-        """What comes from a step after the block to so many steps of a place, the first of them by the delay."""
+        """What comes from a step after the block to that many steps of a place, the first of them by the delay."""
         found = [(delay, late) for (where, delay), late in self.late.items() if where == place]
         return [self.builder.add(Slice(late, 0, start(delay), count, or_zero=True)) for delay, late in found]
 

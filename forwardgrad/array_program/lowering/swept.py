@@ -38,7 +38,7 @@ def invoked(
     suffix: str = "",
     given: Mapping[Value, Value] | None = None,
 ) -> tuple[Mapping[Gate, Adjoint], Mapping[int, Adjoint]]:
-    """The ports and the past of a sweep over so many steps from the first.
+    """The ports and the past of a sweep over that many steps from the first.
 
     Args:
         context: of the lowering.

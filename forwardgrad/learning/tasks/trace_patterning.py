@@ -91,7 +91,7 @@ def counting_patterns(rng: np.random.Generator, stimuli: int, patterns: int) -> 
     """Patterns that a US follows, `(patterns, stimuli)`, drawn among those with half of the stimuli on.
 
     Raises:
-        DataError: if there are not so many, or too many stimuli to list them.
+        DataError: if that many do not exist, or there are too many stimuli to list them.
     """
     if stimuli > 16:
         raise DataError(f"trace_patterning: stimuli must be at most 16, got {stimuli}.")

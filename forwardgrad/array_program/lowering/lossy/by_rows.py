@@ -69,7 +69,7 @@ class RowLayout:
         return builder.add(Gather(x, len(x.dims) - 1, (self.table("columns_by_row", self.rows.columns),))), "rj"
 
     def stored(self, builder: Builder, word: Structure, stored: Value, units: int) -> ByRows:
-        """An influence of which all is kept, of this layout and on so many units, by rows."""
+        """An influence of which all is kept, of this layout and on that many units, by rows."""
         if word is Structure.SCALAR:
             bias = self.rows.kind.kind == "bias"
             value, letters = (stored, "") if bias else self.read(builder, stored)
