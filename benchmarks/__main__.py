@@ -12,7 +12,7 @@ from typing import Any
 
 import threadpoolctl
 
-from benchmarks import busy, compiling, growth, machine, parts, plot, report
+from benchmarks import busy, compiling, growth, machine, parts, plot, report, sparsity
 from benchmarks.cases import CASES, Case
 from benchmarks.measure import Options, Result, measure
 
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--growth", action="store_true", help="instead: how our time grows with size, length, batch, block and depth")
     add("--compile", action="store_true", help="instead: how long it takes to compile graphs")
     add("--parts", action="store_true", help="instead: where the time of our gradients goes, function by function")
+    add("--sparsity", action="store_true", help="instead: exact RTRL where units are silent, NumPy and C")
     add("--json", type=Path, metavar="FILE", help=f"where the results go (default: in {FOLDER}/)")
     add("--plot", type=Path, metavar="FILE", help=f"where the plot goes (default: in {FOLDER}/)")
     return parser
@@ -63,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _compiling(given, about)
         if given.parts:
             _write(given, "parts", about, parts.measured(lambda name: _fits(name, given.only)))
+            return 0
+        if given.sparsity:
+            _write(given, "sparsity", about, sparsity.measured())
             return 0
         return _growth(given, about) if given.growth else _cases(given, about)
 

@@ -33,6 +33,7 @@ def register_op(
     *,
     options: Mapping[str, float | str | ops.Option] | None = None,
     smooth: bool = True,
+    vanishes: bool = False,
     shape: str = "ellipse",
     replace: bool = False,
 ) -> ops.Op:
@@ -48,6 +49,8 @@ def register_op(
             It fixes the derivative's shape: a number or `(rows, 1)`; `(rows, size)`; `(rows, size, size)`.
         options: node attributes with their defaults.
         smooth: `False` for a surrogate derivative; finite differences then refuse the graph.
+        vanishes: whether the derivative may be exactly 0 over a range of values. Full influence is then carried
+            without multiplying zeros, where that pays.
         shape: Graphviz shape.
         replace: put it in place of a registered op of that name.
 
@@ -65,7 +68,7 @@ def register_op(
             did_you_mean(port, set(by_port) | set(words)),
         )
     try:
-        ports = tuple(ops.Port(port, by_port[port], Structure.of(words[port])) for port in by_port)
+        ports = tuple(ops.Port(port, by_port[port], Structure.of(words[port]), vanishes=vanishes) for port in by_port)
     except ValueError as error:
         raise OpError(f"op {name!r}: {error}.") from None
     return ops.add(

@@ -34,6 +34,7 @@ def test_every_example_is_tested() -> None:
         "memory_chain",
         "growing_columns",
         "evidence_accumulation",
+        "sparse_rtrl",
     }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == expected
 
@@ -142,6 +143,15 @@ def test_columns_grow_and_nothing_is_lost(capsys: pytest.CaptureFixture[str]) ->
     assert errors[1][0] < errors[0][1]
     assert errors[1][-1] < 0.5
     assert learner.seen == 3000
+
+
+def test_silent_units_cost_less(capsys: pytest.CaptureFixture[str]) -> None:
+    """The fewer units pass credit, the less is multiplied; with the same rule, which learns all the same."""
+    wide, narrow = example("sparse_rtrl").main(units=32, steps=300, widths=(1.0, 0.1))
+    assert narrow < 0.25 < wide < 0.7
+    rows = re.findall(r"^(\S+) +(0\.\d\d) +(\d+)% +(\d+)% of 1.0e\+09$", capsys.readouterr().out, re.MULTILINE)
+    assert [row[0] for row in rows] == ["1.0", "0.1"]
+    assert all(float(error) < 0.4 for _, error, *_ in rows)
 
 
 def test_a_program_fits_into_a_loop_of_jax() -> None:

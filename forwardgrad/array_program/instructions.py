@@ -81,11 +81,14 @@ class Contract(Instruction):
         left, right: the arrays.
         axes: a letter per axis, as in `"tbj,ij->tbi"`. Usual letters are t (time), b (sample), s (seed), i (unit of the
             target), j (unit of the source) and n (entry of a pattern).
+        sparse: whether rows or columns of the arrays may be zeros, so that it can pay to look for them. The product is
+            the same whether a reading does.
     """
 
     left: Value
     right: Value
     axes: str
+    sparse: bool = False
 
     @property
     def operands(self) -> tuple[Value, ...]:
@@ -99,6 +102,7 @@ class Contract(Instruction):
         for letter, size in zip(ours, self.left.dims, strict=True):
             if sizes[letter] != size:
                 raise Misfit(f"axis {letter!r} is {size} and {sizes[letter]}")
+        expect(not self.sparse or set(result) != set(sizes), "nothing is summed, so that no zero can be passed over")
         return (Type("float", tuple([sizes[letter] for letter in result])),)
 
 

@@ -18,6 +18,15 @@ Array = NDArray[Any]
 CACHED = 2**14
 """Bytes of a sample from which on samples are taken one at a time, so that each stays in the cache of a processor."""
 
+WORTH = 2**20
+"""Multiplications of a product from which on it pays to look for zeros."""
+
+FEW = 0.5
+"""Part of them up to which it pays to put together what is not zero."""
+
+PART = 2**14
+"""Numbers of an influence that are put together at a time, so that they stay in the cache of a processor."""
+
 MANY = 16
 """Steps from which on copying the transpose of a weight pays for itself."""
 
@@ -61,6 +70,47 @@ def add_carried(total: Array, j: Array, s: Array) -> None:
         return
     for sample, jacobian in enumerate(j):
         total[sample] += carried(jacobian[None], s[sample : sample + 1])[0]
+
+
+def carried_sparse(j: Array, s: Array) -> Array:
+    """What `carried` gives, where rows or columns of either may be zeros."""
+    total = np.zeros((*j.shape[:2], *s.shape[2:]), s.dtype)
+    add_carried_sparse(total, j, s)
+    return total
+
+
+def add_carried_sparse(total: Array, j: Array, s: Array) -> int:
+    """Add what `carried` gives, where rows or columns of either may be zeros; the number of multiplications made."""
+    if total[0].nbytes < CACHED or not total.flags.c_contiguous:
+        total += carried(j, s)
+        return j.size * s[0, 0].size
+    return sum(add_product(total[sample], jacobian, s[sample]) for sample, jacobian in enumerate(j))
+
+
+def add_product(total: Array, j: Array, s: Array) -> int:
+    """Add a Jacobian `(target, source)` times an influence `(source, ...)`; the number of multiplications made.
+
+    Only rows and columns that are not zeros are multiplied, where that pays. A Jacobian of one entry a row, such as
+    that of units that keep their own state, is multiplied entry by entry.
+    """
+    into, s = total.reshape(len(total), -1), s.reshape(len(s), -1)
+    work = j.size * s.shape[1]
+    entries = (j != 0) & s.any(axis=1) if work >= WORTH else np.ones(j.shape, bool)
+    rows, columns = np.flatnonzero(entries.any(axis=1)), np.flatnonzero(entries.any(axis=0))
+    single = np.count_nonzero(entries) == len(rows)
+    if not single and len(rows) * len(columns) > FEW * j.size:
+        into += matmul(j[None], s[None])[0]
+        return work
+    if single:
+        columns = entries[rows].argmax(axis=1)
+        j = j[rows, columns][:, None]
+    else:
+        j = j[np.ix_(rows, columns)]
+    there, product = slice(None) if len(rows) == len(into) else rows, np.multiply if single else matmul
+    width = PART // len(s) + 1
+    for first in range(0, s.shape[1] if len(rows) else 0, width):
+        into[there, first : first + width] += product(j, s[columns, first : first + width])
+    return j.size * s.shape[1]
 
 
 def add_scaled(total: Array, j: Array, s: Array) -> None:

@@ -72,12 +72,16 @@ def index(letters: str, result: str) -> str:
 
 
 @cache
-def template(axes: str) -> str:
+def template(axes: str, sparse: bool = False) -> str:
     """The text of a contraction with `{0}` and `{1}` for its operands, which may want axes of length 1 first.
 
     >>> template("bi,bj->bij"), template("bj,ij->bi"), template("bij,kj->bik")
     ('{0} * {1}', 'matmul({0}, {1}.T)', 'times({0}, {1})')
+    >>> template("bvu,buij->bvij"), template("bvu,buij->bvij", sparse=True)
+    ('carried({0}, {1})', 'carried_sparse({0}, {1})')
     """
+    if sparse:
+        return template(axes).replace("carried(", "carried_sparse(")
     read, result = axes.split("->")
     ours, theirs = read.split(",")
     in_order = all(sorted(letters, key=result.find) == list(letters) for letters in (ours, theirs))
@@ -102,9 +106,9 @@ def aligned(axes: str, left: Spelled, right: Spelled) -> list[Spelled]:
     return parts
 
 
-def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
+def product(axes: str, left: Spelled, right: Spelled, sparse: bool = False) -> Spelled:
     """The text of a contraction of two arrays."""
-    text = template(axes)
+    text = template(axes, sparse)
     if text == "{0} * {1}":
         parts = aligned(axes, left, right)
         return Spelled(text.format(parts[0].within(MULTIPLIED), parts[1].within(MULTIPLIED + 1)), MULTIPLIED)
@@ -116,14 +120,14 @@ def product(axes: str, left: Spelled, right: Spelled) -> Spelled:
 
 
 @cache
-def adding(axes: str) -> str:
+def adding(axes: str, sparse: bool = False) -> str:
     """The call that adds a contraction to `{target}`, a sample at a time where that is large; empty if there is none.
 
     >>> adding("bvu,buij->bvij"), adding("bi,bij->bij"), adding("bi,ij->bj")
     ('add_carried({target}, {0}, {1})', 'add_scaled({target}, {0}, {1})', '')
     """
-    text, (read, result) = template(axes), axes.split("->")
+    text, (read, result) = template(axes, sparse), axes.split("->")
     ours, theirs = read.split(",")
     if text.startswith("carried"):
-        return "add_carried({target}, {0}, {1})"
+        return text.replace("carried", "add_carried").replace("{0}", "{target}, {0}")
     return "add_scaled({target}, {0}, {1})" if text == "{0} * {1}" and ours[0] == theirs[0] == result[0] else ""

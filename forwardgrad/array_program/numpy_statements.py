@@ -282,8 +282,8 @@ class Printer:
                 return expression(tree, texts)
             case Contract(right=weight) if weight in self.by_columns and transposes(instruction):
                 return Text(f"matmul({texts[0].text}, {self.by_columns[weight]})")
-            case Contract(axes=axes):
-                return contracted(axes, texts[0], texts[1])
+            case Contract(axes=axes, sparse=sparse):
+                return contracted(axes, texts[0], texts[1], sparse)
             case Read(at=at, or_zero=or_zero):
                 given = self.inside(at, instruction.series.dims[0]) if or_zero else ""
                 return Text(f"{first}[{self.form(at)}]", given=given)

@@ -70,8 +70,8 @@ def _zero_unless(tree: Tree, texts: Sequence[Text]) -> str:
     return ""
 
 
-def contracted(axes: str, left: Text, right: Text) -> Text:
-    found, into = product(axes, left, right), adding(axes)
+def contracted(axes: str, left: Text, right: Text, sparse: bool) -> Text:
+    found, into = product(axes, left, right, sparse), adding(axes, sparse)
     operands = [operand.text for operand in aligned(axes, left, right)]
     return Text(found.text, found.binding, adding=into.format(*operands, target="{target}"))
 

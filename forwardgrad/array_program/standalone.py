@@ -139,7 +139,11 @@ def standalone(plan: Plan, dtype: Any, losses: Mapping[str, Loss], title: str) -
         "import numpy as np\n",
         f"dtype = np.{np.dtype(dtype).name}",
         "Array = np.ndarray",
-        *(f"{name} = {getattr(numpy_helpers, name)}" for name in ("CACHED", "MANY", "PERIOD") if name in used),
+        *(
+            f"{name} = {getattr(numpy_helpers, name)}"
+            for name in ("CACHED", "FEW", "MANY", "PART", "PERIOD", "WORTH")
+            if name in used
+        ),
         *(["matmul = np.matmul"] if "matmul" in used else []),
         "",
         *_constants(constants),

@@ -139,8 +139,8 @@ class _Printer:
 def _word(instruction: Instruction) -> str:
     """The word of an instruction that is written like a function, with what it is told besides its operands."""
     match instruction:
-        case Contract(axes=axes):
-            return f"contract[{axes}]"
+        case Contract(axes=axes, sparse=sparse):
+            return f"contract[{axes}{' sparse' if sparse else ''}]"
         case Concat(axis=axis):
             return f"concat[{axis}]"
         case Broadcast(axes=axes, dims=dims):

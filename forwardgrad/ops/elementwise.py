@@ -17,9 +17,9 @@ _GELU_SLOPE = (
 )
 
 
-def _slope(text: str) -> Port:
+def _slope(text: str, vanishes: bool = False) -> Port:
     """The one port of an op, with the derivative by it, in terms of port `x` and value `y`."""
-    return Port("in", Formula(text, "x, y"))
+    return Port("in", Formula(text, "x, y"), vanishes=vanishes)
 
 
 add(Op("input", value=Formula("x"), given=True, shape="plaintext"))
@@ -50,14 +50,14 @@ add(
 )
 add(Op("tanh", value=Formula("np.tanh(x)"), ports=(_slope("1 - y * y"),)))
 add(Op("sigmoid", value=_SIGMOID, ports=(_slope("y * (1 - y)"),)))
-add(Op("relu", value=Formula("np.maximum(x, 0)"), ports=(_slope("np.sign(y)"),)))
+add(Op("relu", value=Formula("np.maximum(x, 0)"), ports=(_slope("np.sign(y)", vanishes=True),)))
 add(Op("gelu", value=Formula(f"0.5 * x * (1.0 + {_INNER})"), ports=(_slope(_GELU_SLOPE),)))
 # x sigmoid(x): Elfwing et al. 2018, arXiv 1702.03118.
 _SILU_SLOPE = "0.5 + 0.5 * np.tanh(0.5 * x) + y * (0.5 - 0.5 * np.tanh(0.5 * x))"
 add(Op("silu", value=Formula("x * (0.5 + 0.5 * np.tanh(0.5 * x))"), ports=(_slope(_SILU_SLOPE),)))
 # Straight from x = -3 to x = 3, as in PyTorch and Keras 3; Courbariaux et al. 2015, arXiv 1511.00363, has -1 to 1.
 _HARD = Formula("np.minimum(1.0, np.maximum(0.0, x / 6.0 + 0.5))")
-add(Op("hard_sigmoid", value=_HARD, ports=(_slope("(np.abs(x) < 3.0).astype(x.dtype) / 6.0"),)))
+add(Op("hard_sigmoid", value=_HARD, ports=(_slope("(np.abs(x) < 3.0).astype(x.dtype) / 6.0", vanishes=True),)))
 add(Op("softplus", value=Formula("np.logaddexp(0, x)"), ports=(_slope("0.5 + 0.5 * np.tanh(0.5 * x)"),)))
 add(Op("exp", value=Formula("np.exp(x)"), ports=(_slope("y"),)))
 add(Op("sin", value=Formula("np.sin(x)"), ports=(_slope("np.cos(x)"),)))
@@ -72,8 +72,8 @@ add(
         "maximum",
         value=Formula("np.maximum(a, b)", "a, b"),
         ports=(
-            Port("a", Formula("0.5 + 0.5 * np.sign(a - b)", "a, b, y")),
-            Port("b", Formula("0.5 + 0.5 * np.sign(b - a)", "a, b, y")),
+            Port("a", Formula("0.5 + 0.5 * np.sign(a - b)", "a, b, y"), vanishes=True),
+            Port("b", Formula("0.5 + 0.5 * np.sign(b - a)", "a, b, y"), vanishes=True),
         ),
     )
 )

@@ -42,12 +42,15 @@ class Port:
             `(rows, size)` for `diagonal`, `(rows, size, size)` with `[row, i, j] = dy_i / dx_j` for `full`.
         structure: the structure word of that Jacobian.
         constant: the derivative, where it is one number whatever the values (1 for `linear`), or `None`.
+        vanishes: whether the derivative may be exactly 0 over a range of values, as a surrogate of bounded support is.
+            Backends then look for zeros, and pass over products with them. What is computed stays the same.
     """
 
     name: str
     derivative: Callable[..., Any]
     structure: Structure = Structure.DIAGONAL
     constant: float | None = None
+    vanishes: bool = False
 
 
 @dataclass(frozen=True)

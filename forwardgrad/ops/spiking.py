@@ -26,7 +26,7 @@ add(
     Op(
         "spike",
         value=Formula("(x > threshold).astype(x.dtype)"),
-        ports=(Port("in", Formula(_SURROGATES, "x, y", by="surrogate")),),
+        ports=(Port("in", Formula(_SURROGATES, "x, y", by="surrogate"), vanishes=True),),
         options={
             "threshold": Option(1.0),
             "surrogate": Option("triangle", choices=tuple(_SURROGATES)),

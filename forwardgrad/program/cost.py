@@ -25,6 +25,7 @@ class Cost:
         block: steps per block.
         influence: per trained parameter, between blocks.
         flops: per trained parameter, floating-point operations of carrying its influence a step, with blocks of one.
+            Where zeros are passed over, it is a bound, and `Program.activity` counts what is left of it.
         values: the past values that delayed edges read, between blocks.
         working: the most that a block takes beside the state it starts from: the state after it, values, adjoints and
             what is in work. The backend `interpreter` is priced as the backend `numpy`; a program

@@ -10,6 +10,8 @@ from typing import Any, cast
 import numpy as np
 
 from forwardgrad.backends import State
+from forwardgrad.backends.counting import CountingEngine
+from forwardgrad.backends.refusals import refuse_large
 from forwardgrad.compiler import Plan
 from forwardgrad.errors import DataError, did_you_mean
 from forwardgrad.ops import Array
@@ -27,6 +29,24 @@ class Result:
 
     loss: float
     grads: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Activity:
+    """How much of the work of carrying influence was left over by zeros. Made by `Program.activity`.
+
+    Args:
+        executed: multiply-adds of Jacobians with full influence that were made.
+        bound: those that it would take without zeros, of which `Cost.flops` counts two operations each.
+    """
+
+    executed: int
+    bound: int
+
+    @property
+    def fraction(self) -> float:
+        """The part that was executed; 1 where no full influence is carried."""
+        return self.executed / self.bound if self.bound else 1.0
 
 
 def total(steps: Iterable[Step]) -> Result:
@@ -142,6 +162,51 @@ class Sequences:
         return total(
             step for *_, step in self._executed("gradient", weights, inputs, targets, mask, signals, block, draw)
         )
+
+    def activity(
+        self,
+        params: Mapping[str, Any],
+        inputs: Any,
+        targets: Mapping[str, Any] | None = None,
+        mask: Any = None,
+        signals: Mapping[str, Any] | None = None,
+        *,
+        block: Length = 1,
+        draw: int | None = None,
+    ) -> Activity:
+        """Run a sequence as `gradient` does, and count the multiply-adds that carry full influence, S' = J S + I.
+
+        Where a derivative may be exactly zero, as that of a spike or of `relu`, the backends `numpy` and `c` look for
+        rows and columns of zeros in J and S, sample by sample, and pass over them where that pays. Nothing is lost: the
+        gradient is the same (Subramoney 2023, arXiv 2303.05641). It is counted as the backend `numpy` works.
+
+        Args:
+            params, inputs, targets, mask, signals, draw: as in `gradient`.
+            block: as in `gradient`; by default 1, since the Jacobian of a longer block has fewer zeros.
+
+        Raises:
+            DataError, MemoryBudgetError, NonFiniteError: as in `gradient`.
+            RuleError: if the program is so large that it is interpreted.
+
+        >>> import forwardgrad as fg, networkx as nx, numpy as np
+        >>> g = nx.MultiDiGraph()
+        >>> g.add_node("x", op="input", size=64)
+        >>> g.add_node("h", op="relu", size=64, bias=-1.0)
+        >>> _ = g.add_edge("x", "h", weight="identity")
+        >>> _ = g.add_edge("h", "h", weight="dense", delay=1)
+        >>> program, x = fg.compile(g, loss={"h": "mse"}), np.full((20, 1, 64), -50.0)
+        >>> x[:, :, :16] = 5.0   # a quarter of the units is active
+        >>> round(program.activity(program.init(), {"x": x}, {"h": x}).fraction, 3)
+        0.073
+        """
+        refuse_large(self.plan, "numpy")
+        engine = CountingEngine(self.plan, self.dtype)
+        execution = Execution(self.plan, self.losses, self.dtype, "numpy")
+        execution.engine = engine
+        pieces = self.blocks(as_pieces("activity", inputs, targets, mask, signals), block)
+        for _ in executed(execution, "activity", self._frozen(params), pieces, draw, self.fits):
+            pass
+        return Activity(engine.executed, engine.bound)
 
     def _executed(
         self,

@@ -187,5 +187,5 @@ def _function(
 
 
 def _plain(line: str) -> str:
-    """A line without the memory for packed matrices, of which there are none here."""
-    return line.replace(", (real *)rest);", ");")
+    """A line without the memory for packed matrices, of which there are none here, and without a look for zeros."""
+    return line.replace(", (real *)rest);", ");").replace("multiply_passing_over(", "multiply(")

@@ -137,7 +137,7 @@ class Sharing:
             return WHOLE
         self._option.products = True
         self._option.work.append(matrices.work)
-        self._option.rooms.append(f"room(packing_room({', '.join(matrices.sizes())}), sizeof(real))")
+        self._option.rooms.append(f"room({matrices.room}, sizeof(real))")
         cut = matrices.cut(split)
         if cut is None:
             self._option.possible = False

@@ -9,6 +9,7 @@ from forwardgrad.array_program.dimensions import SYMBOLS
 from forwardgrad.array_program.in_c.expressions import Dialect
 from forwardgrad.array_program.in_c.functions import DOUBLE, SINGLE
 from forwardgrad.array_program.in_c.kernels import KERNELS
+from forwardgrad.array_program.in_c.passing_over import PASSING_OVER
 
 HEAD = """\
 #include <math.h>
@@ -166,7 +167,7 @@ static inline real log_of_sum(real x, real y) {
 def prelude(text: str, dialect: Dialect) -> str:
     """The beginning of a translation unit, whose functions are given."""
     head = HEAD.format(real="float" if dialect.single else "double", symbols=", ".join(SYMBOLS))
-    return "\n".join([head, JOBS, *helpers(text, dialect, {"packing_room": KERNELS})])
+    return "\n".join([head, JOBS, *helpers(text, dialect, {"packing_room": KERNELS, "passing_room": PASSING_OVER})])
 
 
 def helpers(text: str, dialect: Dialect, more: Mapping[str, str]) -> list[str]:

@@ -69,6 +69,7 @@ class MatrixProduct:
         left, right, target: the arrays.
         value: the right operand.
         present: the test whether the operands are there; where they are not, they are zeros.
+        sparse: whether rows and columns of zeros are passed over.
     """
 
     nest: Nest
@@ -80,6 +81,7 @@ class MatrixProduct:
     target: Placed
     value: Value
     present: str = ""
+    sparse: bool = False
 
     def sizes(self) -> tuple[str, str, str]:
         """The rows, the columns, and the terms of each sum."""
@@ -108,6 +110,11 @@ class MatrixProduct:
     @property
     def _within(self) -> set[int]:
         return {*self.rows, *self.columns, *self.summed}
+
+    @property
+    def room(self) -> str:
+        """The numbers that it takes for what it packs."""
+        return f"{'passing_room' if self.sparse else 'packing_room'}({', '.join(self.sizes())})"
 
     @property
     def work(self) -> str:
@@ -141,7 +148,8 @@ class MatrixProduct:
         b = f"{self._first(right, (column, columns))}, {right.step(self.summed[-1])}, {right.step(column)}"
         c = f"{self._first(target, (row, rows), (column, columns))}, {target.step(row)}"
         add = "1" if self.nest.levels[1] or added else "0"
-        call = [f"multiply({m}, {n}, {k}, {a}, {b}, {c}, {add}, (real *)rest);"]
+        name = "multiply_passing_over" if self.sparse else "multiply"
+        call = [f"{name}({m}, {n}, {k}, {a}, {b}, {c}, {add}, (real *)rest);"]
         if packed:
             fast = f"multiply_packed({m}, {n}, {k}, {a}, {packed}, {c}, {add});"
             call = [f"if ({test}) {{", f"    {fast}", "} else {", f"    {call[0]}", "}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from forwardgrad.array_program.dimensions import Affine, affine
 from forwardgrad.array_program.in_c.entries import Entries
@@ -225,6 +225,7 @@ class Statements:
         added = total is not None and total.is_in_place(self.stores)
         target = self.stores.of(total.value if total is not None and added else value)
         packed = self.ready.get(id(statement), ("", ""))
+        sparse = isinstance(statement.instruction, Contract) and statement.instruction.sparse
 
         def written(rows: Cut = WHOLE, columns: Cut = WHOLE) -> list[str]:
             split = self.sharing.axis_of(value)
@@ -232,7 +233,8 @@ class Statements:
             if matrices is None or matrices.is_small:
                 self.sharing.add_sum(each, split)
                 return sum_lines(each, target, self.entries, added, split)
-            self.needs.packed.append(f"packing_room({', '.join(matrices.sizes())})")
+            matrices = replace(matrices, sparse=sparse)
+            self.needs.packed.append(matrices.room)
             cut = self.sharing.add_product(matrices, None if split is None else each.axis(split))
             return matrices.lines(*packed, added, rows if cut == WHOLE else cut, columns)
 

@@ -70,11 +70,14 @@ def over_edge(builder: Builder, b: Adjoint, factor: Weight, word: Structure) -> 
     return Adjoint(times(builder, b.value, b.lead + ours, factor, theirs, b.lead + result), found)
 
 
-def times(builder: Builder, left: Value, ours: str, right: Value, theirs: str, result: str) -> Value:
+def times(
+    builder: Builder, left: Value, ours: str, right: Value, theirs: str, result: str, sparse: bool = False
+) -> Value:
     """A product by axes: entry by entry where no axis is summed, and each array has the last axes of the result."""
     if result.endswith(ours) and result.endswith(theirs):
         return builder.elementwise(apply("*", Argument(0), Argument(1)), left, right)
-    return builder.add(Contract(left, right, f"{ours},{theirs}->{result}"))
+    summed = not set(ours + theirs) <= set(result)
+    return builder.add(Contract(left, right, f"{ours},{theirs}->{result}", sparse and summed))
 
 
 def fitted(context: Context, builder: Builder, b: Adjoint, size: int, word: Word) -> Value:

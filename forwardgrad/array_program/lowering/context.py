@@ -129,6 +129,15 @@ class Context:
             waiting += ends
         return frozenset(found)
 
+    def vanishes(self, place: int) -> bool:
+        """Whether a Jacobian of a stored place may have rows of zeros, or its influence: a sweep says over what."""
+        return any(self.plan.product.places[reached].node in self._vanishing for reached in self.plan.words[place])
+
+    @cached_property
+    def _vanishing(self) -> frozenset[str]:
+        """The nodes by whose ports a derivative may be exactly 0."""
+        return frozenset(node for (node, _), each in self.derivatives.items() if each.declared.vanishes)
+
     # Names.
 
     def port_name(self, node: str, port: str) -> str:

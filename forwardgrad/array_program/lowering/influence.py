@@ -137,7 +137,8 @@ class Influence:
             for lag in range(1, self.depth(place) + 1):
                 stored = self.expanded(builder, place, lag)
                 jacobian = builder.add(Read(j.value, affine(self.depth(place) - lag)))
-                value = self.synapses.carry(builder, j.word, jacobian, layout, stored)
+                sparse = self.context.vanishes(target) or self.context.vanishes(place)
+                value = self.synapses.carry(builder, j.word, jacobian, layout, stored, sparse)
                 found.append(self.synapses.widen(builder, value, compose(j.word, layout), self.layout(target)))
         return found
 

@@ -159,13 +159,15 @@ class Synapses:
             return self.tables[0]
         return self.context.constant(f"units_{self.units}", np.arange(self.units), "int")
 
-    def carry(self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value) -> Value:
+    def carry(
+        self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value, sparse: bool = False
+    ) -> Value:
         """A Jacobian times an influence of layout `word`; the result has the layout `compose(j_word, word)`."""
         entries = self.axes.entries
         if word is not Structure.FULL and j_word is Structure.FULL and self.by_entry:
             s, word = self.widen(builder, s, word, Structure.FULL), Structure.FULL
         if word is Structure.FULL:
-            return carried_full(builder, j_word, j, s, self.in_full)
+            return carried_full(builder, j_word, j, s, self.in_full, sparse)
         if compose(j_word, word) is Structure.SCALAR:
             return times(builder, j, "b", s, f"b{self.axes.column}", f"b{self.axes.column}")
         s = self.widen(builder, s, word, Structure.DIAGONAL)
@@ -212,9 +214,11 @@ class Single:
         """The same influence: it is stored alike in every layout."""
         return s
 
-    def carry(self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value) -> Value:
+    def carry(
+        self, builder: Builder, j_word: Structure, j: Value, word: Structure, s: Value, sparse: bool = False
+    ) -> Value:
         """A Jacobian times an influence."""
-        return carried_full(builder, j_word, j, s, "")
+        return carried_full(builder, j_word, j, s, "", sparse)
 
     def contract(self, builder: Builder, adjoint: Value, word: Structure, s: Value) -> Value:
         """The sum over batch and units of adjoint times influence: a gradient."""
@@ -231,10 +235,10 @@ def copied(builder: Builder, value: Value) -> Value:
     return builder.elementwise(apply("*", Number(1), Argument(0)), value)
 
 
-def carried_full(builder: Builder, j_word: Structure, j: Value, s: Value, entries: str) -> Value:
+def carried_full(builder: Builder, j_word: Structure, j: Value, s: Value, entries: str, sparse: bool = False) -> Value:
     """A Jacobian times an array `[batch units ...]`, these letters standing for its other axes."""
     out = "v" if j_word is Structure.FULL else "u"
-    return times(builder, j, f"b{JACOBIAN[j_word]}", s, f"bu{entries}", f"b{out}{entries}")
+    return times(builder, j, f"b{JACOBIAN[j_word]}", s, f"bu{entries}", f"b{out}{entries}", sparse)
 
 
 def synapses(context: Context, name: str) -> Synapses | Single:
