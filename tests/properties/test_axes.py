@@ -28,7 +28,7 @@ def weighted(drawn: Problem, *, trained: bool = False) -> list[str]:
 
 
 @given(data=st.data(), drawn=problems(most_steps=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_feedback_operator_and_autapses_give_the_oracles_gradient(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, what stands in place of a Jacobian is used in some sweeps and not in others."""
     rule = data.draw(points(drawn))
@@ -38,7 +38,7 @@ def test_feedback_operator_and_autapses_give_the_oracles_gradient(data: st.DataO
 
 
 @given(data=st.data(), drawn=problems(most_steps=8))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_rules_that_share_no_coordinate_may_serve_one_network(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, what one parameter's rule puts in place of a loss, a weight or a Jacobian reaches another's."""
     choice = data.draw(rule_mappings(drawn))
@@ -51,7 +51,7 @@ def test_rules_that_share_no_coordinate_may_serve_one_network(data: st.DataObjec
 
 
 @given(data=st.data(), drawn=problems(least_steps=5, most_steps=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_without_carry_the_oracle_forgets_at_the_same_ends_of_blocks(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, truncated BPTT keeps a path over the end of a block, or drops one inside it."""
     rule = replace(data.draw(points(drawn)), carry=False)
@@ -64,7 +64,7 @@ def test_without_carry_the_oracle_forgets_at_the_same_ends_of_blocks(data: st.Da
 
 
 @given(data=st.data(), drawn=problems(most_steps=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_adaptive_feedback_is_a_parameter_that_takes_the_gradient_of_its_weight(
     data: st.DataObject, drawn: Problem
 ) -> None:
@@ -89,7 +89,7 @@ def test_adaptive_feedback_is_a_parameter_that_takes_the_gradient_of_its_weight(
 
 
 @given(data=st.data(), drawn=problems(most_steps=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_signals_of_the_users_stand_in_place_of_the_losses(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, a learning signal enters at another step or node, or adds to the loss's own."""
     inner = [name for name in drawn.network.nodes if name not in drawn.network.inputs]

@@ -30,7 +30,7 @@ def printable(network: Network, given_losses: Any) -> bool:
 
 
 @given(op=brought_ops())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_what_is_drawn_has_the_derivative_that_it_says(op: ops.Op) -> None:
     """The strategy draws ops whose declared derivative is wrong, and every finding with them is void."""
     units = {name: np.linspace(0.3, 0.9, 3) for name, option in op.options.items() if not option.choices}
@@ -39,7 +39,7 @@ def test_what_is_drawn_has_the_derivative_that_it_says(op: ops.Op) -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 @given(problem=problems(brought=True, most_steps=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_both_backends_and_the_printed_source_agree_with_the_oracle(rule: str, problem: Problem) -> None:
     """A user's function is called with another node's options, names, arrays or dtype."""
     program = assert_like_oracle(problem, rule)
@@ -59,7 +59,7 @@ def test_both_backends_and_the_printed_source_agree_with_the_oracle(rule: str, p
 
 
 @given(problem=problems(brought=True, smooth=True, most_steps=6, credit=False))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_the_exact_rule_agrees_with_finite_differences(problem: Problem) -> None:
     """A derivative reads another array than it names, in engine and oracle alike."""
     wanted = oracle.finite_difference(**problem.arguments)
@@ -70,7 +70,7 @@ def test_the_exact_rule_agrees_with_finite_differences(problem: Problem) -> None
 
 
 @given(problem=problems(brought=True, most_steps=6), backend=st.sampled_from(["numpy", "interpreter"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_single_precision_stays_single(problem: Problem, backend: str) -> None:
     """A user's function that computes in double precision makes a program of single precision double."""
     program = compiled(problem, "rtrl", backend=backend, dtype="float32")

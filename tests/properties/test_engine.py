@@ -19,7 +19,7 @@ NAMED = ["all", "eprop-deep", "synaptic", "near", "eprop", "immediate"]
 
 @pytest.mark.parametrize("rule", NAMED)
 @given(problem=problems())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_named_rules_give_the_oracles_gradient(rule: str, problem: Problem) -> None:
     """A rule's traces lose, double or misplace credit on some graph."""
     program = assert_like_oracle(problem, rule)
@@ -27,7 +27,7 @@ def test_named_rules_give_the_oracles_gradient(rule: str, problem: Problem) -> N
 
 
 @given(data=st.data(), problem=problems())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_automaton_gives_the_oracles_gradient(data: st.DataObject, problem: Problem) -> None:
     """The product with some automaton, cut or product of rules is wrong."""
     rule = data.draw(path_rules(problem.edges))
@@ -35,7 +35,7 @@ def test_any_automaton_gives_the_oracles_gradient(data: st.DataObject, problem: 
 
 
 @given(data=st.data(), problem=problems(most_steps=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_each_parameter_has_the_gradient_of_its_own_rule(data: st.DataObject, problem: Problem) -> None:
     """Rules of different parameters in one network disturb each other."""
     choice = {name: data.draw(path_rules(problem.edges)) for name in problem.network.trainable}
@@ -43,7 +43,7 @@ def test_each_parameter_has_the_gradient_of_its_own_rule(data: st.DataObject, pr
 
 
 @given(data=st.data(), problem=problems(), rule=st.sampled_from(NAMED) | automata())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_gradient_does_not_depend_on_blocks(data: st.DataObject, problem: Problem, rule: object) -> None:
     """Influence is carried wrongly where blocks have unequal lengths."""
     program = compiled(problem, rule)
@@ -54,7 +54,7 @@ def test_gradient_does_not_depend_on_blocks(data: st.DataObject, problem: Proble
 
 
 @given(problem=problems(smooth=True, most_steps=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_exact_rule_agrees_with_finite_differences(problem: Problem) -> None:
     """The exact gradient is not the derivative of the loss."""
     for _, _, attributes in problem.graph.edges(data=True):

@@ -46,7 +46,7 @@ def spelled_anew(draw: st.DrawFn, given_: Problem) -> nx.MultiDiGraph[str]:
 
 
 @given(data=st.data(), drawn=problems(most_steps=9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_relay_or_a_split_delay_declares_the_same_network(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, what a rule keeps depends on how a delay is spelled."""
     other = replace(drawn, graph=data.draw(spelled_anew(drawn)))
@@ -65,7 +65,7 @@ SPELLED += ["snap(1)", "snap(3)", "near; layout=snap(1)", "snap(1); autapses=imp
 
 
 @given(data=st.data(), drawn=problems(most_steps=7), rule=st.sampled_from(SPELLED), block=st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_every_rule_and_layout_takes_both_spellings_for_one_network(
     data: st.DataObject, drawn: Problem, rule: str, block: int
 ) -> None:
@@ -97,7 +97,7 @@ def with_feedback(given_: Problem, program: fg.Program) -> Problem:
 
 
 @given(data=st.data(), drawn=problems(most_steps=8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_copy_of_an_output_declares_the_same_network(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, what a rule keeps of a layer depends on whether its loss is on it or on a copy of it."""
     node = data.draw(st.sampled_from(sorted(drawn.loss)))
@@ -145,7 +145,7 @@ def widest(program: fg.Program) -> fg.Program:
 
 
 @given(data=st.data(), drawn=problems(most_steps=9))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_layouts_store_all_that_there_is(data: st.DataObject, drawn: Problem) -> None:
     """If this fails, a narrow layout leaves out a part of an influence that is not zero."""
     program = compiled(drawn, data.draw(path_rules(drawn.edges)))
@@ -162,7 +162,7 @@ def test_layouts_store_all_that_there_is(data: st.DataObject, drawn: Problem) ->
 
 
 @given(drawn=problems(smooth=True, most_steps=8), rule=st.sampled_from(NAMED))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_single_precision_gives_the_same_gradient_coarsely(drawn: Problem, rule: str) -> None:
     """If this fails, float32 falls back to float64 on the way, or loses more than its digits."""
     double, single = compiled(drawn, rule), compiled(drawn, rule, dtype="float32")
@@ -195,7 +195,7 @@ def sample(given_: Problem, index: int) -> Problem:
 
 
 @given(drawn=problems(max_batch=4, most_steps=8), rule=st.sampled_from(NAMED))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_batch_has_the_mean_of_its_samples_gradients(drawn: Problem, rule: str) -> None:
     """If this fails, samples of a batch disturb each other, or the mean is not over the batch."""
     assume(drawn.batch > 1)
@@ -211,7 +211,7 @@ EPISODES = (*NAMED, "rtrl; layout=snap(1)", "rtrl; layout=snap(2)", "eprop-deep;
 
 
 @given(data=st.data(), drawn=problems(least_steps=5, most_steps=9, max_batch=4), rule=st.sampled_from(EPISODES))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_reset_sample_starts_afresh_and_the_others_go_on(data: st.DataObject, drawn: Problem, rule: str) -> None:
     """If this fails, an episode learns from the one before it, or resetting one sample touches another."""
     drawn = replace(drawn, mask=None)
@@ -248,7 +248,7 @@ def test_a_reset_sample_starts_afresh_and_the_others_go_on(data: st.DataObject, 
 
 
 @given(data=st.data(), drawn=problems(least_steps=4, most_steps=9), rule=st.sampled_from(NAMED))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_saved_state_goes_on_bit_for_bit(data: st.DataObject, drawn: Problem, rule: str) -> None:
     """If this fails, a run that was interrupted is another run."""
     drawn = replace(drawn, mask=None)
@@ -271,7 +271,7 @@ def test_a_saved_state_goes_on_bit_for_bit(data: st.DataObject, drawn: Problem, 
 
 
 @given(drawn=problems(most_steps=6), rule=st.sampled_from(NAMED))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_step_changes_none_of_its_arguments(drawn: Problem, rule: str) -> None:
     """If this fails, a program remembers, or writes into arrays that are not its own."""
     program = compiled(drawn, rule)
@@ -296,7 +296,7 @@ def test_step_changes_none_of_its_arguments(drawn: Problem, rule: str) -> None:
 
 
 @given(drawn=problems(most_steps=8), rule=st.sampled_from(NAMED))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_freezing_a_parameter_leaves_the_gradients_of_all_others(drawn: Problem, rule: str) -> None:
     """If this fails, a frozen weight is trained, or no longer passes credit."""
     names = sorted(drawn.network.trainable)

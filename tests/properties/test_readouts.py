@@ -91,7 +91,7 @@ STACKS = problems(
 
 
 @given(data=st.data(), drawn=STACKS | problems(most_steps=6), row=st.sampled_from([*ROWS, *VARIANTS]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_an_identity_readout_changes_no_gradient(data: st.DataObject, drawn: Problem, row: str) -> None:
     """If this fails, a rule keeps other credit because an output is copied, though the network computes the same."""
     words = {name: recurrence(drawn, name) for name in drawn.loss}
@@ -116,7 +116,7 @@ LOSSLESS = [
 
 
 @given(drawn=problems(most_steps=8), rule=st.sampled_from([text for text in LOSSLESS if "dsf" not in text]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_every_row_gives_the_oracles_gradient_on_random_graphs(drawn: Problem, rule: str) -> None:
     """If this fails, compiler and oracle differ in which layers are outputs', or readouts that leak."""
     try:
