@@ -217,7 +217,8 @@ class _Unrolling:
         lost = [letter for letter in result if letter not in known]  # inner axes of length 1
         left, ours = self._with_axes(contract.left, ours, one, lost)
         right, theirs = self._with_axes(contract.right, theirs, other, [each for each in lost if each not in ours])
-        return self._add(Contract(left, right, f"{ours},{theirs}->{result}"), name)
+        sparse = contract.sparse and not {*ours, *theirs} <= {*result}
+        return self._add(Contract(left, right, f"{ours},{theirs}->{result}", sparse), name)
 
     def _with_axes(self, value: Value, letters: str, ones: int, lost: Sequence[str]) -> tuple[Value, str]:
         """A value with those of its first axes of length 1 that a product has further in, and the letters of all."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -204,3 +205,29 @@ def test_programs_without_full_influence_leave_nothing_out() -> None:
     given = egru()
     program = fg.compile(given.graph, loss=given.loss, rule="eprop")
     assert program.activity(given.params, given.inputs, given.targets).fraction == 1
+
+
+def test_streams_in_c_pass_over_zeros() -> None:
+    """A step of a stream is compiled apart: it must keep the mark, and compute what the other backends compute."""
+    skip_without("c")
+    given, losses = egru(), list[list[float]]()
+    for backend in ("numpy", "c"):
+        program = fg.compile(given.graph, loss=given.loss, backend=backend)
+        stream = program.stream(given.params, batch=2, optimizer=fg.SGD(0.1))
+        losses.append([stream.step(given.inputs["x"][t], given.targets["y"][t]).loss or 0.0 for t in range(STEPS)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-11)
+    assert len(set(losses[0])) == STEPS
+    engine: Any = program._engine  # pyright: ignore
+    (compiled,) = engine._steps.values()
+    _, unit = compiled.of("learn")
+    assert "multiply_passing_over(" in unit.unit.text
+
+
+def test_a_device_does_not_look(tmp_path: Path) -> None:
+    """What is exported has its own product of matrices, and no memory for more."""
+    given = egru()
+    exported = fg.device.export(fg.compile(given.graph, loss=given.loss), given.params, tmp_path / "learner")
+    text = (tmp_path / "learner" / "model.c").read_text(encoding="utf-8")
+    assert "static void multiply(" in text
+    assert "passing_over" not in text
+    assert exported
