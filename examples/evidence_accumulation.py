@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
 import forwardgrad as fg
@@ -24,22 +23,11 @@ RULES = {"symmetric": "eprop", "random": "eprop; feedback=random(1.0)", "adaptiv
 RATE = MeanActivity(target=0.01, strength=2.0)  # 10 Hz; in the published code the square has no factor 1/2
 
 
-def network() -> "nx.MultiDiGraph[str]":
-    """The shipped graph, whose readout filters its input by (1 - leak) as in the published code."""
-    graph = fg.load("evidence_accumulation")
-    graph.add_node("filtered", op="linear", size=2)
-    for spikes in ("fixed.z", "adaptive.z"):
-        graph.add_edge(spikes, "filtered", **{**graph.edges[spikes, "y", 0], "init": "uniform(-0.2425, 0.2425)"})
-        graph.remove_edge(spikes, "y")
-    graph.add_edge("filtered", "y", value=1 - graph.edges["y", "y", 0]["value"])
-    return graph
-
-
 def errors(
     rule: str, seed: int, trials: int, batch: int = 64, *, decay: float = 0.0, backend: str = "c", **task: int
 ) -> Iterator[tuple[float, float, float]]:
     """Learn from fresh trials; of each batch the decision error, the loss, and the mean firing rate in Hz."""
-    graph, rates = with_means(network(), "fixed.z", "adaptive.z")
+    graph, rates = with_means(fg.load("evidence_accumulation"), "fixed.z", "adaptive.z")
     program = fg.compile(
         graph, {"y": "cross_entropy"} | rates, f"{rule}; seed={seed}", dtype="float32", backend=backend
     )

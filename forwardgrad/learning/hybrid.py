@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from forwardgrad.compiling import compile
-from forwardgrad.errors import GraphError
+from forwardgrad.errors import DataError, FileError, GraphError
+from forwardgrad.learning import checkpoint
 from forwardgrad.learning.freezing import frozen
 from forwardgrad.learning.learner import Learner, Update
 from forwardgrad.learning.least_squares import RLS
 from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.learning.readouts import ReadoutLearner
+from forwardgrad.learning.transforms import as_optimizer
 from forwardgrad.ops import Array
 from forwardgrad.program import Program
+
+NOTE = "hybrid"
+"""Under which name a checkpoint notes the settings of a hybrid learner, and keeps what least squares remember."""
 
 
 class HybridLearner:
@@ -106,3 +112,42 @@ class HybridLearner:
     def predict(self, inputs: Mapping[str, Any], *, go_on: bool = False) -> dict[str, Array]:
         """The values of the outputs, as `Learner.predict` gives them."""
         return self.learner.predict(inputs, go_on=go_on)
+
+    def save(self, path: Any) -> None:
+        """Write both methods to one file, whole or not at all: parameters, and all that each of them remembers.
+
+        Raises:
+            FileError: as for `Learner.save`.
+        """
+        readout = self.readout
+        settings = {"output": readout.output, "rls": asdict(readout.rls)}
+        settings["program"] = checkpoint.describe(readout.program)
+        self.learner.save(path, {NOTE: settings}, {NOTE: readout.memory})
+
+    @classmethod
+    def load(cls, path: Any, program: Program | None = None, *, optimizer: Any = None) -> HybridLearner:
+        """Read a hybrid learner back; it goes on bit for bit as if it had never stopped.
+
+        Args:
+            path: a file written by `save`.
+            program, optimizer: as for `Learner.load`; the program is the one in which the readout is trainable.
+
+        Raises:
+            FileError: as for `Learner.load`, or if the file is one of another learner.
+        """
+        saved = checkpoint.read(path)
+        try:
+            noted: Any = saved.notes[NOTE]
+            described, output, rls = noted["program"], noted["output"], RLS(**noted["rls"])
+            memory = saved.kept[NOTE]
+        except (KeyError, TypeError, DataError) as error:
+            raise FileError(
+                f"checkpoint {str(path)!r}: says nothing that can be read of a hybrid: {error}.", "Use Learner.load."
+            ) from error
+        program = checkpoint.match(path, described, program)
+        optimizer = checkpoint.optimizer(path, saved.optimizer, None if optimizer is None else as_optimizer(optimizer))
+        hybrid = cls(program, saved.params, optimizer, output=output, rls=rls, clip=saved.clip)
+        checkpoint.check(path, "least squares", memory, hybrid.readout.memory)
+        hybrid.learner = Learner.load(path, hybrid.learner.program, optimizer=optimizer)
+        hybrid.readout.memory = dict(memory)
+        return hybrid

@@ -32,6 +32,7 @@ class ReadoutLearner:
 
     Attributes:
         params: the parameters, the readout's as they are by now.
+        memory: what least squares remember of all steps so far, the state of `rls`.
 
     Raises:
         GraphError: if there is no such output, it is not linear, other nodes read it, or it has nothing to learn.
@@ -70,7 +71,7 @@ class ReadoutLearner:
         sizes = [network.nodes[edge.source].size for edge in self._learned]
         self._others = program.losses.keys() - {self.output}
         self._sizes = [*sizes, *([1] if self._bias is not None else [])]
-        self._state = self.rls.start(sum(self._sizes), node.size)
+        self.memory = self.rls.start(sum(self._sizes), node.size)
 
     def fit(self, stream: Iterable[Any]) -> None:
         """Learn from sequences, each from the start state.
@@ -107,8 +108,8 @@ class ReadoutLearner:
         x = np.concatenate(features, axis=2).astype(np.float64)
         asked = np.ones(shape, bool) if goal.weight is None else goal.weight != 0
         fixed = values[self.output] - x @ self._stacked().T
-        self._state = self.rls.update(self._state, x[asked], (goal.values - fixed)[asked])
-        self._unstack(self._state["weights"])
+        self.memory = self.rls.update(self.memory, x[asked], (goal.values - fixed)[asked])
+        self._unstack(self.memory["weights"])
 
     def _own(self, given: Any) -> Any:
         """What is given by output, without that of other outputs."""

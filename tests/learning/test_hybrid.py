@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -71,6 +72,42 @@ def test_masked_steps_are_left_out() -> None:
     other.fit([(inputs, wild, mask)], block=5)
     for name, array in one.learner.params.items():
         assert other.learner.params[name] == pytest.approx(array, abs=1e-12)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["from the file", "given"])
+def test_one_that_was_saved_goes_on_bit_for_bit(given: bool, tmp_path: Path) -> None:
+    """If this fails, a run that was interrupted forgets what least squares knew, or Adam, or the traces."""
+    program = fg.compile(network(), {"y": "mse"}, "eprop", dtype="float32")
+    inputs, targets = data()
+    halves = [tuple({n: a[at : at + 20] for n, a in arrays.items()} for arrays in (inputs, targets)) for at in (0, 20)]
+    whole = HybridLearner(program, program.init(), fg.Adam(0.01), rls=RLS(forgetting=0.97, ridge=0.1), clip=1.0)
+    whole.fit(halves[:1], block=4)
+    whole.save(tmp_path / "hybrid.npz")
+    fresh = HybridLearner(program, whole.learner.params, fg.Adam(0.01), rls=RLS(forgetting=0.97, ridge=0.1), clip=1.0)
+    again = HybridLearner.load(tmp_path / "hybrid.npz", program if given else None)
+    updates = [each.fit(halves[1:], block=4) for each in (whole, again, fresh)]
+    assert [update.loss for update in updates[0]] == [update.loss for update in updates[1]]
+    for name, array in whole.learner.params.items():
+        np.testing.assert_array_equal(again.learner.params[name], array)
+    for name, array in whole.readout.memory.items():
+        np.testing.assert_array_equal(again.readout.memory[name], array)
+    assert np.abs(fresh.learner.params["top.h->y"] - whole.learner.params["top.h->y"]).max() > 1e-3
+    ahead = [each.predict(inputs, go_on=True)["y"] for each in (whole, again)]
+    np.testing.assert_array_equal(*ahead)
+
+
+def test_a_file_of_another_learner_is_refused(tmp_path: Path) -> None:
+    """If this fails, a readout goes on from nothing, or another output is taken for it."""
+    program = fg.compile(network(), {"y": "mse"})
+    fg.Learner(program, program.init(), fg.SGD(0.1)).save(tmp_path / "plain.npz")
+    with pytest.raises(fg.FileError, match=r"(?s)nothing that can be read of a hybrid.*Use Learner\.load"):
+        HybridLearner.load(tmp_path / "plain.npz")
+    HybridLearner(program, program.init(), fg.SGD(0.1)).save(tmp_path / "hybrid.npz")
+    other = fg.compile(network(6), {"y": "mse"})
+    with pytest.raises(fg.FileError, match="another program; what differs: graph"):
+        HybridLearner.load(tmp_path / "hybrid.npz", other)
+    with pytest.raises(fg.FileError, match="another optimizer"):
+        HybridLearner.load(tmp_path / "hybrid.npz", program, optimizer=fg.SGD(0.2))
 
 
 def test_what_cannot_be_a_hybrid_is_refused() -> None:
