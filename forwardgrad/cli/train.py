@@ -56,6 +56,17 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--block", type=positive, default=defaults.block, help="steps per update (default %(default)s)")
     parser.add_argument(
+        "--trials",
+        action="store_true",
+        help="sequences are trials: an update per batch of them, by its mean loss",
+    )
+    parser.add_argument(
+        "--update-every",
+        type=positive,
+        metavar="N",
+        help="with --trials: steps per update (default: all)",
+    )
+    parser.add_argument(
         "--learning-rate", type=float, default=defaults.learning_rate, help="of Adam (default %(default)s)"
     )
     parser.add_argument(
@@ -112,6 +123,8 @@ def _train(given: argparse.Namespace, processes: Processes | None) -> int:
         given.batch,
         given.schedule,
         given.patience,
+        given.trials,
+        given.update_every,
     )
     own = None if given.loss is None else losses(nx.MultiDiGraph(), given.loss)
     graph = load(given.graph)  # before the data: a slip in its name is told at once
@@ -181,7 +194,9 @@ def _print(given: argparse.Namespace, folder: Path, report: Mapping[str, Any]) -
     passes = "1 pass" if done == 1 else f"{done} passes"
     what = "samples" if about["sequences"] is None else "sequences"
     print(f"{report['graph']} learned {about['name']} under {report['rule']}: {passes} over", end=" ")
-    print(f"{about['train']:,} {what} in {report['seconds']:.0f} s, blocks of {settings['block']}.")
+    every = "an update per trial" if settings["every"] is None else f"an update every {settings['every']} steps"
+    updates = f"{every} of {settings['batch']}" if settings["trials"] else f"blocks of {settings['block']}"
+    print(f"{about['train']:,} {what} in {report['seconds']:.0f} s, {updates}.")
     scores = report[metric.lower()]
     for name, value in scores.items():
         if name != "test":

@@ -11,7 +11,6 @@ from typing import Any, TypeGuard, cast
 from forwardgrad.errors import FileError
 from forwardgrad.learning import checkpoint
 from forwardgrad.learning.checkpoint import Checkpoint
-from forwardgrad.learning.learner import Learner
 from forwardgrad.program import Program
 from forwardgrad.support.attributes import is_whole
 from forwardgrad.training.folder import CHECKPOINT, REPORT
@@ -84,25 +83,26 @@ def _restore(run: Run, path: Path) -> None:
         or place is None
         or len(curve) != place.at
         or len(validation) != (0 if run.task.validation is None else place.at)
-        or not _is_best(best, validation, saved)
+        or not _is_best(best, validation, saved, run.settings)
     ):
         raise FileError(f"cannot resume: {str(path)!r} is damaged: it contradicts itself.")
     now = run.identity()["versions"]
     others = [f"{name} {was}" for name, was in saved.notes["versions"].items() if now.get(name) != was]
     if others:
         warnings.warn(f"the run was begun with {', '.join(others)}: its end may differ in rounding.", stacklevel=4)
-    run.learner = Learner.load(path, run.learner.program)
+    run.learner = type(run.learner).load(path, run.learner.program)
     run.curve, run.validation = curve, validation
     run.squares, run.seconds = cast(float, squares), cast(float, seconds)
     if best is not None:
-        run.best = Best(best, saved.kept["params"], dict(saved.kept["state"]))
+        run.best = Best(best, saved.kept["params"], None if run.settings.trials else dict(saved.kept["state"]))
 
 
-def _is_best(best: Any, validation: list[float], saved: Checkpoint) -> bool:
-    """Whether a file holds the learner of the best pass, if there is one."""
+def _is_best(best: Any, validation: list[float], saved: Checkpoint, settings: Settings) -> bool:
+    """Whether a file holds the learner of the best pass, if there is one: after a trial, parameters alone."""
     if not validation or best is None:
         return best is None and not validation
-    return is_whole(best) and 0 <= best < len(validation) and set(saved.kept) == {"params", "state"}
+    kept = () if settings.trials else ("state",)
+    return is_whole(best) and 0 <= best < len(validation) and set(saved.kept) == {"params", *kept}
 
 
 def _numbers(found: Any) -> TypeGuard[list[float]]:

@@ -15,6 +15,7 @@ import forwardgrad
 from forwardgrad.errors import DataError
 from forwardgrad.learning.learner import Learner, Update
 from forwardgrad.learning.optimizers import Adam
+from forwardgrad.learning.trials import TrialLearner
 from forwardgrad.program import Program, State
 from forwardgrad.training.parts import Part, errors, score, scored
 from forwardgrad.training.settings import Settings, ends
@@ -54,7 +55,7 @@ class Best(NamedTuple):
 
     at: int
     params: Mapping[str, NDArray[Any]]
-    state: State
+    state: State | None
 
 
 class Place(NamedTuple):
@@ -77,12 +78,18 @@ class Run:
 
     Raises:
         GraphError: if the program has other inputs or outputs.
+        DataError: if a single series is to be learned from in trials.
     """
 
     def __init__(self, program: Program, task: Task, settings: Settings) -> None:
         self.task, self.settings = task, settings
         self.source, self.output = ends(program, self.task)
-        self.learner = Learner(program, program.init(settings.seed), Adam(settings.learning_rate), clip=settings.clip)
+        if settings.trials and task.sequences is None:
+            raise DataError(f"data {task.name!r} is a single series, and trials are sequences that each start afresh.")
+        trials: dict[str, Any] = {"every": settings.every} if settings.trials else {}
+        self.learner: Learner = (TrialLearner if settings.trials else Learner)(
+            program, program.init(settings.seed), Adam(settings.learning_rate), clip=settings.clip, **trials
+        )
         self.curve: list[float] = []
         self.validation: list[float] = []
         self.best: Best | None = None
@@ -117,9 +124,13 @@ class Run:
         left = seen - (int(self._ends[at - 1]) if at else 0)
         for number, (_, steps) in enumerate(self.batches(at)):
             if left < steps:
-                return None if left % self.settings.block else Place(at, number, left)
+                return None if left % self._whole(steps) else Place(at, number, left)
             left -= steps
         return None
+
+    def _whole(self, steps: int) -> int:
+        """After how many steps of a batch the run can be saved: those of a block, or of a trial."""
+        return steps if self.settings.trials else self.settings.block
 
     def updates(self) -> Iterator[Update]:
         """Learn to the end from wherever the run is, one block at a time."""
@@ -142,17 +153,19 @@ class Run:
         piece = ({self.source: part.inputs[at:]}, {self.output: part.targets[at:]})
         if part.weight is not None:
             piece = (*piece, part.weight[at:])
-        for update in learner.updates([piece], block=block):
-            now = slice(at, at + update.steps)
-            weight = None if part.weight is None else part.weight[now]
-            done = Part(part.inputs[now], part.targets[now], weight, part.lengths)
-            self.squares += errors(update.step.outputs[self.output], done)
-            at += update.steps
+        updates = learner.updates([piece], block=block)
+        for together in [list(updates)] if self.settings.trials else ([update] for update in updates):
+            for update in together:
+                now = slice(at, at + update.steps)
+                weight = None if part.weight is None else part.weight[now]
+                done = Part(part.inputs[now], part.targets[now], weight, part.lengths)
+                self.squares += errors(update.step.outputs[self.output], done)
+                at += update.steps
             if at == steps and last:
                 self._end_pass()
-            learner.optimizer = Adam(self.settings.rate(update.seen, self.total))
+            learner.optimizer = Adam(self.settings.rate(learner.seen, self.total))
             self.seconds += time.perf_counter() - began
-            yield update
+            yield from together
             began = time.perf_counter()
 
     def _end_pass(self) -> None:
@@ -164,9 +177,7 @@ class Run:
         sign = 1 if self.task.metric == "accuracy" else -1
         self.validation.append(found)
         if self.best is None or sign * found > sign * self.validation[self.best.at]:
-            state = self.learner.state
-            assert state is not None
-            self.best = Best(len(self.validation) - 1, dict(self.learner.params), dict(state))
+            self.best = Best(len(self.validation) - 1, dict(self.learner.params), _copy(self.learner.state))
 
     def outputs(self, part: Part, *, go_on: bool = False) -> NDArray[Any]:
         """Predictions of a part, weights frozen: `(time, sequences, size)`.
@@ -203,7 +214,8 @@ class Run:
         position = {"curve": self.curve, "squares": self.squares, "seconds": self.seconds}
         position |= {"validation": self.validation, "best": None if self.best is None else self.best.at}
         kept = {} if self.best is None else {"params": self.best.params, "state": self.best.state}
-        self.learner.save(path, {**self.identity(), **position}, kept)
+        arrays = {name: group for name, group in kept.items() if group is not None}
+        self.learner.save(path, {**self.identity(), **position}, arrays)
 
     def score(self) -> Trained:
         """Test with frozen weights: those of the best pass, where there is a validation part.
@@ -213,7 +225,7 @@ class Run:
         """
         learner, task = self.learner, self.task
         if self.best is not None:
-            learner.params, learner.state = dict(self.best.params), dict(self.best.state)
+            learner.params, learner.state = dict(self.best.params), _copy(self.best.state)
         seen = self.outputs(task.train)
         if task.sequences is None and task.validation is not None:  # seen again, and not learned from
             prediction = self.outputs(task.test.after(task.validation), go_on=True)[len(task.validation.inputs) :]
@@ -231,3 +243,8 @@ class Run:
             self.seconds,
             self.identity(),
         )
+
+
+def _copy(state: State | None) -> State | None:
+    """The state of a learner; one of trials has none between them."""
+    return None if state is None else dict(state)

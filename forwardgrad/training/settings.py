@@ -35,6 +35,9 @@ class Settings:
         batch: sequences learned from side by side, where there are several.
         schedule: of the learning rate: `cosine`, it falls to zero along half a cosine; or `constant`.
         patience: how many passes without a better validation score end training, where there is a validation part.
+        trials: whether sequences are trials: an update after each batch of them, by the mean loss of all answers that
+            they ask for. A block is then what runs at once, and no update.
+        every: steps per update in a trial; `None`: one at its end.
 
     Raises:
         DataError: if one of them is out of range.
@@ -48,6 +51,8 @@ class Settings:
     batch: int = 16
     schedule: Literal["cosine", "constant"] = "cosine"
     patience: int = 5
+    trials: bool = False
+    every: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("passes", 1), ("block", 1), ("seed", 0), ("batch", 1), ("patience", 1)):
@@ -56,6 +61,10 @@ class Settings:
                 raise DataError(f"{name} must be a whole number >= {least}, got {value!r}.")
         if self.schedule not in SCHEDULES:
             raise DataError(f"schedule must be {' or '.join(SCHEDULES)}, got {self.schedule!r}.")
+        if self.every is not None and not self.trials:
+            raise DataError("steps per update are those of trials.", "Without trials, a block is what an update has.")
+        if self.every is not None and (not is_whole(self.every) or self.every < 1):
+            raise DataError(f"every must be a whole number of steps >= 1, or None, got {self.every!r}.")
         Adam(self.learning_rate)
         clip_by_norm({}, self.clip)
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from c_backend import skip_without
-from cli.running import JOB, answer, files, forget, needs_engine, needs_matplotlib
+from cli.running import JOB, answer, files, forget, needs_engine, needs_matplotlib, results
 from nets import FOR_SERIES
 
-from forwardgrad import Learner, data
+from forwardgrad import Learner, Program, data
 from forwardgrad.backends import Devices
 from forwardgrad.render import engines
 
@@ -90,7 +91,7 @@ def test_train_takes_its_settings(place, run):
     found = answer(out)
     assert found["settings"] == {
         **{"passes": 2, "block": 5, "learning_rate": 0.02, "clip": 0.5, "seed": 3},
-        **{"batch": 4, "schedule": "constant", "patience": 2},
+        **{"batch": 4, "schedule": "constant", "patience": 2, "trials": False, "every": None},
     }
     assert found["dtype"] == "float32"
     assert len(found["curve"]) == 2
@@ -258,3 +259,34 @@ def test_any_backend_trains_alike(backend, place, run):
         np.testing.assert_allclose(found[backend].params[name], array, rtol=1e-9)
     code, out, _ = run("check", "small.toml", "--samples", 1, "--steps", 4, "--backend", backend, "--json")
     assert (code, answer(out)["backend"], answer(out)["passed"]) == (0, backend, True)
+
+
+@pytest.mark.parametrize("every", [(), ("--update-every", 3)])
+def test_train_in_trials_stops_between_them_and_goes_on(every, place, run, monkeypatch):
+    """If it failed, a trial would be cut in two by Ctrl-C, or an update would come every block."""
+    x = np.random.default_rng(0).normal(size=(12, 8, 1))
+    np.savez("many.npz", x=x, y=np.cumsum(x, axis=1))
+    job = ("train", "small.toml", "--data", "many.npz", "--trials", *every, "--batch", 4, "--passes", 2, "--block", 2)
+    code, out, err = run(*job, "--out", "whole")
+    assert (code, [line for line in err if not line.startswith("note:")]) == (0, [])
+    assert out[0].endswith("an update every 3 steps of 4." if every else "an update per trial of 4.")
+    settings = json.loads((place / "whole" / "report.json").read_text())["settings"]
+    assert (settings["trials"], settings["every"]) == (True, 3 if every else None)
+    true, calls = Program.predict, [0]
+
+    def predict(self, *given, **more):
+        calls[0] += 1
+        if calls[0] == 7:
+            signal.raise_signal(signal.SIGINT)
+        return true(self, *given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Program, "predict", predict)
+        code, out, err = run(*job, "--out", "parts")
+    assert code == 130
+    assert "saved at step 16" in err[-1]
+    assert run(*job, "--out", "parts", "--resume")[0] == 0
+    assert results(place / "parts") == results(place / "whole")
+    code, _, err = run("train", "small.toml", *JOB, "--trials")
+    assert code == 2
+    assert "data 'wave' is a single series, and trials are sequences that each start afresh." in err[0]

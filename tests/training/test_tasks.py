@@ -14,6 +14,7 @@ import forwardgrad as fg
 from forwardgrad import cells, training
 from forwardgrad.errors import DataError, FileError, GraphError
 from forwardgrad.learning.optimizers import Adam
+from forwardgrad.learning.trials import TrialLearner
 from forwardgrad.support import tables
 from forwardgrad.training import Run, Served, Settings, tasks
 from forwardgrad.training.sequences import Choice, sequences
@@ -168,6 +169,41 @@ def test_training_on_sequences_is_updates_by_hand(tmp_path):
         np.testing.assert_allclose(trained.learner.params[name], array, rtol=1e-12)
 
 
+@pytest.mark.parametrize("every", [None, 3])
+def test_training_in_trials_is_that_of_a_trial_learner(every, tmp_path):
+    """If this fails, an update is not one per trial, or the loss is not the mean over the answers of a batch."""
+    found = task(tmp_path, **labelled())
+    settings = replace(SETTINGS, trials=True, every=every)
+    trained = training.train(program(2, 2, "cross_entropy"), found, settings, lambda update: None)
+    compiled = program(2, 2, "cross_entropy")
+    by_hand, part, seen = TrialLearner(compiled, compiled.init(0), Adam(0.02), every=every, clip=1.0), found.train, 0
+    batches = [which for at in range(3) for which in np.split(np.random.default_rng([0, at]).permutation(10), [4, 8])]
+    total = sum(int(part.lengths[which].max()) for which in batches)
+    assert part.weight is not None
+    for which in batches:
+        steps = int(part.lengths[which].max())
+        trial = ({"x": part.inputs[:steps, which]}, {"y": part.targets[:steps, which]}, part.weight[:steps, which])
+        assert len(list(by_hand.updates([trial]))) == (1 if every is None else -(-steps // every))
+        seen += steps
+        by_hand.optimizer = Adam(0.02 * max(0.5 * (1 + np.cos(np.pi * seen / total)), 1e-3))
+    assert isinstance(trained.learner, TrialLearner)
+    for name, array in by_hand.params.items():
+        np.testing.assert_allclose(trained.learner.params[name], array, rtol=1e-12)
+    blocks = training.train(program(2, 2, "cross_entropy"), found, replace(SETTINGS, block=5), lambda update: None)
+    assert np.abs(blocks.learner.params["y.bias"] - trained.learner.params["y.bias"]).max() > 1e-3
+
+
+def test_a_single_series_has_no_trials(tmp_path):
+    """If this fails, each pass is taken for a trial without a word, and the test begins from rest."""
+    found = task(tmp_path, x=np.sin(np.arange(40.0)))
+    with pytest.raises(DataError, match="'data' is a single series, and trials are sequences"):
+        Run(program(1, 1), found, replace(SETTINGS, trials=True))
+    with pytest.raises(DataError, match="Without trials, a block is what an update has"):
+        replace(SETTINGS, every=3)
+    with pytest.raises(DataError, match="every must be a whole number of steps >= 1, or None, got 0"):
+        replace(SETTINGS, trials=True, every=0)
+
+
 def test_the_weights_of_the_best_pass_are_kept(tmp_path):
     """If this fails, training goes on to overfit, or the score is that of other weights."""
     found = task(tmp_path, **labelled(40), options={"validation": 0.25})
@@ -199,11 +235,12 @@ def test_after_validation_a_series_is_tested_from_where_it_ends(tmp_path):
     assert np.abs(at_once[0] - trained.prediction[0]).max() > 1e-6
 
 
+@pytest.mark.parametrize("trials", [{}, {"trials": True}, {"trials": True, "every": 2}], ids=["", "trials", "parts"])
 @pytest.mark.parametrize("stop", [1, 5, 9, 14])
-def test_an_interrupted_run_with_validation_goes_on(stop, tmp_path):
+def test_an_interrupted_run_with_validation_goes_on(stop, trials, tmp_path):
     """If this fails, going on after an interrupt gives other weights, or forgets the best ones."""
     found = task(tmp_path, **labelled(16), options={"validation": 0.25})
-    settings = replace(SETTINGS, passes=6, patience=3)
+    settings = replace(SETTINGS, passes=6, patience=3, **trials)
     whole = training.train(program(2, 2, "cross_entropy"), found, settings, lambda update: None)
     run = Run(program(2, 2, "cross_entropy"), found, settings)
     for number, _ in enumerate(run.updates(), start=1):

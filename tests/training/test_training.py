@@ -256,6 +256,8 @@ def test_the_report_is_complete_and_plain():
         "batch": 16,
         "schedule": "cosine",
         "patience": 5,
+        "trials": False,
+        "every": None,
     }
     assert (found["data"]["samples"], found["data"]["train"]) == (90, TRAIN)
     assert found["curve"] == list(trained.curve)
