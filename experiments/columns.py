@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 
 import forwardgrad as fg
+from experiments.drawing import curve, legend
 from experiments.experiment import Experiment, Published, grid
 from experiments.networks import layers
 from experiments.results import Results
@@ -97,16 +98,11 @@ steps, so that each column of `constructive` learns for a fifth of them.
 def draw(found: Results, figure: Any) -> None:
     axes = figure.subplots()
     for method in METHODS:
-        curves: Any = np.array([run.found["curve"] for run in found.chosen(method=method) if run.found["curve"]])
-        if len(curves):
-            count: int = curves.shape[1]
-            at = (np.arange(count) + 0.5) / count * found.fixed["steps"]
-            (line,) = axes.plot(at, np.median(curves, axis=0), label=method)
-            axes.fill_between(
-                at, curves.min(axis=0), curves.max(axis=0), alpha=0.15, color=line.get_color(), linewidth=0
-            )
-    axes.set(xlabel="steps", ylabel="NMSE while learning", ylim=(0, 1.5))
-    axes.legend()
+        curves = [run.found["curve"] for run in found.chosen(method=method) if run.found["curve"]]
+        at = (np.arange(len(curves[0])) + 0.5) / len(curves[0]) * found.fixed["steps"] if curves else ()
+        curve(axes, at, curves, method)
+    axes.set(xlabel="steps", ylabel="NMSE while learning", ylim=(0, 1.2))
+    legend(figure)
 
 
 EXPERIMENT = Experiment(

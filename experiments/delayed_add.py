@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 import forwardgrad as fg
+from experiments import flips
+from experiments.drawing import curve, legend, levels
 from experiments.experiment import Experiment, Published, grid
 from experiments.networks import layers
 from experiments.results import Results, Spread
@@ -19,8 +21,6 @@ from forwardgrad.learning.transforms import Clipped
 RULES = ("rtrl", "kf-rtrl", "uoro", "snap(1)", "eprop", "rflo", "dsf(0.5)", "immediate", "reservoir")
 CASES = {"leaky": ((2, 4), 0.5), "vanilla": ((5, 9), 0.0)}
 """Lags and leak: units that keep half of their state, or nothing."""
-LEVELS = (0.6616, 0.5192, 0.4545)
-"""Least cross-entropy without memory, with the first flip, and with both; two are in the references of the task."""
 
 
 def _steps(lags: tuple[int, int], steps: int, batch: int, seed: Any) -> Iterator[tuple[Any, Any, Any]]:
@@ -74,7 +74,7 @@ def page(found: Results) -> str:
     ]
     known = [
         [f"*best {name}*", *[f"{level:.4f}"] * 4, text, f"{SOURCE}, figures; here computed from the task", "yes"]
-        for name, level, text in zip(KNOWN, LEVELS, ("0.66", "none", "0.45"), strict=True)
+        for name, level, text in zip(KNOWN, flips.LEVELS, ("0.66", "none", "0.45"), strict=True)
     ]
     tasks = [f"lags {lags[0]} and {lags[1]}, leak {leak:g}" for lags, leak in CASES.values()]
     heads = ["rule", *(f"{what}, {task}" for task in tasks for what in ("in the end", "least on the way")), *HEADS]
@@ -95,15 +95,12 @@ def draw(found: Results, figure: Any) -> None:
     for axes, (case, (lags, leak)) in zip(figure.subplots(1, 2, sharey=True), CASES.items(), strict=True):
         for rule in RULES:
             curves = [run.found["curve"] for run in found.chosen(case=case, rule=rule) if run.found["curve"]]
-            if curves:
-                middle = np.median(np.array(curves), axis=0)
-                at = (np.arange(len(middle)) + 0.5) / len(middle) * found.fixed["steps"]
-                axes.plot(at, middle, label=rule)
-        for level in LEVELS:
-            axes.axhline(level, color="0.4", linestyle="--", linewidth=1)
+            at = (np.arange(len(curves[0])) + 0.5) / len(curves[0]) * found.fixed["steps"] if curves else ()
+            curve(axes, at, curves, rule)
+        levels(axes, flips.LEVELS)
         axes.set(title=f"lags {lags[0]} and {lags[1]}, leak {leak:g}", xlabel="steps", ylim=(0.43, 0.72))
     figure.axes[0].set_ylabel("loss while learning (nats)")
-    figure.axes[0].legend(ncols=2, fontsize="small")
+    legend(figure, columns=9)
 
 
 EXPERIMENT = Experiment(

@@ -47,6 +47,7 @@ class Experiment:
         run: `run(seed=seed, **fixed, **setting)` gives the findings of one run as plain data.
         page: text and tables, made from results.
         draw: draws results on an empty figure of matplotlib; `None` if there is nothing to draw.
+        height: of that figure, which is 11 inches wide.
         quick: values of `fixed` for a first look, in seconds.
     """
 
@@ -59,6 +60,7 @@ class Experiment:
     run: Callable[..., dict[str, Any]]
     page: Callable[[Results], str]
     draw: Callable[[Results, Any], None] | None = None
+    height: float = 4.5
     quick: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 

@@ -68,7 +68,7 @@ def draw(folder: Path) -> bool:
     for name, found in held().items():
         experiment = catalogue.get(name)
         if experiment.draw is not None:
-            figure = Figure(figsize=(11, 6 if name in ("hops", "front") else 4.5), layout="constrained")
+            figure = Figure(figsize=(11, experiment.height), layout="constrained")
             experiment.draw(found, figure)
             FigureCanvasAgg(figure).print_png(folder / f"{name}.png", metadata={"Software": None})
     return True

@@ -62,6 +62,11 @@ class Spread:
         """NaN where there is none."""
         return statistics.median(self.known) if self.known else float("nan")
 
+    @property
+    def worst(self) -> float:
+        """The median, or infinity where there is none: for whoever looks for the least."""
+        return self.median if self.known else float("inf")
+
     def text(self, digits: int = 4, missing: str = "overflowed") -> str:
         """The median, and the range in brackets if there are several.
 

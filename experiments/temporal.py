@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import forwardgrad as fg
+from experiments.drawing import bars, legend, look
 from experiments.experiment import NOTHING, Experiment, grid
 from experiments.networks import layers
 from experiments.results import Results
@@ -125,13 +126,13 @@ half on {listed(needed)}. Where no share is given, the exact gradient gains noth
 def draw(found: Results, figure: Any) -> None:
     axes = figure.subplots()
     at = np.arange(len(TASKS))
-    for number, rule in enumerate(RULES):
-        scores = [found.median("score", task=name, rule=rule) for name in TASKS]
-        axes.bar(at + (number - 1.5) * 0.2, scores, 0.19, label=rule)
-    axes.plot(at, [_chance(name) for name in TASKS], "k_", markersize=30, label="without memory")
-    axes.set_xticks(at, list(TASKS), rotation=40, ha="right")
-    axes.set(ylabel="accuracy, or 1 - NMSE", ylim=(0, 1.02))
-    axes.legend()
+    for rule, hatch, shift in zip(RULES, ("", "//", "..", ""), (-0.3, -0.1, 0.1, 0.3), strict=True):
+        spreads = [found.spread("score", task=name, rule=rule) for name in TASKS]
+        bars(axes, at + shift, spreads, 0.19, rule, color=look(rule)["color"], hatch=hatch)
+    axes.plot(at, [_chance(name) for name in TASKS], "_", color="gold", markersize=32, label="without memory")
+    axes.set_xticks(at, [name.replace("_", "\n") for name in TASKS], fontsize="small")
+    axes.set(ylabel="accuracy, or 1 - NMSE", ylim=(0, 1.03))
+    legend(figure)
 
 
 EXPERIMENT = Experiment(

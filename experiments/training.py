@@ -38,10 +38,17 @@ def backend() -> str:
     return "c"
 
 
-def compiled(graph: nx.MultiDiGraph[str], loss: str, rule: Any, dtype: str = "float32") -> Program:
-    """The program of a graph under a rule, to learn by; of parameters without a kept path the gradient is zero."""
+def compiled(
+    graph: nx.MultiDiGraph[str], loss: str, rule: Any, dtype: str = "float32", *, more: Mapping[str, str] | None = None
+) -> Program:
+    """The program of a graph under a rule, to learn by; of parameters without a kept path the gradient is zero.
+
+    Args:
+        graph, loss, rule, dtype: as for `forwardgrad.compile`; the loss is on `y`.
+        more: losses of other nodes.
+    """
     given = KRONECKER if rule == "kf-rtrl" else rule
-    return fg.compile(graph, {"y": loss}, given, dtype=dtype, backend=backend(), dead="ignore")
+    return fg.compile(graph, {"y": loss, **(more or {})}, given, dtype=dtype, backend=backend(), dead="ignore")
 
 
 def measured(graph: nx.MultiDiGraph[str], loss: str, rule: Any) -> Program:

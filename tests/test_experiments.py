@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import catalogue, chaotic, report, results, running
+from experiments import catalogue, chaotic, drawing, flips, networks, report, results, running, training
 from experiments.__main__ import main
 from experiments.experiment import Experiment, grid
 from experiments.results import OtherSettingsError, Results, Run, Spread
@@ -166,6 +167,65 @@ def test_a_picture_shows_what_there_is(name: str) -> None:
         warnings.simplefilter("ignore", UserWarning)  # of legends without entries
         experiment.draw(Results(name, dict(experiment.fixed)), figure)
     assert figure.axes
+
+
+RULES = {
+    name: list(vars(importlib.import_module(f"experiments.{name}"))["RULES"])
+    for name in (
+        "delayed_add",
+        "series",
+        "depth",
+        "front",
+        "temporal",
+        "deep_credit",
+        "evidence",
+        "pattern",
+        "memory_chain",
+    )
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_each_rule_of_a_picture_has_a_look_of_its_own(name: str) -> None:
+    """If this fails, two rules of a picture cannot be told apart, or one of them is not drawn at all."""
+    looks = {rule: drawing.look(rule) for rule in RULES[name]}
+    assert len({(look["marker"], look["linestyle"]) for look in looks.values()}) == len(looks)
+    assert len({(look["color"], look["linestyle"]) for look in looks.values()}) == len(looks)
+
+
+def test_pictures_show_medians_ranges_and_gaps() -> None:
+    """If this fails, a range is drawn around another middle, or what was not run is drawn at 0."""
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    axes = figure.subplots()
+    drawing.points(axes, [1, 2, 3], [Spread([1.0, 3.0, 2.0]), Spread([]), Spread([5.0])], "rtrl")
+    assert np.array_equal(axes.lines[0].get_ydata(), [2, np.nan, 5], equal_nan=True)
+    assert [bar.get_segments()[0][:, 1].tolist() for bar in axes.collections] == [[1, 3]]
+    drawing.curve(axes, [1, 2], [[1.0, 2.0], [3.0, 4.0], [5.0, 0.0]], "eprop")
+    assert axes.lines[-1].get_ydata().tolist() == [3, 2]
+    drawing.legend(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["eprop", "rtrl"]
+
+
+def test_learning_keeps_what_was_asked_for() -> None:
+    """If this fails, cosines before and after are taken on the same weights, or on those of another rule."""
+    graph = networks.layers(2, 4, 1, leak=0.5)
+    how: dict[str, Any] = {"updates": 4, "batch": 2, "steps": 6, "rate": 0.01}
+    how["moments"] = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    learned = flips.learn(graph, "rtrl", (1, 2), 0, **how)
+    how["updates"] = 2
+    half = flips.learn(graph, "rtrl", (1, 2), 0, **how)
+    assert learned is not None
+    assert half is not None
+    assert list(learned.params) == ["start", "middle", "end"]
+    for name, array in half.params["end"].items():
+        np.testing.assert_array_equal(learned.params["middle"][name], array)
+    found = {(rule, at): (grads, whole) for rule, at, grads, whole in learned.gradients(["rtrl", "immediate"])}
+    assert len(found) == 6
+    for (rule, _), (grads, whole) in found.items():
+        near = training.cosine(grads, whole) > 1 - 1e-12
+        assert near == (rule == "rtrl")
+    losses = {float(np.sum(whole["x->l.1.a"])) for _, whole in found.values()}
+    assert len(losses) == 3
 
 
 @pytest.mark.parametrize("system", [name for name in chaotic.SYSTEMS if name != "laser"])
