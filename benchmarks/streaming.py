@@ -76,17 +76,19 @@ def updated(task: Task) -> dict[str, Callable[[], Gradient]]:
             loss += step.loss
         return moved(loss, params)
 
-    def by_learner() -> Gradient:
+    def by_learner(program: Program = program, block: int = 1) -> Gradient:
         learner = Learner(program, task.params, sgd)
-        loss = sum(update.loss for update in learner.fit(timed))
+        loss = sum(update.loss for update in learner.fit(timed, block=block))
         return moved(loss, learner.params)
 
     ways = {"forwardgrad": by_stream, "step and update": by_step, "Learner": by_learner}
+    ways["Learner, by blocks"] = partial(by_learner, block=2)  # where longer ones are allowed, none is a single step
     try:
         in_c = compiled(task.network, "eprop", task.x.dtype.name, "c")
     except MissingExtraError:  # no compiler on this machine
         return ways
-    return ways | {"a stream in C": partial(by_stream, in_c)}
+    ways |= {"a stream in C": partial(by_stream, in_c), "Learner in C": partial(by_learner, in_c)}
+    return ways | {"Learner in C, by blocks": partial(by_learner, in_c, block=2)}
 
 
 def theirs(task: Task) -> Callable[[], Any]:

@@ -66,6 +66,13 @@ class ByHand:
         return StreamStep(step.loss, {name: array[0] for name, array in step.outputs.items()})
 
 
+class InBlocks(fg.Learner):
+    """A learner by blocks alone: each is one of `Program.step`, also where a learner takes single steps."""
+
+    def _stepped(self, piece: Any) -> None:
+        return None
+
+
 class Normalized(fg.SGD):
     """Gradient descent along the direction of each gradient: it does not act entry by entry."""
 

@@ -69,9 +69,14 @@ class CEngine(LoweredEngine):
         return by_calls(self, outputs, batch)
 
     def whole_steps(
-        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+        self,
+        losses: Mapping[str, str],
+        optimizer: Mapping[str, Any] | None,
+        clip: float | None,
+        batch: int,
+        counters: Collection[str],
     ) -> Callable[[], WholeSteps] | None:
-        numbers = schedule(optimizer)
+        numbers = schedule(optimizer, clip)
         if numbers is None or not LOSSES.keys() >= set(losses.values()):
             return None
 

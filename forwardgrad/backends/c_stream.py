@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,14 +13,13 @@ from forwardgrad.array_program.buffers import analysed
 from forwardgrad.array_program.in_c.source import unit
 from forwardgrad.array_program.in_c.totals import adding
 from forwardgrad.array_program.lowering.lower import Lowered
-from forwardgrad.array_program.lowering.updates import Schedule, Update
+from forwardgrad.array_program.lowering.updates import Schedule, Update, schedule
 from forwardgrad.array_program.lowering.whole_step import (
     GIVEN,
     LEARN,
     NUMBERS,
     PREDICT,
     SETTINGS,
-    SHARE,
     STATED,
     Key,
     WholeStep,
@@ -28,7 +27,7 @@ from forwardgrad.array_program.lowering.whole_step import (
     predicting_step,
 )
 from forwardgrad.backends.c_cache import shared_library
-from forwardgrad.backends.c_calls import LINE, CompiledUnit, address_of
+from forwardgrad.backends.c_calls import LINE, BoundCall, CompiledUnit, address_of
 from forwardgrad.backends.c_compiler import Compiler
 from forwardgrad.backends.engine import State
 from forwardgrad.ops import Array
@@ -86,6 +85,22 @@ class CompiledSteps:
         return whole, CompiledUnit(printed, library, constants, np.dtype(whole.program.dtype))
 
 
+class Progress(NamedTuple):
+    """How far steps have come; replaced as a whole, so that an interrupt leaves the old or the new.
+
+    Args:
+        turns: in which of the two arrays of each kind parameters and state are now.
+        taken: steps since the beginning.
+        learned: those of them that had targets.
+        squares: the sums of the squares of the state and of the gradients after the last ones.
+    """
+
+    turns: tuple[int, int] = (0, 0)
+    taken: int = 0
+    learned: int = 0
+    squares: tuple[float, float] = (0.0, 0.0)
+
+
 class CSteps:
     """Steps, each one call of C, in arrays of its own.
 
@@ -94,40 +109,37 @@ class CSteps:
 
     Args:
         compiled: the functions.
-        schedule: the numbers that their update reads.
+        numbers: what their update reads.
         dtype: of all arrays.
 
     Attributes:
         inputs, targets, signals: the arrays that the next step reads, `(batch, size)` by node.
-        squares: the sums of the squares of the state and of the gradients after the last step.
+        shares: the factor of each sample's loss in the next step, `(batch,)` by node.
     """
 
-    def __init__(self, compiled: CompiledSteps, schedule: Schedule, dtype: np.dtype[Any]) -> None:
-        self._compiled, self._schedule = compiled, schedule
+    def __init__(self, compiled: CompiledSteps, numbers: Schedule, dtype: np.dtype[Any]) -> None:
+        self._compiled, self._schedule = compiled, numbers
         whole, _ = compiled.of(LEARN)
         self._dtype = dtype
-        self._numbers = {group: self._zeros((len(words),)) for group, words in self._words().items()}
+        settings = tuple(word for group, word in whole.inputs if group == SETTINGS)
+        self._words = {SETTINGS: settings, NUMBERS: STATED}
+        self._numbers = {group: self._zeros((len(words),)) for group, words in self._words.items()}
         one = {key: self._new(key, shape) for key, shape in whole.shapes.items()}
         written = {key: whole.shapes[key] for key in whole.results}
         other = {key: self._new(key, shape) for key, shape in written.items()}
         self._arrays = one, one | other
-        self._runs: dict[tuple[str, tuple[int, int]], Callable[[], None]] = {}
-        self._turns, self._updates, self.squares = (0, 0), 0, (0.0, 0.0)
-        self.inputs, self.targets, self.signals = map(self._moment, GIVEN)
-        self._outputs = [
-            {key: array[0] for (group, key), array in arrays.items() if group == "outputs"} for arrays in self._arrays
-        ]
-        self._set({SHARE: 1 / compiled.batch, **schedule.fixed})
-
-    def _words(self) -> dict[str, tuple[str, ...]]:
-        """The names of single numbers, in order, by group."""
-        return {SETTINGS: (SHARE, *self._schedule.update.settings), NUMBERS: STATED}
+        self._groups = tuple(map(_by_group, self._arrays))
+        self._runs: dict[tuple[str, tuple[int, int]], BoundCall] = {}
+        self._progress, self._updates = Progress(), 0
+        self.inputs, self.targets, self.signals, self.shares = map(self._moment, GIVEN)
+        self._outputs = [{key: array[0] for key, array in groups["outputs"].items()} for groups in self._groups]
+        self._set(numbers.fixed)
 
     def _new(self, key: Key, shape: tuple[int, ...]) -> Array:
         """An array; a single number is part of one."""
         group, name = key
         if group in self._numbers:
-            place = self._words()[group].index(name)
+            place = self._words[group].index(name)
             return self._numbers[group][place : place + 1].reshape(())
         return self._zeros(shape)
 
@@ -137,7 +149,7 @@ class CSteps:
         return np.ndarray(shape, self._dtype, memory, -address_of(memory) % LINE)
 
     def _moment(self, group: str) -> dict[str, Array]:
-        return {key: array[0] for (where, key), array in self._arrays[0].items() if where == group}
+        return {key: array[0] for key, array in self._groups[0].get(group, {}).items()}
 
     def _set(self, numbers: Mapping[str, float]) -> None:
         for key, number in numbers.items():
@@ -156,42 +168,69 @@ class CSteps:
         began |= {("state", key): array for key, array in state.items()}
         for part in parts:
             began |= {(part, key): memory[f"{part}:{key}"] for group, key in self._arrays[0] if group == part}
-        self._turns = 0, 0
+        self._progress = Progress()
         for key in began.keys() & self._arrays[0].keys():
             self._arrays[0][key][...] = began[key]
         self._updates = int(memory.get(COUNT, 0))
+
+    def change(self, optimizer: Mapping[str, Any] | None, clip: float | None) -> bool:
+        """Go on with other settings of the same kind of optimizer; whether it is one."""
+        changed = schedule(optimizer, clip)
+        if changed is None or changed.update != self._schedule.update:
+            return False
+        self._schedule = changed
+        self._set(changed.fixed)
+        return True
+
+    @property
+    def taken(self) -> int:
+        """How many steps have been taken since it began."""
+        return self._progress.taken
+
+    @property
+    def learned(self) -> int:
+        """How many of them had targets."""
+        return self._progress.learned
+
+    @property
+    def squares(self) -> tuple[float, float]:
+        """The sums of the squares of the state after the last step, without what counts, and of its gradients."""
+        return self._progress.squares
 
     def learn(self) -> float:
         """Take a step from `inputs` and `targets`, and give its loss; NaN if it is not taken.
 
         That is so if something would not be finite, or a square of it.
         """
-        counted = self._schedule.counted
+        counted, now = self._schedule.counted, self._progress
         if counted is not None:
-            self._set(counted(self._updates + 1))
-        of_params, of_state = self._turns
+            self._set(counted(self._updates + now.learned + 1))
         self._run(LEARN)
         loss, state, grads, whole = self._numbers[NUMBERS].tolist()
         if not math.isfinite(whole):
             return math.nan
-        self._turns, self._updates, self.squares = (1 - of_params, 1 - of_state), self._updates + 1, (state, grads)
+        of_params, of_state = now.turns
+        self._progress = Progress((1 - of_params, 1 - of_state), now.taken + 1, now.learned + 1, (state, grads))
         return loss
 
     def predict(self) -> bool:
         """Take a step from `inputs` without learning; whether it is taken, as in `learn`."""
         self._run(PREDICT)
-        if not math.isfinite(self._numbers[NUMBERS][-1]):
+        state, grads, whole = self._numbers[NUMBERS].tolist()[1:]
+        if not math.isfinite(whole):
             return False
-        self._turns = self._turns[0], 1 - self._turns[1]
+        (of_params, of_state), taken, learned, _ = self._progress
+        self._progress = Progress((of_params, 1 - of_state), taken + 1, learned, (state, grads))
         return True
 
     def _run(self, name: str) -> None:
-        run = self._runs.get((name, self._turns))
+        key = name, self._progress.turns
+        run = self._runs.get(key)
         if run is None:
-            run = self._runs[name, self._turns] = self._bound(name)
+            run = self._runs[key] = self._bound(name)
         run()
 
-    def _bound(self, name: str) -> Callable[[], None]:
+    def _bound(self, name: str) -> BoundCall:
         """A function with the arrays that it reads and writes now."""
         whole, compiled = self._compiled.of(name)
         read = [self._arrays[self._turn(key)][key] for key in whole.inputs]
@@ -200,22 +239,33 @@ class CSteps:
         return compiled.bound(name, symbols, [*read, *written])
 
     def _turn(self, key: Key) -> int:
-        return self._turns[key[0] in WITH_EACH_STEP]
+        return self._progress.turns[key[0] in WITH_EACH_STEP]
 
     def outputs(self) -> dict[str, Array]:
         """The outputs after the last step, `(batch, size)` by node, copied."""
-        return {name: array.copy() for name, array in self._outputs[self._turns[1]].items()}
+        return {name: array.copy() for name, array in self._outputs[self._progress.turns[1]].items()}
+
+    def names(self, group: str) -> Collection[str]:
+        """The names of the arrays of a group; parameters and parts of a state that no step needs are missing."""
+        return self._groups[0].get(group, {}).keys()
 
     def current(self, group: str) -> dict[str, Array]:
-        """The arrays of a group (`params`, `state`, `grads`) after the last step, copied.
-
-        Parameters and parts of a state that a step neither reads nor makes are missing.
-        """
-        arrays = self._arrays[self._turns[group in WITH_EACH_STEP]]
-        return {key: array.copy() for (where, key), array in arrays.items() if where == group}
+        """The arrays of a group (`params`, `state`, `grads`) after the last step, copied."""
+        groups = self._groups[self._progress.turns[group in WITH_EACH_STEP]]
+        return {key: array.copy() for key, array in groups.get(group, {}).items()}
 
     def memory(self) -> dict[str, Array]:
         """What the optimizer remembers after the last step, in its own form, copied."""
-        schedule = self._schedule
-        found = {f"{part}:{key}": a for part in schedule.update.memory for key, a in self.current(part).items()}
-        return {COUNT: np.array(self._updates), **found} if schedule.counted is not None else found
+        parts = self._schedule.update.memory
+        found = {f"{part}:{key}": array for part in parts for key, array in self.current(part).items()}
+        if self._schedule.counted is None:
+            return found
+        return {COUNT: np.array(self._updates + self._progress.learned), **found}
+
+
+def _by_group(arrays: Mapping[Key, Array]) -> dict[str, dict[str, Array]]:
+    """Arrays by group, and there by key."""
+    found: dict[str, dict[str, Array]] = {}
+    for (group, key), array in arrays.items():
+        found.setdefault(group, {})[key] = array
+    return found

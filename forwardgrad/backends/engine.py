@@ -24,14 +24,35 @@ class WholeSteps(Protocol):
     Attributes:
         inputs, targets, signals: the arrays that the next step reads, `(batch, size)` by node. Targets of a loss of
             labels are 1 at the label, and 0 elsewhere.
+        shares: the factor of each sample's loss, `(batch,)` by output node: its mask, divided by the number of samples.
     """
 
     inputs: dict[str, Array]
     targets: dict[str, Array]
     signals: dict[str, Array]
+    shares: dict[str, Array]
+
+    @property
+    def taken(self) -> int:
+        """How many steps have been taken since it began."""
+        ...
+
+    @property
+    def learned(self) -> int:
+        """How many of them had targets."""
+        ...
+
+    @property
+    def squares(self) -> tuple[float, float]:
+        """The sums of the squares of the state after the last step, without what counts, and of its gradients."""
+        ...
 
     def begin(self, params: Mapping[str, Array], state: State, memory: Mapping[str, Array]) -> None:
         """Go on from parameters, a state, and what the optimizer remembers, in its own form; they are copied."""
+        ...
+
+    def change(self, optimizer: Mapping[str, Any] | None, clip: float | None) -> bool:
+        """Go on with other settings of the same kind of optimizer, as in `Engine.whole_steps`; whether it is one."""
         ...
 
     def learn(self) -> float:
@@ -53,11 +74,12 @@ class WholeSteps(Protocol):
         """What the optimizer remembers after the last step, in its own form, copied."""
         ...
 
-    def current(self, group: str) -> dict[str, Array]:
-        """The arrays of a group (`params`, `state`, `grads`) after the last step, copied.
+    def names(self, group: str) -> Collection[str]:
+        """The names of the arrays of a group that it has: what it lacks, a step neither reads nor changes."""
+        ...
 
-        Parameters that a step neither reads nor changes are missing.
-        """
+    def current(self, group: str) -> dict[str, Array]:
+        """The arrays of a group (`params`, `state`, `grads`) after the last step, copied."""
         ...
 
 
@@ -127,13 +149,19 @@ class Engine(Protocol):
         ...
 
     def whole_steps(
-        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+        self,
+        losses: Mapping[str, str],
+        optimizer: Mapping[str, Any] | None,
+        clip: float | None,
+        batch: int,
+        counters: Collection[str],
     ) -> Callable[[], WholeSteps] | None:
         """What makes steps for a stream that are one call each; `None` if the engine has none of this kind.
 
         Args:
             losses: the name of the built-in loss of each output node.
             optimizer: the `config` of a built-in optimizer; `None` leaves parameters as they are.
+            clip: largest joint norm of the gradients that it gets, or `None`.
             batch: number of samples.
             counters: the keys of what counts, in a state, and measures nothing.
         """

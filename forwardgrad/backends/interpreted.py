@@ -79,6 +79,11 @@ class Interpreted:
         return by_calls(self, outputs, batch)
 
     def whole_steps(
-        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+        self,
+        losses: Mapping[str, str],
+        optimizer: Mapping[str, Any] | None,
+        clip: float | None,
+        batch: int,
+        counters: Collection[str],
     ) -> Callable[[], WholeSteps] | None:
         return None

@@ -178,7 +178,12 @@ class LoweredEngine:
         return chained(self._parts_for_one if batch == 1 else self._parts, names, batch)
 
     def whole_steps(
-        self, losses: Mapping[str, str], optimizer: Mapping[str, Any] | None, batch: int, counters: Collection[str]
+        self,
+        losses: Mapping[str, str],
+        optimizer: Mapping[str, Any] | None,
+        clip: float | None,
+        batch: int,
+        counters: Collection[str],
     ) -> Callable[[], WholeSteps] | None:
         return None
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from forwardgrad.arrays import check_names, numeric
 from forwardgrad.errors import DataError
-from forwardgrad.learning.optimizers import SGD, Adam, Optimizer, RMSprop
+from forwardgrad.learning.optimizers import SGD, Adam, Optimizer, RMSprop, clip_by_norm
 from forwardgrad.learning.transforms import Scheduled
 from forwardgrad.ops import Array
 
@@ -36,6 +36,10 @@ class Weights:
 class Updates(Protocol):
     """Makes new weights from old ones. Nothing that it is given is changed."""
 
+    def knows(self, params: Mapping[str, Array], memory: Mapping[str, Array]) -> bool:
+        """Whether it can go on from what some optimizer remembers, by name; it passes over what it does not know."""
+        ...
+
     def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
         """The first weights: parameters that are kept, and what the optimizer remembers by name, if it does yet."""
         ...
@@ -56,17 +60,23 @@ class Updates(Protocol):
         """What the optimizer remembers, by the names of the parameters."""
         ...
 
+    def change(self, optimizer: Optimizer, clip: float | None) -> bool:
+        """Let another optimizer make the updates that follow; `False` if it needs weights in another form."""
+        ...
 
-def updates(optimizer: Optimizer | None, trained: Sequence[str]) -> Updates:
+
+def updates(optimizer: Optimizer | None, trained: Sequence[str], clip: float | None = None) -> Updates:
     """How weights are updated.
 
     Args:
         optimizer: `None` leaves them as they are.
         trained: the parameters that have a gradient, in the order of the gradients.
+        clip: largest joint norm of the gradients that the optimizer gets, or `None`.
     """
     if optimizer is None:
         return Fixed()
-    return Joined(optimizer, trained) if trained and is_entrywise(optimizer) else Separate(optimizer, trained)
+    make = Joined if trained and is_entrywise(optimizer) else Separate
+    return make(optimizer, trained, clip)
 
 
 def is_entrywise(optimizer: Optimizer) -> bool:
@@ -92,6 +102,9 @@ def settings(optimizer: Optimizer | None) -> dict[str, Any] | None:
 class Fixed:
     """No updates: weights are not learned."""
 
+    def knows(self, params: Mapping[str, Array], memory: Mapping[str, Array]) -> bool:
+        return True
+
     def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
         return Weights(dict(params), {})
 
@@ -107,12 +120,18 @@ class Fixed:
     def remembered(self, weights: Weights) -> dict[str, Array]:
         return {}
 
+    def change(self, optimizer: Optimizer, clip: float | None) -> bool:
+        return False
+
 
 class Separate:
     """Updates of each parameter by its name, by any optimizer. What it gives is checked, and copied."""
 
-    def __init__(self, optimizer: Optimizer, trained: Sequence[str]) -> None:
-        self._optimizer, self._trained = optimizer, trained
+    def __init__(self, optimizer: Optimizer, trained: Sequence[str], clip: float | None) -> None:
+        self._optimizer, self._trained, self._clip = optimizer, trained, clip
+
+    def knows(self, params: Mapping[str, Array], memory: Mapping[str, Array]) -> bool:
+        return True  # or else the optimizer says what it misses
 
     def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
         started = self._optimizer.start({name: params[name] for name in self._trained}) if memory is None else memory
@@ -122,21 +141,30 @@ class Separate:
         return list(grads.values())
 
     def updated(self, weights: Weights, grads: Mapping[str, Array], gathered: Sequence[Array]) -> Weights:
-        given, memory = self._optimizer.update(weights.params, dict(grads), weights.memory)
+        limited = dict(grads) if self._clip is None else clip_by_norm(grads, self._clip)
+        given, memory = self._optimizer.update(weights.params, limited, weights.memory)
         check_names("the optimizer's parameters", given, weights.params)
         params = dict(weights.params)
-        for name in self._trained:
-            like, what = params[name], f"parameter {name!r} of the optimizer"
+        for name, like in weights.params.items():
+            if given[name] is like:  # passed through
+                continue
+            what = f"parameter {name!r} of the optimizer"
             params[name] = numeric(what, given[name], like.dtype).copy()
             if params[name].shape != like.shape:
                 raise DataError(f"{what}: expected shape {like.shape}, got {params[name].shape}.")
         return Weights(params, dict(memory))
 
     def changed(self, weights: Weights) -> Sequence[Array]:
-        return [weights.params[name] for name in self._trained]
+        return list(weights.params.values())
 
     def remembered(self, weights: Weights) -> dict[str, Array]:
         return weights.memory
+
+    def change(self, optimizer: Optimizer, clip: float | None) -> bool:
+        if is_entrywise(optimizer):
+            return False
+        self._optimizer, self._clip = optimizer, clip
+        return True
 
 
 class Joined:
@@ -145,9 +173,13 @@ class Joined:
     There are two such arrays, each with its views by name, and every update fills the one that is not in use.
     """
 
-    def __init__(self, optimizer: Optimizer, trained: Sequence[str]) -> None:
-        self._optimizer, self._trained = optimizer, trained
+    def __init__(self, optimizer: Optimizer, trained: Sequence[str], clip: float | None) -> None:
+        self._optimizer, self._trained, self._clip = optimizer, trained, clip
         self._buffers: tuple[tuple[Array, dict[str, Array]], ...] = ()
+
+    def knows(self, params: Mapping[str, Array], memory: Mapping[str, Array]) -> bool:
+        started = self._optimizer.start({name: params[name] for name in self._trained})
+        return all(_alike(memory.get(key), array) for key, array in started.items())
 
     def begin(self, params: Mapping[str, Array], memory: Mapping[str, Array] | None) -> Weights:
         whole = np.concatenate([params[name] for name in self._trained], axis=None)
@@ -173,7 +205,8 @@ class Joined:
 
     def updated(self, weights: Weights, grads: Mapping[str, Array], gathered: Sequence[Array]) -> Weights:
         assert weights.joined is not None
-        new, memory = self._optimizer.update({ALL: weights.joined}, {ALL: gathered[0]}, weights.memory)
+        whole = {ALL: gathered[0]} if self._clip is None else clip_by_norm({ALL: gathered[0]}, self._clip)
+        new, memory = self._optimizer.update({ALL: weights.joined}, whole, weights.memory)
         first, second = self._buffers
         spare, views = second if first[0] is weights.joined else first
         np.copyto(spare, new[ALL])
@@ -189,3 +222,14 @@ class Joined:
             views = {key: array} if array.ndim == 0 else self._views(array, weights.params)
             found |= views if array.ndim == 0 else {key + name: view for name, view in views.items()}
         return found
+
+    def change(self, optimizer: Optimizer, clip: float | None) -> bool:
+        nothing = {ALL: np.zeros(0)}
+        if not is_entrywise(optimizer) or optimizer.start(nothing).keys() != self._optimizer.start(nothing).keys():
+            return False
+        self._optimizer, self._clip = optimizer, clip
+        return True
+
+
+def _alike(given: Any, array: Array) -> bool:
+    return isinstance(given, np.ndarray) and (given.shape, given.dtype) == (array.shape, array.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -13,13 +13,16 @@ import numpy as np
 from forwardgrad.errors import DataError, FileError, NonFiniteError, NonFiniteWarning
 from forwardgrad.layouts.draws import PERIOD
 from forwardgrad.learning import checkpoint
+from forwardgrad.learning.carried import Carried, Carrier
 from forwardgrad.learning.checkpoint import Checkpoint
 from forwardgrad.learning.optimizers import Optimizer, clip_by_norm
 from forwardgrad.learning.transforms import as_optimizer
 from forwardgrad.ops import Array, losses
-from forwardgrad.program import Program, State, Step, numerics
+from forwardgrad.program import Program, Step, numerics
 from forwardgrad.program.blocks import Block
-from forwardgrad.program.border import read_params, read_targets
+from forwardgrad.program.border import Target, read_params, read_targets
+from forwardgrad.program.held import copied
+from forwardgrad.program.single_steps import told
 
 Progress = Callable[["Update"], Any]
 """Called after every update; `fit` ends where it returns `"stop"`."""
@@ -54,13 +57,18 @@ class Update:
     answers: float
     skipped: NonFiniteError | None = None
 
+    def without_arrays(self) -> Update:
+        """The same without gradients and outputs."""
+        step = Step(self.step.loss, {}, {}, self.step.state_norm, self.step.grad_norm)
+        return Update(step, self.steps, self.seen, self.answers, self.skipped)
+
     @property
     def loss(self) -> float:
         """Mean loss per answer that the block asks for, which is one per step without a mask; NaN if it asks none."""
         return self.step.loss / self.answers if self.answers else math.nan
 
 
-class Learner:
+class Learner(Carrier):
     """A program with parameters, optimiser and state, learning online.
 
     An update takes the gradient of the block's mean loss per step, so that a learning rate means the same at every
@@ -116,17 +124,10 @@ class Learner:
             raise DataError(f"learner: on_nonfinite must be {', '.join(POLICIES)}, got {on_nonfinite!r}.")
         self.program, self.optimizer, self.on_nonfinite = program, optimizer, on_nonfinite
         self.clip = None if clip is None else _limit(clip)
-        self.params: dict[str, Array] = {
-            name: array.copy() for name, array in read_params(program.plan.parameters, params, program.dtype).items()
-        }
-        self.optimizer_state: dict[str, Array] = optimizer.start(self._trained())
-        self.state: State | None = None
-        self.seen = 0
-        self.episodes = 0
+        weights = copied(read_params(program.plan.parameters, params, program.dtype))
+        trained = {name: weights[name] for name in (*program.rules, *program.plan.followers)}
+        super().__init__(Carried(weights, optimizer.start(trained), None, 0, 0))
         self._longest = 1  # steps of a block that memory was found for
-
-    def _trained(self) -> dict[str, Array]:
-        return {name: self.params[name] for name in (*self.program.rules, *self.program.plan.followers)}
 
     def fit(self, stream: Iterable[Any], *, block: int | None = None, progress: Progress | None = None) -> list[Update]:
         """Learn from a stream; call it again to go on from where it ended.
@@ -150,18 +151,16 @@ class Learner:
         What the stream raises passes unchanged. In each of these cases the learner stays as the last good block left
         it.
         """
-        return [
-            replace(update, step=replace(update.step, grads={}, outputs={}))
-            for update in self.updates(stream, block=block, progress=progress)
-        ]
+        return [update.without_arrays() for update in self.updates(stream, block=block, progress=progress)]
 
     def updates(
         self, stream: Iterable[Any], *, block: int | None = None, progress: Progress | None = None
     ) -> Iterator[Update]:
         """Like `fit`, one update at a time: for streams without end."""
+        single = block in (None, 1)  # the last steps of a longer piece are taken as the blocks before them
         for piece in self.program.blocks(stream, block=block):
             try:
-                update = self._learned(piece)
+                update = self._learned(piece, single)
             except NonFiniteError as error:
                 if self.on_nonfinite == "raise":
                     raise
@@ -171,34 +170,51 @@ class Learner:
             if ended:
                 return
 
-    def _learned(self, piece: Block) -> Update:
-        if self.state is None or piece.steps > self._longest:
-            self.program.fits(piece.batch, piece.steps, held=self.state, what="learner")
-        before = self.state
+    def _learned(self, piece: Block, single: bool) -> Update:
+        update = self._stepped(piece) if single and piece.steps == 1 else None
+        return self._in_block(piece) if update is None else update
+
+    def _stepped(self, piece: Block) -> Update | None:
+        """Learn from a block of one step as a stream does; `None` where that cannot be done."""
+        with told("step"):
+            ahead = self._ahead(piece.batch)
+            if ahead is None:
+                return None
+            steps, weights = ahead.steps, piece.mask
+            goals = {
+                name: Target(piece.targets[name], weights.get(name), loss) for name, loss in self.program.losses.items()
+            }
+            loss = steps.learn(piece.inputs, goals, piece.signals)
+            self._now = ahead  # now, and only now, if it was not yet
+            outputs = {name: array[None] for name, array in steps.outputs().items()}
+            step = Step(loss, dict(steps.grads()), outputs, *steps.norms())
+        return Update(step, 1, steps.seen, self._answers(1, weights))
+
+    def _in_block(self, piece: Block) -> Update:
+        """Learn from a block of any length."""
+        now, self._steps = self._carried(), None
+        if now.state is None or piece.steps > self._longest:
+            self.program.fits(piece.batch, piece.steps, held=now.state, what="learner")
+        before = now.state
         if before is None:
-            before = self.program.start(piece.batch, draw=self.episodes % PERIOD)
-        last = self.seen + piece.steps - 1
+            before = self.program.start(piece.batch, draw=now.episodes % PERIOD)
+        last = now.seen + piece.steps - 1
         try:
             state, step = self.program.step(
-                self.params, piece.inputs, piece.targets, piece.mask, piece.signals, state=before
+                now.params, piece.inputs, piece.targets, piece.mask, piece.signals, state=before
             )
         except NonFiniteError as error:
-            raise error.later(self.seen) from None
+            raise error.later(now.seen) from None
         grads = {name: g / piece.steps for name, g in step.grads.items()}
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
             found = None if math.isfinite(step.state_norm) else numerics.exploded(state, last)
             if found is not None:
                 raise found
             params, optimizer_state = self._updated(grads, step.grad_norm, last)
-        # Nothing has failed: now, and only now, the learner moves on; in one call, which no interrupt can part.
-        vars(self).update(
-            params=params,
-            optimizer_state=optimizer_state,
-            state=state,
-            seen=self.seen + piece.steps,
-            episodes=self.episodes + (self.state is None),
-            _longest=max(self._longest, piece.steps),
-        )
+        # Nothing has failed: now, and only now, the learner moves on.
+        episodes = now.episodes + (now.state is None)
+        self._now = Carried(params, optimizer_state, state, now.seen + piece.steps, episodes)
+        self._longest = max(self._longest, piece.steps)
         return Update(step, piece.steps, self.seen, self._answers(piece.steps, piece.mask))
 
     def _updated(self, grads: dict[str, Array], norm: float, last: int) -> tuple[dict[str, Array], dict[str, Array]]:

@@ -229,12 +229,9 @@ class TrialLearner(Learner):
         with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is refused
             step = sums.step(loss)
             params, optimizer_state = self._updated(step.grads, step.grad_norm, self.seen + steps - 1)
-        vars(self).update(
-            params=params,
-            optimizer_state=optimizer_state,
-            seen=self.seen + steps,
-            episodes=self.episodes + (at == 0),
-        )
+        now = self._carried()
+        seen, episodes = now.seen + steps, now.episodes + (at == 0)
+        self._now = now._replace(params=params, optimizer_state=optimizer_state, seen=seen, episodes=episodes)
         return state, Update(step, steps, self.seen, 1.0)
 
     def evaluate(

@@ -129,7 +129,9 @@ class Execution:
             self._steppers[batch] = self.engine.stepper(tuple(self.losses), batch)
         return self._steppers[batch]
 
-    def whole_steps(self, optimizer: Optimizer | None, batch: int) -> Callable[[], WholeSteps] | None:
+    def whole_steps(
+        self, optimizer: Optimizer | None, clip: float | None, batch: int
+    ) -> Callable[[], WholeSteps] | None:
         """What makes steps that are one call each, if the engine has them for these losses and this optimizer."""
         losses = {node: loss.name for node, loss in self.losses.items() if loss_table.SHIPPED.get(loss.name) is loss}
         config = settings(optimizer)
@@ -137,7 +139,7 @@ class Execution:
             return None
         if optimizer is not None and config is None:
             return None
-        return self.engine.whole_steps(losses, config, batch, self.counters)
+        return self.engine.whole_steps(losses, config, clip, batch, self.counters)
 
     def read_state(self, given: Any) -> State:
         """A state, checked and in the program's dtype."""
@@ -187,7 +189,7 @@ class Execution:
             tape = self.engine.forward(given.params, state, given.inputs, shape)
             outputs = {name: tape.values(name).copy() for name in self.losses}
             after = self.engine.advance(tape, state, False)
-            size = numerics.squares(self._measured(after).values())
+            size = numerics.squares(self.measured(after).values())
             block = numerics.Passed(tape, 0.0, outputs, {}, {}, after, {}, size, 0.0)
             if not (block.sound and numerics.finite(outputs.values())):
                 raise self._located(block, given, state, shape)
@@ -270,7 +272,7 @@ class Execution:
         if not block.sound:
             raise self._located(block, given, state, shape, fresh).later(at)
         norms = (
-            numerics.norm(self._measured(block.after).values(), block.size),
+            numerics.norm(self.measured(block.after).values(), block.size),
             numerics.norm(block.grads.values(), block.slope),
         )
         by_inputs = {name: block.by_inputs.get(name, np.zeros_like(given.inputs[name])) for name in self.plan.probed}
@@ -287,7 +289,7 @@ class Execution:
 
         return numerics.locate(self.plan.network.order, block, shape[0], again)
 
-    def _measured(self, state: State) -> State:
+    def measured(self, state: State) -> State:
         """A state without the counters of draws, which measure nothing."""
         return {key: array for key, array in state.items() if key not in self.counters} if self.counters else state
 
@@ -312,7 +314,7 @@ class Execution:
         """A block with the gradients of what was evaluated."""
         loss, seeds = evaluated
         grads, by_inputs = self.engine.gradients(tape, state, after, seeds, self.shared(signals), fresh)
-        size, slope = (numerics.squares(arrays.values()) for arrays in (self._measured(after or {}), grads))
+        size, slope = (numerics.squares(arrays.values()) for arrays in (self.measured(after or {}), grads))
         return numerics.Passed(tape, loss, outputs, seeds, grads, after or {}, by_inputs, size, slope)
 
     def shared(self, signals: Mapping[str, Array]) -> Mapping[str, Array]:

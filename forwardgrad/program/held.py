@@ -1,27 +1,15 @@
-"""What a stream holds between its steps: arrays of NumPy, or those of an engine that takes whole steps and is ahead."""
+"""What is held between single time steps: arrays of NumPy, or those of an engine that takes whole steps."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from forwardgrad.backends.engine import State, WholeSteps
-from forwardgrad.learning.joined import Updates, Weights
+from forwardgrad.learning.joined import Updates, Weights, settings
+from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array
-from forwardgrad.program.moment import MomentReader, Slots
-
-
-class StreamStep(NamedTuple):
-    """What one step of a stream gives.
-
-    Args:
-        loss: the sum over the outputs of the weighted mean over the batch; NaN where no targets were given.
-        outputs: the value of each node with a loss, `(batch, size)`, from before the update.
-    """
-
-    loss: float
-    outputs: dict[str, Array]
+from forwardgrad.program.moment import StepSlots
 
 
 class Held(NamedTuple):
@@ -32,6 +20,7 @@ class Held(NamedTuple):
         state: activations and influence.
         outputs: `(batch, size)` of the last step, by output node.
         grads: of the last step that had targets.
+        squares: the sums of the squares of the state, without what counts, and of the gradients.
         seen: how many steps there were.
         draw: for random layouts, the number of the signs; `None` takes the next from the counter of the program.
     """
@@ -40,91 +29,133 @@ class Held(NamedTuple):
     state: State
     outputs: dict[str, Array]
     grads: dict[str, Array]
+    squares: tuple[float, float]
     seen: int
     draw: int | None
 
 
 class Holder:
-    """Holds what a stream has, and takes steps that are one call of an engine.
+    """Holds what there is between two steps, and takes steps that are one call of an engine.
 
-    The engine copies what is held into arrays of its own. After its steps they are ahead of what is held here, and are
-    copied back when somebody asks.
+    The engine copies what is held into arrays of its own, which are then all there is of it. They are copied back when
+    somebody asks.
 
     Args:
         held: what there is at the beginning.
         updates: how weights are updated.
-        reader: reads the arrays of a step.
+        batch: number of samples.
         make: what makes steps of the engine, when they are first taken; `None` if it has none.
     """
 
-    def __init__(
-        self, held: Held, updates: Updates, reader: MomentReader, make: Callable[[], WholeSteps] | None
-    ) -> None:
-        self._updates, self._reader, self._make = updates, reader, make
+    def __init__(self, held: Held, updates: Updates, batch: int, make: Callable[[], WholeSteps] | None) -> None:
+        self._updates, self._batch, self._make = updates, batch, make
         self._steps: WholeSteps | None = None
-        self._slots = Slots({}), Slots({}), Slots({})
-        self._held, self._ahead, self._learned = held, -1, False
+        self._slots: StepSlots | None = None
+        self._order: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
+        self._found: Held | None = None  # what was copied back after the last step
+        self._held, self._begun = held, False
+
+    @property
+    def _engine(self) -> WholeSteps | None:
+        """The steps of the engine, if it has what there is."""
+        return self._steps if self._begun else None
 
     @property
     def seen(self) -> int:
         """How many steps there were."""
-        return self._held.seen + max(self._ahead, 0)
+        engine = self._engine
+        return self._held.seen + (0 if engine is None else engine.taken)
 
     @property
     def held(self) -> Held:
         """What there is after the last step."""
-        if self._ahead > 0 and self._steps is not None:
-            self._held, self._ahead, self._learned = self._settled(self._steps), 0, False
-        return self._held
+        if (engine := self._engine) is None:
+            return self._held
+        if self._found is None:
+            self._found = self._copied(engine)
+        return self._found
 
     @held.setter
     def held(self, held: Held) -> None:
-        self._held, self._ahead, self._learned = held, -1, False
+        self._held, self._begun, self._found = held, False, None
 
-    def _settled(self, steps: WholeSteps) -> Held:
-        held, state = self._held, steps.current("state")
-        weights, grads = held.weights, held.grads
-        if self._learned:
-            params = {name: array.copy() for name, array in weights.params.items()} | steps.current("params")
-            weights, grads = self._updates.begin(params, steps.memory()), steps.current("grads")
-        return Held(weights, {**held.state, **state}, steps.outputs(), grads, self.seen, held.draw)
+    def _copied(self, engine: WholeSteps) -> Held:
+        rest, (params, _) = self._held, self._order
+        weights = self._updates.begin(ordered(params, engine, "params", rest.weights.params), engine.memory())
+        return Held(weights, self.state(), self.outputs(), self.grads(), self.squares, self.seen, rest.draw)
 
-    def stepped(self, inputs: Any, targets: Any, signals: Any) -> StreamStep | None:
-        """Predict, learn and update in one call; without targets, predict.
+    def state(self) -> State:
+        """Activations and influence after the last step; they are not to be written into."""
+        engine, rest = self._engine, self._held.state
+        return rest if engine is None else ordered(self._order[1], engine, "state", rest)
 
-        `None` if there is no such call, or something is not finite: then nothing has changed.
+    def outputs(self) -> dict[str, Array]:
+        """The outputs of the last step, `(batch, size)` by node, copied."""
+        engine = self._engine
+        return copied(self._held.outputs) if engine is None or not engine.taken else engine.outputs()
+
+    def grads(self) -> dict[str, Array]:
+        """The gradients of the last step that had targets; they are not to be written into."""
+        engine = self._engine
+        return self._held.grads if engine is None or not engine.learned else engine.current("grads")
+
+    @property
+    def squares(self) -> tuple[float, float]:
+        """The sums of the squares of the state after the last step, without what counts, and of its gradients."""
+        engine = self._engine
+        return self._held.squares if engine is None or not engine.taken else engine.squares
+
+    def change(self, optimizer: Optimizer, clip: float | None) -> bool:
+        """Let the engine go on with other settings of the same kind of optimizer; whether it can."""
+        return self._make is None if self._steps is None else self._steps.change(settings(optimizer), clip)
+
+    def slots(self) -> StepSlots | None:
+        """What the next step of the engine reads; `None` if it has no such step."""
+        if not self._begun:
+            self._begin()
+        return self._slots
+
+    def learn(self) -> float:
+        """Predict, learn and update in one call, from these arrays, and give the loss.
+
+        It is NaN if something is not finite: then nothing has changed.
         """
-        steps = self._steps if self._ahead >= 0 else self._ready()
-        if steps is None:
-            return None
-        if targets is None:
-            if signals is not None:
-                return None
-            self._reader.inputs_into(self._slots[0], inputs)
-            if not steps.predict():
-                return None
-            self._ahead += 1
-            return StreamStep(math.nan, steps.outputs())
-        self._reader.inputs_into(self._slots[0], inputs)
-        self._reader.targets_into(self._slots[1], targets)
-        self._reader.signals_into(self._slots[2], signals)
-        loss = steps.learn()
-        if loss != loss:  # NaN
-            return None
-        self._ahead, self._learned = self._ahead + 1, True
-        return StreamStep(loss, steps.outputs())
+        assert self._steps is not None
+        self._found = None
+        return self._steps.learn()
 
-    def _ready(self) -> WholeSteps | None:
-        """The steps of the engine, which go on from what is held."""
+    def predict(self) -> bool:
+        """The same without targets; whether all is finite."""
+        assert self._steps is not None
+        self._found = None
+        return self._steps.predict()
+
+    def _begin(self) -> None:
+        """The engine goes on from what is held, of which only that is kept here which it leaves alone."""
         if self._make is None:
-            return None
-        if self._steps is None:
-            self._steps = steps = self._make()
-            self._slots = Slots(steps.inputs), Slots(steps.targets), Slots(steps.signals)
+            return
+        if (steps := self._steps) is None:
+            steps = self._make()
+            slots = StepSlots(steps, self._batch)
+            self._steps, self._slots = steps, slots
         held = self._held
-        self._steps.begin(held.weights.params, held.state, self._updates.remembered(held.weights))
-        self._ahead = 0
-        return self._steps
+        params, state = held.weights.params, held.state
+        steps.begin(params, state, self._updates.remembered(held.weights))
+        rest = Weights(without(params, steps.names("params")), {})
+        self._order = tuple(params), tuple(state)
+        left = held._replace(weights=rest, state=without(state, steps.names("state")))
+        self._held, self._begun = left, True
+
+
+def ordered(names: Iterable[str], engine: WholeSteps, group: str, rest: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays of a group and the rest, in this order."""
+    arrays = {**engine.current(group), **rest}
+    return {name: arrays[name] for name in names}
+
+
+def without(arrays: Mapping[str, Array], names: Collection[str]) -> dict[str, Array]:
+    """The arrays of other names."""
+    return {name: array for name, array in arrays.items() if name not in names}
 
 
 def copied(arrays: Mapping[str, Array]) -> dict[str, Array]:

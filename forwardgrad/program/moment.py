@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from forwardgrad.arrays import UNMASKED, array_of, check_names
+from forwardgrad.backends.engine import WholeSteps
 from forwardgrad.errors import DataError
 from forwardgrad.graph import Network, Node
 from forwardgrad.ops import Array
@@ -51,6 +52,41 @@ class Slots:
         for name, slot, shape, _ in self._arrays:
             array = arrays[name][0]
             slot[...] = array if array.ndim == slot.ndim else array[:, None] == np.arange(shape[-1])
+
+
+class StepSlots:
+    """The arrays that a whole step of an engine reads.
+
+    Args:
+        steps: of the engine.
+        batch: number of samples.
+    """
+
+    def __init__(self, steps: WholeSteps, batch: int) -> None:
+        self.inputs, self.targets, self.signals = Slots(steps.inputs), Slots(steps.targets), Slots(steps.signals)
+        self._shares, self._batch, self._even = steps.shares, batch, False
+
+    def weigh(self, goals: Mapping[str, Target]) -> None:
+        """Let each sample count in the loss as much as its mask says."""
+        weights = {name: goal.weight[0] for name, goal in goals.items() if goal.weight is not None}
+        self.weigh_evenly()
+        self._even = not weights  # before they are written, since an interrupt may come at any time
+        for name, weight in weights.items():
+            self._shares[name][...] = weight / self._batch
+
+    def weigh_evenly(self) -> None:
+        """Let all samples count alike."""
+        if not self._even:
+            for share in self._shares.values():
+                share[...] = 1 / self._batch
+            self._even = True
+
+    def fill(self, inputs: Mapping[str, Array], goals: Mapping[str, Target], signals: Mapping[str, Array]) -> None:
+        """Copy what a block of one step is given; signals as the derivative of the mean over the batch."""
+        self.inputs.fill(inputs)
+        self.targets.fill({name: goal.values for name, goal in goals.items()})
+        self.weigh(goals)
+        self.signals.fill(signals)
 
 
 class MomentReader:
@@ -119,21 +155,24 @@ class MomentReader:
             kinds = {name: kind for name, kind in kinds.items() if name in names}
         return self._timed(what, given, kinds, UNMASKED)
 
-    def inputs_into(self, slots: Slots, given: Any) -> None:
-        """Read inputs of a step into arrays; raises `DataError`. Numbers that are not finite may be let through."""
-        if not slots.copied(given):
-            slots.fill(self.inputs(given))
+    def into(self, slots: StepSlots, inputs: Any, targets: Any, mask: Any, signals: Any) -> None:
+        """Read what a step is given into arrays; raises `DataError`. Numbers that are not finite may be let through.
 
-    def targets_into(self, slots: Slots, given: Any) -> None:
-        """The same for targets. Of labels, each becomes a 1 in place of the unit that it names."""
-        if self._labels or not slots.copied(given):
-            slots.fill({name: target.values for name, target in self.targets(given, None).items()})
-
-    def signals_into(self, slots: Slots, given: Any) -> None:
-        """The same for learning signals, as the derivative of the mean over the batch."""
-        if given is not None or self._signalled:
+        Without targets, only the inputs are read.
+        """
+        if not slots.inputs.copied(inputs):
+            slots.inputs.fill(self.inputs(inputs))
+        if targets is None:
+            return
+        if mask is None and not self._labels and slots.targets.copied(targets):
+            slots.weigh_evenly()
+        else:
+            goals = self.targets(targets, mask)
+            slots.targets.fill({name: goal.values for name, goal in goals.items()})
+            slots.weigh(goals)
+        if signals is not None or self._signalled:
             shared = self._dtype.type(1 / self._batch)
-            slots.fill({name: array * shared for name, array in self.signals(given).items()})
+            slots.signals.fill({name: array * shared for name, array in self.signals(signals).items()})
 
     def _recognised(self, given: Any, shapes: Mapping[str, tuple[int, int]]) -> dict[str, Array] | None:
         """Arrays `(batch, size)` of finite numbers of the program's dtype, with an axis of time; or `None`."""

@@ -84,7 +84,7 @@ def norm(arrays: Iterable[Array], square: float) -> float:
     (0.0, '5e-30')
     """
     found = list(arrays)
-    if not found or not square < max(map(_least, {array.dtype for array in found})):
+    if not found or not square < max(map(least, {array.dtype for array in found})):
         return math.sqrt(square)
     largest = max((float(np.abs(array).max(initial=0)) for array in found), default=0.0)
     scale = largest or 1.0
@@ -92,7 +92,7 @@ def norm(arrays: Iterable[Array], square: float) -> float:
 
 
 @cache
-def _least(dtype: np.dtype[Any]) -> float:
+def least(dtype: np.dtype[Any]) -> float:
     """The smallest sum of squares that has all its digits."""
     return float(np.finfo(dtype).tiny) / float(np.finfo(dtype).eps)
 

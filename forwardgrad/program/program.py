@@ -18,6 +18,7 @@ from forwardgrad.errors import DataError
 from forwardgrad.explain.derivation import Derived
 from forwardgrad.graph import Network
 from forwardgrad.graph import draw as draw_parameter
+from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.learning.transforms import as_optimizer
 from forwardgrad.ops import Array
 from forwardgrad.ops.losses import Loss
@@ -28,6 +29,7 @@ from forwardgrad.program.described import Described
 from forwardgrad.program.execution import Execution, Prediction, Step, batch_of, read_draw
 from forwardgrad.program.pricing import refuse_too_large
 from forwardgrad.program.sequence import Sequences
+from forwardgrad.program.single_steps import SingleSteps
 from forwardgrad.program.stream import Stream
 from forwardgrad.rules.table import Rule
 
@@ -296,6 +298,21 @@ class Program(Described, Sequences):
         changing = None if optimizer is None else as_optimizer(optimizer, "stream")
         self.fits(samples, 1, max_memory, held=state, what="stream")
         return Stream(self._execution, weights, samples, changing, (state, optimizer_state, number), again=self.stream)
+
+    def single_steps(self, batch: int, optimizer: Optimizer, clip: float | None) -> SingleSteps | None:
+        """What a learner takes blocks of one step with, from arrays that are checked.
+
+        Args:
+            batch: number of samples.
+            optimizer: changes the parameters.
+            clip: largest joint norm of the gradients that it gets, or `None`.
+
+        Returns:
+            `None` where a block gives more than a step of a stream, or runs on many devices.
+        """
+        if self.devices is not None or self.plan.probed or self.plan.per_sample:
+            return None
+        return SingleSteps(self._execution, batch, optimizer, clip)
 
     def reset(self, state: Mapping[str, Any], where: Any) -> State:
         """The state with some samples started afresh: activations and influence.

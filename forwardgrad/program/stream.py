@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from forwardgrad.arrays import check_names, finite, numeric, truths
 from forwardgrad.backends import State
-from forwardgrad.backends.engine import Back
-from forwardgrad.errors import DataError, NonFiniteError
+from forwardgrad.errors import DataError
 from forwardgrad.layouts.draws import PERIOD
-from forwardgrad.learning.joined import Weights, updates
 from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array
-from forwardgrad.program import budget, numerics
-from forwardgrad.program.border import Given, Target
 from forwardgrad.program.execution import Execution
-from forwardgrad.program.held import Held, Holder, StreamStep, copied
+from forwardgrad.program.held import copied
 from forwardgrad.program.moment import MomentReader
+from forwardgrad.program.single_steps import Open, SingleSteps, told
 
 
-class Open(NamedTuple):
-    """A step of which credit can still be asked.
+class StreamStep(NamedTuple):
+    """What one step of a stream gives.
 
     Args:
-        held: what the stream held before it.
-        values: `(1, batch, size)` by input node.
-        outputs: the same by output node.
-        back: gives the gradients.
+        loss: the sum over the outputs of the weighted mean over the batch; NaN where no targets were given.
+        outputs: the value of each node with a loss, `(batch, size)`, from before the update.
     """
 
-    held: Held
-    values: dict[str, Array]
+    loss: float
     outputs: dict[str, Array]
-    back: Back
 
 
 class Stream:
@@ -76,16 +65,12 @@ class Stream:
         plan, self._execution, self._again = execution.plan, execution, again
         self.batch, self.optimizer = batch, optimizer
         self._read = MomentReader(plan.network, execution.losses, execution.signalled, execution.dtype, batch)
-        self._ahead = execution.stepper(batch)
-        trained = (*plan.entries, *plan.followers)
-        self._updates = updates(optimizer, trained)
+        self._steps = SingleSteps(execution, batch, optimizer)
         state, memory, draw = begun
         if memory is not None:
-            memory = _read_memory(optimizer, {name: weights[name] for name in trained}, memory)
-        first = self._updates.begin({name: array.copy() for name, array in weights.items()}, memory)
-        state = execution.start(batch, draw) if state is None else {key: array.copy() for key, array in state.items()}
-        make = execution.whole_steps(optimizer, batch)
-        self._holder = Holder(Held(first, state, {}, {}, 0, draw), self._updates, self._read, make)
+            memory = _read_memory(optimizer, {name: weights[name] for name in self._steps.trained}, memory)
+        state = execution.start(batch, draw) if state is None else copied(state)
+        self._steps.begin(copied(weights), memory, state, 0, draw)
         self._open: Open | None = None
 
     def predict(self, inputs: Any = None) -> dict[str, Array]:
@@ -109,12 +94,9 @@ class Stream:
         >>> grads = stream.credit(signals={"y": y - 1})
         >>> stream.update(grads)
         """
-        with self._told():
-            # Callers may write into their arrays, and updates into the weights, before credit is asked.
-            values = {name: array.copy() for name, array in self._read.inputs(inputs).items()}
-            weights = replace(self._held.weights, params=self.params)
-            step, self._open = self._predicted(self._held._replace(weights=weights), values)
-            return step.outputs
+        with told("stream"):  # callers may write into their arrays before credit is asked
+            self._open = self._steps.predict(copied(self._read.inputs(inputs)), open=True)
+            return self.outputs
 
     def credit(self, targets: Any = None, mask: Any = None, signals: Any = None) -> dict[str, Array]:
         """The gradient of the step that was predicted last, as by `Program.credit`; it may be asked several times.
@@ -133,13 +115,8 @@ class Stream:
         """
         if (asked := self._open) is None:
             raise DataError("stream: there is no predicted step to ask credit of.", "Call predict before credit.")
-        with self._told():
-            goals, own = self._read.credit(targets, mask, signals)
-            loss, seeds = self._execution.evaluate(asked.outputs, goals)
-            grads = asked.back(seeds, self._execution.shared(own))
-            if math.isfinite(loss + numerics.squares(grads.values())):
-                return grads
-            return self._examined(asked.held, asked.values, goals, own)[3]
+        with told("stream"):
+            return self._steps.credit(asked, *self._read.credit(targets, mask, signals))
 
     def update(self, grads: Mapping[str, Any]) -> None:
         """Let the optimizer change the parameters by a gradient, as `step` does by that of its loss.
@@ -153,8 +130,8 @@ class Stream:
         """
         if self.optimizer is None:
             raise DataError("stream: it has no optimizer to update with.", "Pass optimizer= to Program.stream.")
-        weights, plan = self._held.weights, self._execution.plan
-        trained = {name: weights.params[name] for name in (*plan.entries, *plan.followers)}
+        params = self._steps.held.weights.params
+        trained = {name: params[name] for name in self._steps.trained}
         check_names("grads", grads, trained)
         read = {name: numeric(f"gradient {name!r}", grads[name], self._execution.dtype) for name in trained}
         for name, array in read.items():
@@ -163,27 +140,8 @@ class Stream:
                 expected = f"expected shape {trained[name].shape}, got {array.shape}."
                 raise DataError(f"gradient {name!r}: {expected}", hint)
             finite(f"gradient {name!r}", array, "index")
-        with self._told():
-            gathered = self._updates.gathered(read)
-            sound = math.isfinite(numerics.squares(gathered))
-            self._held = self._held._replace(weights=self._updated(read, gathered, sound))
-
-    @contextmanager
-    def _told(self) -> Generator[None]:
-        try:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is told in our words
-                yield
-        except MemoryError:
-            with budget.told("stream"):
-                raise
-
-    @property
-    def _held(self) -> Held:
-        return self._holder.held
-
-    @_held.setter
-    def _held(self, held: Held) -> None:
-        self._holder.held = held
+        with told("stream"):
+            self._steps.update(read)
 
     def step(self, inputs: Any = None, targets: Any = None, mask: Any = None, signals: Any = None) -> StreamStep:
         """Take one time step: predict, and learn if there are targets.
@@ -209,103 +167,54 @@ class Stream:
                 overflows, as in a `Learner`; the step is counted from 0 at the beginning of the stream.
             MemoryBudgetError: if the system refuses memory.
         """
-        if mask is None and (taken := self._holder.stepped(inputs, targets, signals)) is not None:
+        steps, read, learning = self._steps, self._read, targets is not None
+        if not learning and (mask is not None or signals is not None):
+            read.inputs(inputs)  # what is wrong with these is told first
+            raise DataError("stream: mask and signals come with targets, and there are none.")
+        if (slots := steps.slots()) is not None:
+            read.into(slots, inputs, targets, mask, signals)
+            loss = steps.learn_at_once() if learning else math.nan
+            if loss == loss or (not learning and steps.predict_at_once()):  # all is finite
+                self._open = None
+                return StreamStep(loss, steps.outputs())
+        with told("stream"):
+            values, loss = read.inputs(inputs), math.nan
+            if learning:
+                loss = steps.learn_in_parts(values, read.targets(targets, mask), read.signals(signals))
+            else:
+                steps.predict(values, open=False)
             self._open = None
-            return taken
-        with self._told():
-            values = self._read.inputs(inputs)
-            self._open = None
-            if targets is not None:
-                return self._learned(values, self._read.targets(targets, mask), self._read.signals(signals))
-            if mask is not None or signals is not None:
-                raise DataError("stream: mask and signals come with targets, and there are none.")
-            return self._predicted(self._held, values)[0]
-
-    def _learned(self, values: dict[str, Array], goals: dict[str, Target], signals: dict[str, Array]) -> StreamStep:
-        held = self._held
-        outputs, after, back = self._ahead(held.weights.params, held.state, values)
-        loss, seeds = self._execution.evaluate(outputs, goals)
-        grads = back(seeds, self._execution.shared(signals))
-        gathered = self._updates.gathered(grads)
-        slope = numerics.squares(gathered)
-        if not math.isfinite(loss + slope + numerics.squares(after.values())):
-            loss, outputs, after, grads = self._examined(held, values, goals, signals)
-            gathered = self._updates.gathered(grads)
-        return self._moved_on(self._updated(grads, gathered, math.isfinite(slope)), after, outputs, loss, grads)
-
-    def _predicted(self, held: Held, values: dict[str, Array]) -> tuple[StreamStep, Open]:
-        outputs, after, back = self._ahead(held.weights.params, held.state, values)
-        if not math.isfinite(numerics.squares(after.values()) + numerics.squares(outputs.values())):
-            nodes = self._execution.plan.network.nodes
-            signals = {name: np.zeros((1, self.batch, nodes[name].size)) for name in self._execution.signalled}
-            _, outputs, after, _ = self._examined(held, values, {}, signals)
-        step = self._moved_on(self._held.weights, after, outputs, math.nan, self._held.grads)
-        return step, Open(held, values, outputs, back)
-
-    def _examined(
-        self, held: Held, values: dict[str, Array], goals: dict[str, Target], signals: dict[str, Array]
-    ) -> tuple[float, dict[str, Array], State, dict[str, Array]]:
-        """What `Program.step` gives in place of numbers that are not finite, or the error by which it names the first.
-
-        Numbers whose squares overflow are looked at here, too; they are errors in an influence alone.
-        """
-        given = Given(held.weights.params, values, goals, signals)
-        try:
-            after, step = self._execution.run_block(given, held.state, (1, self.batch))
-        except NonFiniteError as error:
-            raise error.later(held.seen) from None
-        if (found := numerics.exploded(after, held.seen)) is not None:
-            raise found
-        return step.loss, step.outputs, after, step.grads
-
-    def _updated(self, grads: dict[str, Array], gathered: Any, sound: bool) -> Weights:
-        """The weights after the update, which are finite; what is remembered may not be where squares overflow."""
-        held, ours = self._held, self._updates
-        weights = ours.updated(held.weights, grads, gathered)
-        if not math.isfinite(numerics.squares(ours.changed(weights))):
-            numerics.refuse_update("parameter", weights.params, held.seen)
-        if not sound:
-            numerics.refuse_update("memory of the optimizer", ours.remembered(weights), held.seen)
-        return weights
-
-    def _moved_on(
-        self, weights: Weights, after: State, outputs: dict[str, Array], loss: float, grads: dict[str, Array]
-    ) -> StreamStep:
-        held = self._held
-        mine = {name: array[0] for name, array in outputs.items()}
-        given = {name: array.copy() for name, array in mine.items()}
-        self._held = Held(weights, after, mine, grads, held.seen + 1, held.draw)
-        return StreamStep(loss, given)
+            return StreamStep(loss, steps.outputs())
 
     @property
     def params(self) -> dict[str, Array]:
         """All parameters, copied: `{name: array}`."""
-        return copied(self._held.weights.params)
+        return copied(self._steps.held.weights.params)
 
     @property
     def optimizer_state(self) -> dict[str, Array]:
         """What the optimizer remembers, copied, in the form of `optimizer.start(params)`."""
-        return copied(self._updates.remembered(self._held.weights))
+        return copied(self._steps.updates.remembered(self._steps.held.weights))
 
     @property
     def state(self) -> State:
         """Activations and influence after the last step, copied, in the form of `Program.start`."""
-        return copied(self._held.state)
+        return copied(self._steps.held.state)
 
     @property
     def outputs(self) -> dict[str, Array]:
         """The outputs of the last step, copied: `{output node: (batch, size)}`. Empty before the first step."""
-        return copied(self._held.outputs)
+        return copied(self._steps.held.outputs)
 
     @property
     def grads(self) -> dict[str, Array]:
         """The gradients of the last step that had targets, copied. Empty before it."""
-        return copied(self._held.grads)
+        return copied(self._steps.held.grads)
 
     @property
     def seen(self) -> int:
         """How many steps the stream has taken."""
-        return self._holder.seen
+        return self._steps.seen
 
     def reset(self, samples: Any = None) -> None:
         """Start samples afresh, activations and influence. Parameters and optimizer stay as they are.
@@ -317,25 +226,30 @@ class Stream:
         Raises:
             DataError: if these are not such truth values.
         """
-        held, self._open = self._held, None
+        held, self._open = self._steps.held, None
         if samples is not None:
             chosen = truths("reset: samples", samples, (self.batch,))
-            self._held = held._replace(state=self._execution.reset(held.state, chosen))
+            self._steps.held = held._replace(state=self._execution.reset(held.state, chosen))
             return
         draw = None if held.draw is None else (held.draw + 1) % PERIOD
-        self._held = held._replace(state=self._execution.start(self.batch, draw), draw=draw)
+        self._steps.held = held._replace(state=self._execution.start(self.batch, draw), draw=draw)
 
     def __repr__(self) -> str:
         return f"Stream(batch={self.batch}, optimizer={self.optimizer!r}, seen={self.seen:,})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        settings = {"batch": self.batch, "optimizer": self.optimizer, "state": self.state, "draw": self._held.draw}
+        settings = {
+            "batch": self.batch,
+            "optimizer": self.optimizer,
+            "state": self.state,
+            "draw": self._steps.held.draw,
+        }
         remembered = None if self.optimizer is None else self.optimizer_state
         rest = {"outputs": self.outputs, "grads": self.grads, "seen": self.seen}
         return partial(self._again, **settings, optimizer_state=remembered), (self.params,), rest
 
     def __setstate__(self, rest: dict[str, Any]) -> None:
-        self._held = self._held._replace(**rest)
+        self._steps.held = self._steps.held._replace(**rest)
 
 
 def _read_memory(optimizer: Optimizer | None, trained: Mapping[str, Array], given: Any) -> dict[str, Array]:

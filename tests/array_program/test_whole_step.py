@@ -57,11 +57,12 @@ class Evaluated:
         assert self.schedule is not None
         self.count += 1
         counted = self.schedule.counted(self.count) if self.schedule.counted else {}
-        numbers = {"share": 1 / self.batch, **self.schedule.fixed, **counted}
+        numbers = {**self.schedule.fixed, **counted}
         self.arrays |= {("settings", name): np.asarray(number) for name, number in numbers.items()}
         self.arrays |= {("inputs", node): array for node, array in inputs.items()}
         self.arrays |= {("signals", node): array / self.batch for node, array in signals.items()}
         for node, target in targets.items():
+            self.arrays["shares", node] = np.full(self.batch, 1 / self.batch)
             labels = self.program.losses[node].labels
             size = self.program.network.nodes[node].size
             self.arrays["targets", node] = (target[:, None] == np.arange(size)) * 1.0 if labels else target

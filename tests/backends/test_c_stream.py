@@ -28,7 +28,7 @@ def _compiled_fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 def steps_of(stream: Any) -> CSteps:
     """The steps in C that a stream takes."""
-    return stream._holder._steps
+    return stream._steps._holder._steps
 
 
 OPTIMIZERS: dict[str, Any] = {"none": None, "sgd": fg.SGD(0.05), "momentum": fg.SGD(0.05, 0.9), "adam": fg.Adam(0.01)}

@@ -14,7 +14,7 @@ from checks import ENGINES, compiled, error
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from nets import declare, problem, small, stack, vanilla
-from stepping import DRAW, OPTIMIZERS, ROUNDING, ByHand, data, timed
+from stepping import DRAW, OPTIMIZERS, ROUNDING, ByHand, InBlocks, data, timed
 
 import forwardgrad as fg
 from forwardgrad.array_program import numpy_helpers
@@ -133,7 +133,7 @@ def test_every_optimizer_updates_as_by_hand(backend: str, optimizer: str, dtype:
 def test_a_pair_of_functions_updates_as_in_a_learner() -> None:
     """If this fails, optimizers of other libraries work for learners only."""
     program = fg.compile(small("elman", 4))
-    stream, learner = program.stream(program.init(), optimizer=PAIR), fg.Learner(program, program.init(), PAIR)
+    stream, learner = program.stream(program.init(), optimizer=PAIR), InBlocks(program, program.init(), PAIR)
     for inputs, targets in data(program, 6, 1):
         stream.step(inputs, targets)
         learner.fit([(timed(inputs), timed(targets))])
@@ -316,7 +316,7 @@ def test_a_stream_goes_on_where_a_learner_ended(backend: str, optimizer: str) ->
     skip_without(backend)
     chosen = OPTIMIZERS[optimizer]
     program = fg.compile(small("lstm", 4), rule="eprop", backend=backend)
-    learner = fg.Learner(program, program.init(), chosen)
+    learner = InBlocks(program, program.init(), chosen)
     pieces = data(program, 12, 2)
     learner.fit([(timed(x), timed(y)) for x, y in pieces[:5]])
     assert learner.state is not None

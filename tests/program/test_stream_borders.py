@@ -12,7 +12,7 @@ import pytest
 from c_backend import needs_compiler, skip_without
 from checks import ENGINES, error
 from nets import declare, small, vanilla
-from stepping import OPTIMIZERS, ROUNDING, data
+from stepping import OPTIMIZERS, ROUNDING, InBlocks, data
 
 import forwardgrad as fg
 from forwardgrad.errors import DataError, MemoryBudgetError, NonFiniteError
@@ -280,7 +280,7 @@ def test_what_is_not_finite_is_noticed_as_in_a_learner(backend: str, cause: str)
     """If this fails, a run that has diverged goes on, or its error does not say where and when."""
     skip_without(backend)
     program, params, optimizer, steps = fatal(backend, cause)
-    learner = fg.Learner(program, params, optimizer)
+    learner = InBlocks(program, params, optimizer)
     with pytest.raises(NonFiniteError) as wanted:
         learner.fit([({"x": x[None]}, {"y": y[None]}) for x, y in steps])
     stream = program.stream(params, batch=2, optimizer=optimizer)
@@ -350,6 +350,6 @@ def test_a_stream_runs_on_its_backend() -> None:
     program = fg.compile(fg.load("elman"), rule="eprop", backend="c", dtype="float32")
     stream = program.stream(program.init(), optimizer=fg.SGD(0.1))
     stream.step(np.ones((1, 1)), np.ones((1, 1)))
-    stream.step(np.ones((1, 1)), np.ones((1, 1)), mask=0.5)
+    stream.predict(np.ones((1, 1)))
     engine: Any = program._execution.engine  # pyright: ignore[reportPrivateUsage]
     assert "compiled" in vars(engine)

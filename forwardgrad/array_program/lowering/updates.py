@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from forwardgrad.array_program.expressions import Argument, Tree, apply
+from forwardgrad.array_program.expressions import Argument, Number, Tree, apply
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Update:
         memory: what is remembered of each parameter.
         trees: the new parameter, and what is remembered then; none leaves parameters as they are. Their arguments are
             the parameter, its gradient, what is remembered, and the numbers.
+        clipped: whether gradients are scaled before such that their joint norm is at most the number `LIMIT`.
     """
 
     settings: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
     trees: tuple[Tree, ...] = ()
+    clipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,30 @@ SCHEDULES: Mapping[str, Callable[[Mapping[str, Any]], Schedule]] = {"sgd": _sgd,
 """Optimizers by the names in their `config`."""
 
 
-def schedule(config: Mapping[str, Any] | None) -> Schedule | None:
-    """The update of an optimizer with these settings; `None` if there is none. Without settings nothing is updated."""
+LIMIT = "limit"
+"""The number that is the largest joint norm of gradients."""
+
+
+def schedule(config: Mapping[str, Any] | None, clip: float | None = None) -> Schedule | None:
+    """The update of an optimizer with these settings; `None` if there is none. Without settings nothing is updated.
+
+    Args:
+        config: of the optimizer.
+        clip: largest joint norm of the gradients that it gets, or `None`.
+    """
     if config is None:
         return Schedule(Update(), {})
     make = SCHEDULES.get(config["name"])
-    return None if make is None else make(config)
+    if make is None or clip is None:
+        return None if make is None else make(config)
+    plain = make(config)
+    return replace(plain, update=replace(plain.update, clipped=True), fixed={**plain.fixed, LIMIT: clip})
+
+
+def scale(square: Tree, limit: Tree) -> Tree:
+    """The factor of gradients whose squares have this sum, such that their norm is within a limit.
+
+    Source: Pascanu, Mikolov & Bengio 2013 (arXiv 1211.5063), algorithm 1.
+    """
+    norm = apply("sqrt", square)
+    return apply("where", apply(">", norm, limit), apply("/", limit, norm), Number(1.0))

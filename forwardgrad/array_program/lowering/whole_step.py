@@ -10,10 +10,10 @@ from forwardgrad.array_program.builder import Builder
 from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.expressions import TERMS, Argument, apply, total
 from forwardgrad.array_program.flattened import flattened
-from forwardgrad.array_program.instructions import Reduce
+from forwardgrad.array_program.instructions import Broadcast, Reduce
 from forwardgrad.array_program.lowering.loss_values import LOSSES, LossValues
 from forwardgrad.array_program.lowering.lower import Lowered
-from forwardgrad.array_program.lowering.updates import Update
+from forwardgrad.array_program.lowering.updates import LIMIT, Update, scale
 from forwardgrad.array_program.regions import ArrayProgram, Function, Invoke
 from forwardgrad.array_program.specialised import specialised
 from forwardgrad.array_program.unrolled import unrolled
@@ -28,14 +28,13 @@ AHEAD, BACK = ("slopes", "advance"), ("credit", "gradients")
 SETTINGS = "settings"
 """The group of the numbers that a step reads."""
 
-SHARE = "share"
-"""The setting that is one divided by the number of samples."""
-
 NUMBERS, STATED = "numbers", ("loss", "state", "grads", "all")
 """The group of the numbers that a step gives, and what they are called: the loss, and sums of squares."""
 
-GIVEN = ("inputs", "targets", "signals")
-"""The groups of what each step is given anew."""
+GIVEN = ("inputs", "targets", "signals", "shares")
+"""The groups of what each step is given anew; a share is the factor of a sample's loss."""
+
+TIMES = apply("*", Argument(0), Argument(1))
 
 Key = tuple[str, str]
 """What an array is: the group that it belongs to (`params`, `state`, `inputs`, `numbers`, ...), and its key there."""
@@ -122,9 +121,8 @@ def learning_step(
     outputs = {node: _loss(chain, node, LOSSES[loss]) for node, loss in losses.items()}
     for name in (*AHEAD, *BACK):
         chain.invoke(name)
-    b, share = chain.builder, chain.setting(SHARE)
-    sums = [b.add(Reduce(value, (0, 1))) for value, _ in outputs.values()]
-    loss = b.elementwise(apply("*", Argument(0), Argument(1)), _added(b, sums), share)
+    b = chain.builder
+    loss = _added(b, [b.add(Reduce(value, (0, 1))) for value, _ in outputs.values()])
     made: dict[Key, Value] = {("outputs", node): y for node, (_, y) in outputs.items()}
     made |= _state(chain)
     made |= _updated(chain, update)
@@ -147,14 +145,15 @@ def _values(chain: _Chain, node: str) -> Value:
 
 
 def _loss(chain: _Chain, node: str, formula: Callable[[Builder, Value, Value], LossValues]) -> LossValues:
-    """The loss of each sample at an output node, whose slope is read by the functions that follow, and its values."""
+    """The part of each sample in the loss of a node, whose slope the functions that follow read, and its values."""
     b, y = chain.builder, _values(chain, node)
     value, slope = formula(b, y, chain.of(Value(f"targets of {node}", y.type), ("targets", node)))
-    adjoint = b.elementwise(apply("*", Argument(0), Argument(1)), slope, chain.setting(SHARE))
+    share = chain.of(Value(f"shares of {node}", value.type), ("shares", node))
+    adjoint = b.elementwise(TIMES, slope, b.add(Broadcast(share, y.dims, (0, 1))))
     for name, binding in chain.lowered.program.bindings.items():
         if binding == ("losses", node):
             chain.arrays[name] = adjoint
-    return value, y
+    return b.elementwise(TIMES, value, share), y
 
 
 def _state(chain: _Chain) -> dict[Key, Value]:
@@ -168,6 +167,7 @@ def _updated(chain: _Chain, update: Update) -> dict[Key, Value]:
     bindings = chain.lowered.program.bindings
     words = {binding: name for name, binding in bindings.items()}
     settings = [chain.setting(name) for name in update.settings]
+    factor = _factor(chain) if update.clipped else None
     found: dict[Key, Value] = {}
     for name, (group, key) in bindings.items():
         if group == "grads":
@@ -175,12 +175,20 @@ def _updated(chain: _Chain, update: Update) -> dict[Key, Value]:
             word = words.get(("params", key), f"params of {key}")
             parameter = chain.of(Value(word, gradient.type), ("params", key))
             held = [chain.of(Value(f"{part} of {key}", gradient.type), (part, key)) for part in update.memory]
-            given = parameter, gradient, *held, *settings
+            limited = gradient if factor is None else chain.builder.elementwise(TIMES, gradient, factor)
+            given = parameter, limited, *held, *settings
             keys = (("params", key), *((part, key) for part in update.memory))
             found["grads", key] = gradient
             for place, tree in zip(keys, update.trees, strict=False):  # without trees nothing is updated
                 found[place] = chain.builder.elementwise(tree, *given)
     return found
+
+
+def _factor(chain: _Chain) -> Value:
+    """What all gradients are multiplied by before they are used."""
+    grads = [chain.arrays[name] for name, (group, _) in chain.lowered.program.bindings.items() if group == "grads"]
+    square = _squares(chain.builder, grads)
+    return chain.builder.elementwise(scale(Argument(0), Argument(1)), square, chain.setting(LIMIT))
 
 
 def _finished(
