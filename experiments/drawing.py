@@ -24,6 +24,7 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     "rflo": ("#b8860b", "<"),
     "snap(1)": ("tab:purple", "p"),
     "snap(2)": ("#b79bd6", "H"),
+    "window": ("#4a4ac8", "1"),
     "uoro": ("tab:olive", ">"),
     "kf-rtrl": ("tab:cyan", "X"),
     "dsf": ("#7b5b12", "d"),

@@ -32,6 +32,9 @@ RULES = (
     "ostl",
     "eprop",
     "eprop-random",
+    "eprop-adaptive",
+    "rflo",
+    "window(4)",
     "snap(1)",
     "snap(2)",
     "uoro",
@@ -119,7 +122,8 @@ def page(found: Results) -> str:
         )
     return f"""The add task with lags {LAGS[0]} and {LAGS[1]} (best losses {flips.KNOWN}), learned online. Bytes are
 those of the influence that is stored between steps, for one sample in single precision. `snap`, `uoro` and `kf-rtrl`
-have blocks of one step, as published.
+have blocks of one step, as published. The rules that are left out would be the same as others here: `ottt` and
+`ostl-feedforward` as `eprop`, `bptt` as `rtrl`, and `tbptt` in blocks of a step as `immediate`.
 
 {chr(10).join(parts)}
 {_verdict(found)}

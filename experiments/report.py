@@ -21,9 +21,10 @@ by `python -m experiments.report` from the raw results in `experiments/results/`
 and a test compares it with them. `python -m experiments NAME` makes what is missing of an experiment; `--list` says
 what there is.
 
-Numbers are medians over seeds, with the range in brackets. What falls short of a published number is left in. A claim
-about a rule holds for the optimiser, the precision and the sizes that stand with its table, and for no others. Under
-`kf-rtrl` biases are learned by `uoro`, since its layout is one of dense weights.
+Numbers are medians over seeds, with the range in brackets; pictures show medians as lines and ranges as bars or bands.
+A setting that is *not run* has no run yet, and the command of its part makes it. What falls short of a published number
+is left in. A claim about a rule holds for the optimiser, the precision and the sizes that stand with its table, and for
+no others. Under `kf-rtrl` biases are learned by `uoro`, since its layout is one of dense weights.
 """
 
 
