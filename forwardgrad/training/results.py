@@ -202,11 +202,12 @@ def _training(task: Task, trained: Trained, found: Mapping[str, Any], command: s
     given = found[metric.lower()]
     scores = {name if name in ("train", "test") else f"test, {name}": value for name, value in given.items()}
     what, tested = ("samples", len(task.test.inputs)) if task.sequences is None else ("sequences", len(task.test))
+    settings = {name: value for name, value in found["settings"].items() if value is not None and value is not False}
     facts = {
         "command": command,
         f"test {metric}": f"{scores.pop('test'):.4f}",
         **{f"{name}: {metric}": f"{score:.4f}" for name, score in scores.items()},
-        "settings": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["settings"].items()),
+        "settings": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items()),
         "rule, dtype": f"{found.get('rule', '')}, {found['dtype']}",
         "data": f"{task.name}: {task.learned:,} {what} to learn from, {tested:,} to test",
         "time": f"{trained.seconds:.1f} s",

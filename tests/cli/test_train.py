@@ -32,6 +32,7 @@ def test_train_writes_a_page(place, run):
     assert f"<dt>test NMSE</dt><dd>{report['nmse']['test']:.4f}</dd>" in page
     assert re.search(r"<dt>command</dt><dd>[^<]* train small.toml --data wave.csv [^<]*--report</dd>", page)
     assert "passes 1, block" in page
+    assert "seed 0, batch 16, schedule cosine, patience 5</dd>" in page
     data_of_page = json.loads(re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)[0])
     assert data_of_page["curve"]["values"] == report["curve"]
     assert data_of_page["curve"]["levels"]["persistence"] == report["nmse"]["persistence"]
