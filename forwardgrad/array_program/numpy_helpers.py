@@ -94,22 +94,27 @@ def add_product(total: Array, j: Array, s: Array) -> int:
     that of units that keep their own state, is multiplied entry by entry.
     """
     into, s = total.reshape(len(total), -1), s.reshape(len(s), -1)
-    work = j.size * s.shape[1]
-    entries = (j != 0) & s.any(axis=1) if work >= WORTH else np.ones(j.shape, bool)
+    if j.size * s.shape[1] < WORTH:
+        return add_whole(into, j, s)
+    entries = (j != 0) & s.any(axis=1)
     rows, columns = np.flatnonzero(entries.any(axis=1)), np.flatnonzero(entries.any(axis=0))
-    single = np.count_nonzero(entries) == len(rows)
-    if not single and len(rows) * len(columns) > FEW * j.size:
-        into += matmul(j[None], s[None])[0]
-        return work
-    if single:
+    if np.count_nonzero(entries) == len(rows):
         columns = entries[rows].argmax(axis=1)
-        j = j[rows, columns][:, None]
+        j, product = j[rows, columns][:, None], np.multiply
+    elif len(rows) * len(columns) <= FEW * j.size:
+        j, product = j[np.ix_(rows, columns)], matmul
     else:
-        j = j[np.ix_(rows, columns)]
-    there, product = slice(None) if len(rows) == len(into) else rows, np.multiply if single else matmul
+        return add_whole(into, j, s)
+    there = slice(None) if len(rows) == len(into) else rows
     width = PART // len(s) + 1
     for first in range(0, s.shape[1] if len(rows) else 0, width):
         into[there, first : first + width] += product(j, s[columns, first : first + width])
+    return j.size * s.shape[1]
+
+
+def add_whole(total: Array, j: Array, s: Array) -> int:
+    """Add a product of matrices, as `add_carried` does; the number of multiplications made."""
+    total += matmul(j[None], s[None])[0]
     return j.size * s.shape[1]
 
 
