@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from forwardgrad.graph.parameters import stream as stream  # printed modules take it along
 from forwardgrad.layouts.draws import PERIOD, signs
 from forwardgrad.layouts.draws import generator as generator  # and this
-from forwardgrad.support.blas import matmul
+from forwardgrad.support.blas import in_parts, matmul
 
 Array = NDArray[Any]
 
@@ -106,10 +106,13 @@ def add_product(total: Array, j: Array, s: Array) -> int:
     else:
         return add_whole(into, j, s)
     there = slice(None) if len(rows) == len(into) else rows
-    width = PART // len(s) + 1
-    for first in range(0, s.shape[1] if len(rows) else 0, width):
+    width, made = PART // len(s) + 1, j.size * s.shape[1]
+
+    def add_part(first: int) -> None:
         into[there, first : first + width] += product(j, s[columns, first : first + width])
-    return j.size * s.shape[1]
+
+    in_parts(add_part, range(0, s.shape[1] if made else 0, width))
+    return made
 
 
 def add_whole(total: Array, j: Array, s: Array) -> int:

@@ -34,8 +34,15 @@ from forwardgrad.support.names import shown
 SHORT = 64
 """Entries up to which an array is printed as numbers."""
 
+_IN_PARTS = '''
+def in_parts(work, firsts):
+    """Compute the parts of something, given the first index of each."""
+    for first in firsts:
+        work(first)
+'''
+
 HELPERS: Mapping[str, str] = {
-    name: inspect.getsource(function)
+    name: _IN_PARTS if name == "in_parts" else inspect.getsource(function)  # without threads
     for name, function in vars(numpy_helpers).items()
     if inspect.isfunction(function) and name != "matmul"  # which is NumPy's
 }

@@ -8,7 +8,7 @@ a product takes. Other libraries are left as they are.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import RLock
 from typing import Any
@@ -124,6 +124,11 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
             out = reuse.empty((*lead, a.shape[-2], b.shape[-1]), np.result_type(a, b))
         HELPERS.compute(_pieces(a, b, out, min(PIECES, size // PIECE)), one.before)
         return out
+
+
+def in_parts(work: Callable[[int], None], firsts: Sequence[int]) -> None:
+    """Compute the parts of something, given the first index of each; where there are many, on threads that are free."""
+    HELPERS.compute([partial(work, first) for first in firsts], threads() if len(firsts) >= PIECES else 1)
 
 
 def _pieces(a: Array, b: Array, out: Array, most: int) -> list[Piece]:
