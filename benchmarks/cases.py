@@ -106,6 +106,23 @@ class UpdateCase:
 
 
 @dataclass(frozen=True)
+class ExactStreamCase:
+    """One call of `Stream.step` per step under exact RTRL, update included, beside RTRL of JAX in one `scan`."""
+
+    name: str
+    network: Network
+    steps: int
+    goals: tuple[Goal, ...]
+
+    def __str__(self) -> str:
+        return f"rtrl with SGD, {self.network}, batch 1, one call per step, {self.steps:,} steps"
+
+    def quick(self) -> ExactStreamCase:
+        """A first look."""
+        return replace(self, steps=self.steps // 8)
+
+
+@dataclass(frozen=True)
 class PatternCase:
     """One call per step under `snap(1)`, beside the rule that keeps the same paths: e-prop with implicit autapses."""
 
@@ -159,7 +176,7 @@ class MemoryCase:
         return replace(self, lengths=tuple(length // 10 for length in self.lengths))
 
 
-Case = GradientCase | StreamingCase | WindowCase | UpdateCase | PatternCase | ForwardCase | MemoryCase
+Case = GradientCase | StreamingCase | WindowCase | UpdateCase | ExactStreamCase | PatternCase | ForwardCase | MemoryCase
 
 _LSTM = (
     "ours on jax",
@@ -227,6 +244,7 @@ CASES: tuple[Case, ...] = (
         (Goal("braintrace D-RTRL windows", 0.5, "ours on jax"),),
     ),
     UpdateCase("streaming-update", Network("lstm", 16, (32,), 1, "mse"), 1000, (Goal("step and update", 0.6),)),
+    ExactStreamCase("streaming-rtrl", _rnn(64), 1000, (Goal("jax RTRL", 0.2, IN_C),)),
     PatternCase("streaming-snap", Network("rnn", 8, (64,), 4, "mse"), 400, 8, (Goal("its paths as a rule", 1.5),)),
     ForwardCase(
         "forward",

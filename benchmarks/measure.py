@@ -13,6 +13,7 @@ from benchmarks import agreement, memory, streaming
 from benchmarks.agreement import Check, compare
 from benchmarks.cases import (
     Case,
+    ExactStreamCase,
     ForwardCase,
     Goal,
     GradientCase,
@@ -27,6 +28,7 @@ from benchmarks.flops import Floor, floor
 from benchmarks.ours import IN_C, RULES, blocks_of, compiled, ours
 from benchmarks.tasks import Task, make
 from benchmarks.timing import Timing, alternate, warm
+from forwardgrad.errors import MissingExtraError
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,27 @@ def _update(case: UpdateCase, options: Options) -> Result:
     return judged(case, checks, [Timing(name, values, "per step") for name, values in per_step.items()])
 
 
+def _exact_stream(case: ExactStreamCase, options: Options) -> Result:
+    copy = agreement.small(case.network)
+    our = agreement.our_gradients(copy)
+    peers = taking_part(("jax RTRL",), options, lambda name: peer(name, copy))
+    checks = [check for found in peers.values() for check in agreement.in_double(copy, found, our)]
+    if not all(check.passed for check in checks):
+        return Result(case.name, str(case), tuple(checks))
+    task = make(case.network, case.steps, batch=1)
+    runs: dict[str, Callable[[], Any]] = {}
+    for name, backend in (("forwardgrad", "numpy"), (IN_C, "c")):
+        try:
+            runs[name] = streaming.learning(task, "rtrl", backend)
+        except MissingExtraError as error:
+            print(error, file=sys.stderr)
+    runs |= {name: peer(name, task).run for name in peers}
+    for run in runs.values():
+        warm(run)
+    took = alternate(runs, options.rounds, options.budget, case.name)
+    return judged(case, checks, [Timing(name, tuple(v / case.steps for v in took[name]), "per step") for name in runs])
+
+
 def _pattern(case: PatternCase, options: Options) -> Result:
     names = {"snap(1)": "forwardgrad", "eprop; autapses=implicit": "its paths as a rule"}
     checks = [streaming.same(agreement.small(case.network), *names)]
@@ -251,6 +274,7 @@ _MEASURES: dict[type, Callable[[Any, Options], Result]] = {
     StreamingCase: _streaming,
     WindowCase: _window,
     UpdateCase: _update,
+    ExactStreamCase: _exact_stream,
     PatternCase: _pattern,
     ForwardCase: _forward,
     MemoryCase: _memory,

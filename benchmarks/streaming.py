@@ -91,6 +91,18 @@ def updated(task: Task) -> dict[str, Callable[[], Gradient]]:
     return ways | {"Learner in C, by blocks": partial(by_learner, in_c, block=2)}
 
 
+def learning(task: Task, rule: str, backend: str) -> Callable[[], Any]:
+    """A pass over a stream that learns by SGD step by step; raises `MissingExtraError` without a C compiler."""
+    program = compiled(task.network, rule, task.x.dtype.name, backend)
+    steps = [({"x": task.x[t]}, {"y": task.target[t]}) for t in range(task.steps)]
+
+    def run() -> Any:
+        stream = program.stream(task.params, batch=task.batch, optimizer=SGD(0.0001))
+        return [stream.step(inputs, targets).loss for inputs, targets in steps]
+
+    return run
+
+
 def theirs(task: Task) -> Callable[[], Any]:
     """The same pass in braintrace, which must be installed."""
     from benchmarks import peers_braintrace

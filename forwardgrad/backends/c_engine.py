@@ -6,10 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import Any
 
+from forwardgrad.array_program.buffers import analysed
 from forwardgrad.array_program.dimensions import SYMBOLS
+from forwardgrad.array_program.fused_scans import fused
 from forwardgrad.array_program.in_c.source import Unit, unit
 from forwardgrad.array_program.lowering.loss_values import LOSSES
 from forwardgrad.array_program.lowering.updates import schedule
+from forwardgrad.array_program.recomputed import recomputed
 from forwardgrad.backends.c_cache import shared_library
 from forwardgrad.backends.c_calls import CompiledUnit
 from forwardgrad.backends.c_compiler import find_compiler
@@ -48,7 +51,8 @@ class CEngine(LoweredEngine):
     def unit(self) -> Unit:
         """The program as C."""
         refuse_calls(self.lowered, "c", "C")
-        return unit(self.lowered.program, self.lowered.functions)
+        program = fused(recomputed(self.lowered.program, "slopes"))
+        return unit(program, analysed(program))
 
     @cached_property
     def compiled(self) -> CompiledUnit:

@@ -14,6 +14,7 @@ from forwardgrad.backends import ShardedArray
 from forwardgrad.compiler.keys import is_influence, meaning
 from forwardgrad.errors import NonFiniteError
 from forwardgrad.ops import Array
+from forwardgrad.support import blas
 
 PIECE = 2**13
 """Entries of a scalar product up to which BLAS computes it on one thread; several would wait for each other."""
@@ -55,7 +56,7 @@ class Passed:
 def squares(arrays: Iterable[Array]) -> float:
     """The sum of the squares of all entries: not finite if one of them is not, or where squares overflow.
 
-    One pass over each array, as quick as memory is; to be called where NumPy does not warn of overflow.
+    One pass over each array, by several threads where it is large; to be called where NumPy does not warn of overflow.
 
     >>> squares([np.array([[3.0], [4.0]])]), squares([np.array([1.0, np.inf])])
     (25.0, inf)
@@ -69,7 +70,7 @@ def squares(arrays: Iterable[Array]) -> float:
         if flat.size > PIECE:
             whole = flat.size - flat.size % PIECE
             pieces, flat = flat[:whole].reshape(-1, PIECE), flat[whole:]
-            total += float(np.matmul(pieces[:, None, :], pieces[:, :, None]).sum())
+            total += float(blas.in_pieces(pieces[:, None, :], pieces[:, :, None]).sum())
         total += float(flat.dot(flat))
     return total
 

@@ -32,6 +32,10 @@ PIECE, PIECES, WIDTH = 2**24, 16, 64
 each piece reads all of the other matrix."""
 
 
+SHARED_ENTRIES = 2**19
+"""Entries from which on small products are shared: reading them takes a tenth of a millisecond or so."""
+
+
 class Setting:
     """The number of threads of a library, which several threads of Python may hold at one.
 
@@ -129,6 +133,15 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 def in_parts(work: Callable[[int], None], firsts: Sequence[int]) -> None:
     """Compute the parts of something, given the first index of each; where there are many, on threads that are free."""
     HELPERS.compute([partial(work, first) for first in firsts], threads() if len(firsts) >= PIECES else 1)
+
+
+def in_pieces(a: Array, b: Array) -> Array:
+    """Many small products `(pieces, rows, depth)` and `(pieces, depth, columns)`, some on each thread that is free."""
+    if a.size < SHARED_ENTRIES:
+        return np.matmul(a, b)
+    out = np.empty((len(a), a.shape[1], b.shape[2]), a.dtype)
+    HELPERS.compute(_pieces(a, b, out, PIECES), threads())
+    return out
 
 
 def _pieces(a: Array, b: Array, out: Array, most: int) -> list[Piece]:

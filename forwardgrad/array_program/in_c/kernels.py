@@ -24,9 +24,10 @@ KERNELS = """\
 
 /* A tile of a result; how many terms of its sums are added before the next tile, and for how many columns and rows
    matrices are packed at a time, which is what fits in caches. SPARSE is the part of a matrix, one in so many entries,
-   up to which its zeros are passed over, and LISTED how many entries of a row are then remembered. */
+   up to which its zeros are passed over, and LISTED how many entries of a row are then remembered; a line of the cache
+   holds LINE entries. */
 enum { WIDTH = 2 * VECTOR / sizeof(real), HEIGHT = VECTOR == 64 ? 8 : 4, DEPTH = 256, COLUMNS = 512, ROWS = 64 };
-enum { FEW = 4, MANY = 8, SPARSE = 8, LISTED = 1024 };
+enum { FEW = 4, MANY = 8, SPARSE = 8, LISTED = 1024, LINE = 64 / sizeof(real) };
 
 /* The entries of a matrix of k rows and n columns in panels of some columns, the last of which is filled with zeros. */
 static inline extent panels(extent n, extent k) {
@@ -53,9 +54,12 @@ ONCE static void pack(extent n, extent k, const real *restrict b, extent bk, ext
                 }
             }
         } else {
-            for (extent w = 0; w < columns; w++) {
-                for (extent p = 0; p < k; p++) {
-                    packed[p * WIDTH + w] = b[p * bk + (j + w) * bn];
+            for (extent p = 0; p < k; p += LINE) {
+                const extent rows = k - p < LINE ? k - p : LINE;
+                for (extent w = 0; w < columns; w++) {
+                    for (extent q = p; q < p + rows; q++) {
+                        packed[q * WIDTH + w] = b[q * bk + (j + w) * bn];
+                    }
                 }
             }
             for (extent w = columns; w < WIDTH; w++) {
@@ -101,16 +105,19 @@ static int is_sparse(extent m, extent k, const real *a, extent am, extent ak) {
     return found * SPARSE <= m * k;
 }
 
-/* A tile: some rows of a, times a panel whose rows are bk apart; `columns` of the result are wanted. */
+/* A tile: some rows of a, times a panel of k > 0 rows that are bk apart; `columns` of the result are wanted. Its sums
+   begin with their first terms: a compiler has zeros written by a call. */
 INLINED void tile(const extent rows, extent k, const real *restrict a, extent am, extent ak, const real *restrict b,
                   extent bk, real *restrict c, extent cm, extent columns, int add) {
     real sum[HEIGHT][WIDTH];
     for (extent i = 0; i < rows; i++) {
+        const real factor = a[i * am];
+        #pragma omp simd
         for (extent w = 0; w < WIDTH; w++) {
-            sum[i][w] = 0;
+            sum[i][w] = factor * b[w];
         }
     }
-    for (extent p = 0; p < k; p++) {
+    for (extent p = 1; p < k; p++) {
         for (extent i = 0; i < rows; i++) {
             const real factor = a[i * am + p * ak];
             #pragma omp simd
@@ -197,13 +204,15 @@ ONCE static void multiply_turned(extent m, extent n, extent k, const real *a, ex
                 counts[j] = 0;
             }
             for (extent q = 0; q < depth; q++) {
+                int count = 0, here[COLUMNS];
                 for (extent j = 0; j < n; j++) {
-                    const real factor = b[(p + q) * bk + j * bn];
-                    if (factor != 0) {
-                        const extent place = j * deep + counts[j]++;
-                        at[place] = (int)(q * WIDTH);
-                        factors[place] = factor;
-                    }
+                    here[count] = (int)j;
+                    count += b[(p + q) * bk + j * bn] != 0;
+                }
+                for (int h = 0; h < count; h++) {
+                    const extent j = here[h], place = j * deep + counts[j]++;
+                    at[place] = (int)(q * WIDTH);
+                    factors[place] = b[(p + q) * bk + j * bn];
                 }
             }
             for (extent j = 0; j < n; j++) {
@@ -252,29 +261,6 @@ ONCE static void multiply_dense(extent m, extent n, extent k, const real *a, ext
     }
 }
 
-/* c = a b, or c += a b, where b is packed. */
-ONCE static void multiply_packed(extent m, extent n, extent k, const real *a, extent am, extent ak,
-                                 const real *packed, real *c, extent cm, int add) {
-    if (n >= WIDTH && k <= LISTED && is_sparse(m, k, a, am, ak)) {
-        multiply_sparse(m, n, k, a, am, ak, packed, c, cm, add);
-    } else {
-        multiply_dense(m, n, k, a, am, ak, packed, c, cm, add);
-    }
-}
-
-/* The same, where a is packed first, in strips, some rows at a time. */
-ONCE static void multiply_strips(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
-                            real *c, extent cm, int add, real *strips) {
-    extent i = 0;
-    for (; i + HEIGHT <= m; i += ROWS) {
-        const extent rows = m - i < ROWS ? (m - i) / HEIGHT * HEIGHT : ROWS;
-        pack_rows(rows, k, a + i * am, am, ak, strips);
-        multiply_tiles(rows, n, k, strips, 1, HEIGHT, HEIGHT * k, packed, c + i * cm, cm, add);
-    }
-    i = m / HEIGHT * HEIGHT;
-    multiply_dense(m - i, n, k, a + i * am, am, ak, packed, c + i * cm, cm, add);
-}
-
 /* A row times some columns whose rows are bk apart. */
 static void add_columns(extent n, extent k, const real *restrict a, extent ak, const real *restrict b, extent bk,
                         real *restrict c, int add) {
@@ -295,7 +281,7 @@ ONCE static void multiply_few(extent m, extent n, extent k, const real *restrict
                          const real *restrict b, extent bk, extent bn, real *restrict c, extent cm, int add) {
     for (extent i = 0; i < m; i++) {
         extent j = 0;
-        for (; bn == 1 && j + WIDTH <= n; j += WIDTH) {
+        for (; bn == 1 && k > 0 && j + WIDTH <= n; j += WIDTH) {
             tile(1, k, a + i * am, am, ak, b + j, bk, c + i * cm + j, cm, WIDTH, add);
         }
         if (bn == 1 && j < n) {
@@ -319,6 +305,31 @@ ONCE static void multiply_few(extent m, extent n, extent k, const real *restrict
             c[i * cm + j] = sum;
         }
     }
+}
+
+/* c = a b, or c += a b, where b is packed. */
+ONCE static void multiply_packed(extent m, extent n, extent k, const real *a, extent am, extent ak,
+                                 const real *packed, real *c, extent cm, int add) {
+    if (k == 0) {
+        multiply_few(m, n, 0, a, am, ak, packed, 0, 1, c, cm, add);
+    } else if (n >= WIDTH && k <= LISTED && is_sparse(m, k, a, am, ak)) {
+        multiply_sparse(m, n, k, a, am, ak, packed, c, cm, add);
+    } else {
+        multiply_dense(m, n, k, a, am, ak, packed, c, cm, add);
+    }
+}
+
+/* The same, where a is packed first, in strips, some rows at a time. */
+ONCE static void multiply_strips(extent m, extent n, extent k, const real *a, extent am, extent ak, const real *packed,
+                            real *c, extent cm, int add, real *strips) {
+    extent i = 0;
+    for (; i + HEIGHT <= m; i += ROWS) {
+        const extent rows = m - i < ROWS ? (m - i) / HEIGHT * HEIGHT : ROWS;
+        pack_rows(rows, k, a + i * am, am, ak, strips);
+        multiply_tiles(rows, n, k, strips, 1, HEIGHT, HEIGHT * k, packed, c + i * cm, cm, add);
+    }
+    i = m / HEIGHT * HEIGHT;
+    multiply_dense(m - i, n, k, a + i * am, am, ak, packed, c + i * cm, cm, add);
 }
 
 /* c = a b, or c += a b, for matrices of m, k and n rows and columns whose entries are any steps apart. */

@@ -16,6 +16,9 @@ from forwardgrad.array_program.values import Dimensions, Value
 FEW, SMALL = 4, 2**13
 """Rows for which a matrix is not packed, and entries of a matrix up to which they are multiplied in loops."""
 
+LEAST = 16, 32, 32
+"""Rows, columns and terms below which a product takes no less time: it waits for memory, or computes more columns."""
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -118,8 +121,14 @@ class MatrixProduct:
 
     @property
     def work(self) -> str:
-        """The number of multiplications."""
-        return self._size([*self.nest.levels[0], *self.nest.levels[1], *self._within])
+        """The number of multiplications, or, where rows or columns are few, of a product that takes as long."""
+        others = self._size([*self.nest.levels[0], *self.nest.levels[1]])
+        sizes = map(self._at_least, LEAST, (self.rows, self.columns, self.summed))
+        return " * ".join([*([others] if others != "1" else []), *sizes])
+
+    def _at_least(self, least: int, axes: Sequence[int]) -> str:
+        size = product(tuple(self.nest.dims[axis] for axis in axes)).within(MULTIPLIED)
+        return str(max(least, int(size))) if size.isdigit() else size
 
     def cut(self, split: int | None) -> Cut | None:
         """The rows that a part of an axis is; all where there is a loop over the axis; none if they are not rows."""
