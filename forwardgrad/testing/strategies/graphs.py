@@ -75,8 +75,8 @@ def graphs(
         max_delay: longest delay, at least 1.
         deep: whether every node reads the one before it.
         feedback: whether there are edges onto the node itself and back to earlier ones.
-        components: exactly that many recurrent layers, each a node with an edge onto itself (fewer where there are fewer
-            nodes); `None`: any number, also of several nodes.
+        components: exactly that many recurrent layers, each a node with an edge onto itself (fewer where there are
+            fewer nodes); `None`: any number, also of several nodes.
         smooth: leave out ops whose declared derivative finite differences do not find (`spike`, `relu`).
         spiking: whether the first node is a `spike`.
         kinds: the weight kinds to draw from; where none of them fits two sizes, `dense` is taken.
