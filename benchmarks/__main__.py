@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(given, "parts", about, parts.measured(lambda name: _fits(name, given.only)))
             return 0
         if given.sparsity:
-            _write(given, "sparsity", about, sparsity.measured())
+            _write(given, "sparsity", about, sparsity.measured(lambda name: _fits(name, given.only)))
             return 0
         return _growth(given, about) if given.growth else _cases(given, about)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import forwardgrad as fg
 from forwardgrad import cells, ops
 
-UNITS, STEPS, WARM = 96, 30, 8
+UNITS, STEPS, WARM = 96, 60, 8
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ LAYERS = (
 )
 
 
-def measured(size: int = UNITS, steps: int = STEPS) -> list[dict[str, Any]]:
-    """A row for each layer and backend; each is printed when it is done."""
+def measured(names: Callable[[str], bool], size: int = UNITS, steps: int = STEPS) -> list[dict[str, Any]]:
+    """A row for each backend and each layer whose name is wanted; each is printed when it is done."""
     found: list[dict[str, Any]] = []
     with ops.registered(*(_blind(ops.get(name)) for name in ("spike", "relu"))):
-        for layer in LAYERS:
+        for layer in (layer for layer in LAYERS if names(str(layer))):
             for backend in ("numpy", "c"):
                 row = _row(layer, size, steps, backend)
                 found.append(row)

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 CACHED = 2**14
 """Bytes of a sample from which on samples are taken one at a time, so that each stays in the cache of a processor."""
 
-WORTH = 2**20
+WORTH = 2**22
 """Multiplications of a product from which on it pays to look for zeros."""
 
 FEW = 0.5
@@ -96,7 +96,7 @@ def add_product(total: Array, j: Array, s: Array) -> int:
     into, s = total.reshape(len(total), -1), s.reshape(len(s), -1)
     if j.size * s.shape[1] < WORTH:
         return add_whole(into, j, s)
-    entries = (j != 0) & s.any(axis=1)
+    entries = (j != 0) & filled(s)
     rows, columns = np.flatnonzero(entries.any(axis=1)), np.flatnonzero(entries.any(axis=0))
     if np.count_nonzero(entries) == len(rows):
         columns = entries[rows].argmax(axis=1)
@@ -113,6 +113,14 @@ def add_product(total: Array, j: Array, s: Array) -> int:
 
     in_parts(add_part, range(0, s.shape[1] if made else 0, width))
     return made
+
+
+def filled(s: Array) -> Array:
+    """Which rows of a matrix are not all zeros; of most, a few entries tell."""
+    found = s[:, :: s.shape[1] // MANY + 1].any(axis=1)
+    for row in np.flatnonzero(~found):
+        found[row] = s[row].any()
+    return found
 
 
 def add_whole(total: Array, j: Array, s: Array) -> int:
