@@ -18,6 +18,7 @@ from forwardgrad.array_program import fused_scans
 from forwardgrad.array_program.checker import check
 from forwardgrad.array_program.dimensions import affine
 from forwardgrad.array_program.fused_scans import fused
+from forwardgrad.array_program.in_c.splits import split_axes
 from forwardgrad.array_program.instructions import Elementwise, Read
 from forwardgrad.array_program.recomputed import recomputed
 from forwardgrad.array_program.regions import ArrayProgram, Scan
@@ -99,6 +100,16 @@ def test_what_only_its_step_reads_is_no_result_of_a_scan() -> None:
     )
     assert before - after >= {name for name in before if name.endswith("kept_gate") or "tanh_c_in" in name}
     assert any(name.endswith("kept_gate") for name in before)
+
+
+def test_a_scan_that_took_something_in_is_still_shared() -> None:
+    """If this fails, one thread computes the adjoints of an LSTM's gates, which do not all depend on each other."""
+    found = passed(named_case("lstm", "eprop").program)
+    (statement,) = (each for each in found.function("credit").body.statements if isinstance(each.instruction, Scan))
+    assert isinstance(statement.instruction, Scan)
+    splits = list(split_axes(statement.instruction, statement.results))
+    assert [split[statement.instruction.body.results[0]] for split in splits] == [0, 1]
+    assert all(value in split for split in splits for value in statement.results)
 
 
 def test_slopes_that_are_cheap_are_not_kept() -> None:

@@ -56,6 +56,8 @@ def _followed(scan: Scan, results: Sequence[Value], axes: dict[Value, int]) -> d
         ]
     for series, value in zip(results, scan.body.results, strict=True):
         links.append((value, series, {axis: axis + 1 for axis in range(len(value.dims))}))
+    (first, axis), *_ = axes.items()
+    apart = [value for each in statements for value in each.results if value in inside and value.dims == first.dims]
     while True:
         before = len(axes)
         for value, operand, shared in links:
@@ -68,9 +70,12 @@ def _followed(scan: Scan, results: Sequence[Value], axes: dict[Value, int]) -> d
                 if not back:
                     return None
                 axes[value] = back[0]
-        if len(axes) == before:
-            break
-    return axes if inside <= axes.keys() else None
+        if len(axes) > before:
+            continue
+        free = next((value for value in apart if value not in axes), None)
+        if free is None:
+            return axes if inside <= axes.keys() else None
+        axes[free] = axis  # nothing that has an axis reads it, or is read by it
 
 
 def _from_outside(statements: Sequence[Statement], inside: set[Value]) -> set[Value]:
