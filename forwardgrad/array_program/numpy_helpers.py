@@ -117,7 +117,7 @@ def add_product(total: Array, j: Array, s: Array) -> int:
 
 def filled(s: Array) -> Array:
     """Which rows of a matrix are not all zeros; of most, a few entries tell."""
-    found = s[:, :: s.shape[1] // MANY + 1].any(axis=1)
+    found = np.any(s[:, :: s.shape[1] // MANY + 1] != 0, axis=1)
     for row in np.flatnonzero(~found):
         found[row] = s[row].any()
     return found

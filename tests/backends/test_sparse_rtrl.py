@@ -20,6 +20,7 @@ from nets import declare, problem
 import forwardgrad as fg
 from forwardgrad import cells, ops, oracle
 from forwardgrad.array_program import numpy_helpers
+from forwardgrad.device import export
 from forwardgrad.testing import Problem
 
 STEPS, UNITS = 7, 12
@@ -226,7 +227,7 @@ def test_streams_in_c_pass_over_zeros() -> None:
 def test_a_device_does_not_look(tmp_path: Path) -> None:
     """What is exported has its own product of matrices, and no memory for more."""
     given = egru()
-    exported = fg.device.export(fg.compile(given.graph, loss=given.loss), given.params, tmp_path / "learner")
+    exported = export(fg.compile(given.graph, loss=given.loss), given.params, tmp_path / "learner")
     text = (tmp_path / "learner" / "model.c").read_text(encoding="utf-8")
     assert "static void multiply(" in text
     assert "passing_over" not in text
