@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -83,13 +83,19 @@ class Frame:
 
 
 class BoundCall(partial[None]):
-    """A function in C with its arguments.
+    """A function in C with its arguments. An error while others were asked to take part, as an interrupt, is raised.
 
     Attributes:
         kept: what must not be given back as long as it can be called.
+        check: raises that error.
     """
 
     kept: tuple[Any, ...] = ()
+    check: Callable[[], None]
+
+    def __call__(self) -> None:
+        super().__call__()
+        self.check()
 
 
 class CompiledUnit:
@@ -150,27 +156,31 @@ class CompiledUnit:
         call = self._call(frame.symbols, frame.threads)
         with self._room(frame.room) as rest:
             self._enter(frame.function, ctypes.byref(call), frame.pointers(*places), rest)
-        failure: BaseException | None = self._local.__dict__.pop("failure", None)
-        if failure is not None:
-            raise failure
+        self._check()
         return {word: known[word] if word in known else self._constants[word] for word in frame.results}
 
     def bound(self, name: str, symbols: Mapping[str, int], arrays: Sequence[Array]) -> BoundCall:
-        """A function with its arrays and its memory, to be called over and over: by one thread at a time, on one.
+        """A function with its arrays and its memory, to be called over and over, by one thread at a time.
 
         Args:
             name: of the function in the program.
             symbols: what `SYMBOLS` stand for.
             arrays: those that it reads, and then those that it makes, of the dtypes and the order that it expects.
         """
-        frame = self._frame(name, tuple([symbols[symbol] for symbol in SYMBOLS]), 1)
+        frame = self._frame(name, tuple([symbols[symbol] for symbol in SYMBOLS]), threads())
         call = self._call(frame.symbols, frame.threads)
         memory = np.empty(frame.room + LINE, np.uint8)
         start = address_of(memory)
         given = ctypes.byref(call), frame.pointers(*map(address_of, arrays)), start + -start % LINE
         ready = BoundCall(self._enter, frame.function, *given)
-        ready.kept = self, memory, *arrays
+        ready.kept, ready.check = (self, memory, *arrays), self._check
         return ready
+
+    def _check(self) -> None:
+        """Raise the error that the last call of this thread had to leave for later."""
+        failure: BaseException | None = self._local.__dict__.pop("failure", None)
+        if failure is not None:
+            raise failure
 
     @contextmanager
     def _room(self, size: int) -> Generator[int]:

@@ -132,6 +132,50 @@ def test_the_number_of_threads_changes_no_bit(
     assert {2, 3} <= set(shared)
 
 
+def stream_of(program: fg.Program) -> tuple[fg.Stream, Callable[[], float]]:
+    """A stream of two samples, and what takes its next step and gives the loss."""
+    random = np.random.default_rng(0)
+    stream = program.stream(program.init(0), batch=2, optimizer=fg.SGD(0.01))
+    return stream, lambda: stream.step(random.normal(size=(2, 40)), random.normal(size=(2, 33))).loss
+
+
+@pytest.mark.parametrize(("cell", "rule"), [("elman", "rtrl"), ("lstm", "eprop"), ("lif", "rtrl")])
+def test_the_number_of_threads_changes_no_bit_of_a_stream(
+    cell: str, rule: str, shared: list[int], monkeypatch: Patch
+) -> None:
+    """If this fails, steps that are one call each compute too much or too little where threads take part in them."""
+    program = fg.compile(wide(cell), loss={"y": "mse"}, rule=rule, backend="c")
+    found: list[tuple[list[float], dict[str, Any]]] = []
+    for number in (1, 3):
+        use(number, monkeypatch)
+        stream, step = stream_of(program)
+        found.append(([step() for _ in range(4)], stream.params | stream.state))
+    (losses, alone), (again, other) = found
+    assert losses == again
+    for key, array in alone.items():
+        np.testing.assert_array_equal(array, other[key], err_msg=key)
+    assert set(shared) <= {2, 3}
+    assert shared
+
+
+def test_an_interrupt_of_a_stream_is_raised_and_the_step_not_taken(shared: list[int], monkeypatch: Patch) -> None:
+    """If this fails, a stream cannot be interrupted, or has half a step behind it then."""
+    stream, step = stream_of(fg.compile(wide("elman"), loss={"y": "mse"}, rule="eprop", backend="c"))
+    step()
+    before, compute = stream.params, c_calls.HELPERS.compute
+
+    def interrupted(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(c_calls.HELPERS, "compute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        step()
+    monkeypatch.setattr(c_calls.HELPERS, "compute", compute)
+    assert all(np.array_equal(array, stream.params[name]) for name, array in before.items())
+    step()
+    assert stream.seen == 2
+
+
 def test_a_job_that_is_not_done_by_others_is_done(shared: list[int], monkeypatch: Patch) -> None:
     """If this fails, an interrupt in the wrong moment leaves numbers that nobody computed."""
     monkeypatch.setattr(c_calls.CompiledUnit, "_share", lambda self, job, pieces: shared.append(pieces))

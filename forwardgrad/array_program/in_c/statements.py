@@ -240,7 +240,8 @@ class Statements:
 
         if not self.sharing.is_open:
             return written()
-        return self.sharing.of_sum(each, value, matrix_product(each, target, self.entries), written)
+        whole = matrix_product(each, target, self.entries)
+        return self.sharing.of_sum(each, value, None if whole is None or whole.is_small else whole, written)
 
     def _packed(self, scan: Scan) -> list[str]:
         """The lines that pack matrices which are the same at all steps, if there are enough of these."""
