@@ -113,7 +113,8 @@ plateau in so few batches; other values of alpha were not tried.
 
 
 def draw(found: Results, figure: Any) -> None:
-    for axes, length in zip(figure.subplots(1, len(LENGTHS), sharey=True), LENGTHS, strict=True):
+    shown = [length for length in LENGTHS if found.chosen(length=length)] or LENGTHS[:1]
+    for axes, length in zip(figure.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
         for method in METHODS:
             curves = [run.found["curve"] for run in found.chosen(length=length, method=method)]
             curves = [each for each in curves if len(each) == max(map(len, curves))]
