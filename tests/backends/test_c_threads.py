@@ -49,7 +49,7 @@ def shared(monkeypatch: Patch) -> list[int]:
         original(self, job, pieces)
 
     monkeypatch.setattr(c_calls.CompiledUnit, "_share", counted)
-    monkeypatch.setattr(c_prelude, "JOBS", c_prelude.JOBS.replace("1 << 22", "0"))
+    monkeypatch.setattr(c_prelude, "JOBS", c_prelude.JOBS.replace("1 << 24", "0"))
     monkeypatch.setattr(c_parts, "SMALL", 0)
     monkeypatch.setattr(sharing, "processors", lambda: 3)
     use(3, monkeypatch)

@@ -70,7 +70,7 @@ void enter(void (*function)(const call *, void *const *, char *), const call *c,
 """How functions are run from outside."""
 
 JOBS = """\
-enum { PIECES = 16, WORTH = 1 << 22 };
+enum { PIECES = 16, WORTH = 1 << 24 };
 
 /* A part of a function: what it computes of an axis from one entry to another. */
 typedef void part(const call *c, void *const *arrays, char *rest, char *scratch, extent from, extent to);
