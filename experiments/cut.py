@@ -70,7 +70,7 @@ def _routed(found: Results) -> tuple[int, int]:
 def _verdict(found: Results) -> str:
     """Which kinds of edges cost most, and what that does to the loss."""
 
-    def dearest(at: str) -> str:
+    def most_expensive(at: str) -> str:
         costs = {
             kind: np.mean([np.median(_numbers(found, edge, WHOLE, at, "error") or [np.nan]) for edge in edges])
             for kind, edges in KINDS.items()
@@ -81,8 +81,8 @@ def _verdict(found: Results) -> str:
     whole = found.median("loss", edge=WHOLE)
     losses = [found.median("loss", edge=edge) - whole for edge in EDGES]
     most = max((each for each in losses if each == each), default=float("nan"))
-    return f"""On first weights the most expensive cuts are {dearest("start")}, after exact training
-{dearest("end")}. None of this is seen in the loss: with any one edge cut it ends within {most:.3f} nats of
+    return f"""On first weights the most expensive cuts are {most_expensive("start")}, after exact training
+{most_expensive("end")}. None of this is seen in the loss: with any one edge cut it ends within {most:.3f} nats of
 that without a cut: what is left of the gradient is enough."""
 
 

@@ -59,7 +59,7 @@ def curve(axes: Any, at: Any, curves: Sequence[Sequence[float]], name: str) -> N
 
 
 def points(axes: Any, at: Any, spreads: Sequence[Spread], name: str, **style: Any) -> None:
-    """Medians over seeds as a line, and their ranges as error bars; what was not run leaves a gap."""
+    """Medians over seeds as a line, and their ranges as error bars; runs that are missing leave a gap."""
     middle = np.array([spread.median for spread in spreads])
     if np.isnan(middle).all():
         return

@@ -119,7 +119,7 @@ gradient gains. A share near 1 says that the task, so set, does not need credit 
 {table([*heads, *HEADS], rows)}
 
 `immediate` or `reservoir` gains at least nine tenths of what the exact gradient gains on {listed(free)}, and less than
-half on {listed(needed)}. Where no share is given, the exact gradient gains nothing in so many updates.
+half on {listed(needed)}. Where no share is given, the exact gradient gains nothing in that many updates.
 """
 
 

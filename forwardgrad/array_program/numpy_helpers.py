@@ -22,7 +22,7 @@ WORTH = 2**22
 """Multiplications of a product from which on it pays to look for zeros."""
 
 FEW = 0.5
-"""Part of them up to which it pays to put together what is not zero."""
+"""Part of them up to which it pays to put together the entries that are not zero."""
 
 PART = 2**14
 """Numbers of an influence that are put together at a time, so that they stay in the cache of a processor."""

@@ -1,4 +1,4 @@
-"""What is held between single time steps: arrays of NumPy, or those of an engine that takes whole steps."""
+"""What there is between single time steps: arrays of NumPy, or those of an engine that takes whole steps."""
 
 from __future__ import annotations
 

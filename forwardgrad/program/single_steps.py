@@ -78,7 +78,7 @@ class SingleSteps:
         self.held = Held(first, state, {}, {}, (0.0, 0.0), seen, draw)
 
     def go_on(self, params: Any, memory: Mapping[str, Array], state: Any, seen: int) -> bool:
-        """Begin from arrays that anybody may have written into, as `Program.step` does; they are checked.
+        """Begin from arrays that anyone may have written into, as `Program.step` does; they are checked.
 
         Returns:
             Whether it can: a state is of this batch, and the optimizer knows what is remembered.
