@@ -88,6 +88,8 @@ OPTIMIZERS: dict[str, Any] = {
     "scheduled": Scheduled(fg.Adam(0.01), StepDecay(2, 0.5)),
     "lars": LARS(0.1),
     "clipped": Clipped(fg.SGD(0.1), norm=0.1),
+    "clipped twice": Clipped(Clipped(fg.SGD(0.1), norm=0.05), norm=0.1),
+    "clipped entries": Clipped(fg.SGD(0.1), norm=0.1, value=0.02),
     "accumulated": Accumulated(fg.Adam(0.01), 3),
     "fptt": FPTT(fg.SGD(0.02)),
     "own": Normalized(0.01),

@@ -11,7 +11,7 @@ import numpy as np
 from forwardgrad.arrays import check_names, numeric
 from forwardgrad.errors import DataError
 from forwardgrad.learning.optimizers import SGD, Adam, Optimizer, RMSprop, clip_by_norm
-from forwardgrad.learning.transforms import Scheduled
+from forwardgrad.learning.transforms import Clipped, Scheduled
 from forwardgrad.ops import Array
 
 ALL = ""
@@ -88,6 +88,17 @@ def is_entrywise(optimizer: Optimizer) -> bool:
     if type(optimizer) is Scheduled:
         return is_entrywise(optimizer.optimizer)
     return type(optimizer) in (SGD, Adam, RMSprop)  # a subclass may do anything
+
+
+def unclipped(optimizer: Optimizer | None, clip: float | None) -> tuple[Optimizer | None, float | None]:
+    """An optimizer that does no more than clip by norm, as the one that it wraps, and the limit; others as they are.
+
+    >>> unclipped(Clipped(SGD(0.1), norm=1.0), None)
+    (SGD(learning_rate=0.1, momentum=0.0, weight_decay=0.0), 1.0)
+    """
+    if type(optimizer) is Clipped and optimizer.value is None and clip is None:
+        return optimizer.optimizer, optimizer.norm
+    return optimizer, clip
 
 
 def settings(optimizer: Optimizer | None) -> dict[str, Any] | None:

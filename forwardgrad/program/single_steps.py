@@ -12,7 +12,7 @@ import numpy as np
 
 from forwardgrad.backends.engine import Back, State
 from forwardgrad.errors import NonFiniteError
-from forwardgrad.learning.joined import Weights, updates
+from forwardgrad.learning.joined import Weights, unclipped, updates
 from forwardgrad.learning.optimizers import Optimizer
 from forwardgrad.ops import Array
 from forwardgrad.program import budget, numerics
@@ -57,10 +57,11 @@ class SingleSteps:
         plan, self._execution = execution.plan, execution
         self.batch, self.optimizer, self.clip = batch, optimizer, clip
         self.trained = (*plan.entries, *plan.followers)
-        self.updates = updates(optimizer, self.trained, clip)
+        inner, limit = unclipped(optimizer, clip)
+        self.updates = updates(inner, self.trained, limit)
         self._ahead = execution.stepper(batch)
         nothing = Held(Weights({}, {}), {}, {}, {}, (0.0, 0.0), 0, None)
-        self._holder = Holder(nothing, self.updates, batch, execution.whole_steps(optimizer, clip, batch))
+        self._holder = Holder(nothing, self.updates, batch, execution.whole_steps(inner, limit, batch))
 
     def begin(
         self, params: Mapping[str, Array], memory: Mapping[str, Array] | None, state: State, seen: int, draw: int | None
@@ -95,10 +96,11 @@ class SingleSteps:
 
     def change(self, optimizer: Optimizer, clip: float | None) -> bool:
         """Let another optimizer of the same kind make the updates that follow; whether it is one."""
-        if type(optimizer) is not type(self.optimizer) or (clip is None) != (self.clip is None):
+        (inner, limit), (before, former) = unclipped(optimizer, clip), unclipped(self.optimizer, self.clip)
+        if inner is None or type(inner) is not type(before) or (limit is None) != (former is None):
             return False
         self.optimizer = None  # an interrupt leaves neither
-        if not (self.updates.change(optimizer, clip) and self._holder.change(optimizer, clip)):
+        if not (self.updates.change(inner, limit) and self._holder.change(inner, limit)):
             return False
         self.optimizer, self.clip = optimizer, clip
         return True

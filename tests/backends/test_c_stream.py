@@ -17,6 +17,7 @@ from stepping import ROUNDING, ByHand, data
 import forwardgrad as fg
 from forwardgrad.backends.c_calls import BoundCall, CompiledUnit
 from forwardgrad.backends.c_stream import CSteps
+from forwardgrad.learning.transforms import Clipped
 
 needs_compiler()
 
@@ -31,7 +32,13 @@ def steps_of(stream: Any) -> CSteps:
     return stream._steps._holder._steps
 
 
-OPTIMIZERS: dict[str, Any] = {"none": None, "sgd": fg.SGD(0.05), "momentum": fg.SGD(0.05, 0.9), "adam": fg.Adam(0.01)}
+OPTIMIZERS: dict[str, Any] = {
+    "none": None,
+    "sgd": fg.SGD(0.05),
+    "momentum": fg.SGD(0.05, 0.9),
+    "adam": fg.Adam(0.01),
+    "clipped": Clipped(fg.Adam(0.01), norm=0.1),
+}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -55,6 +55,8 @@ def test_single_steps_are_blocks_of_one_step(
         ("c", "momentum", None),
         ("c", "adam", 0.05),
         ("c", "scheduled", 0.05),
+        *(("c", optimizer, None) for optimizer in ("clipped", "clipped twice", "clipped entries")),
+        ("c", "clipped", 0.05),
     ],
 )
 def test_every_optimizer(backend: str, optimizer: str, clip: float | None) -> None:

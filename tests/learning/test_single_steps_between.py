@@ -21,7 +21,7 @@ import forwardgrad as fg
 from forwardgrad import Learner
 from forwardgrad.learning.optimizers import RMSprop
 from forwardgrad.learning.schedules import StepDecay
-from forwardgrad.learning.transforms import Scheduled
+from forwardgrad.learning.transforms import Clipped, Scheduled
 from forwardgrad.ops import Array
 
 
@@ -71,6 +71,10 @@ def scheduled(learner: Learner) -> None:
     learner.optimizer_state = learner.optimizer.start(learner.params)
 
 
+def clips_itself(learner: Learner) -> None:
+    learner.optimizer, learner.clip = Clipped(fg.Adam(0.05), norm=0.02), None
+
+
 def other_kind(learner: Learner) -> None:
     learner.optimizer = RMSprop(0.01)
     learner.optimizer_state |= learner.optimizer.start(learner.params)
@@ -89,8 +93,8 @@ def renumbered(learner: Learner) -> None:
 
 
 CHANGES: list[Callable[[Learner], Any]] = [
-    assigned, written_into, one_name, another_state, no_momentum, new_rate, new_clip, no_clip, scheduled, other_kind,
-    fresh, fresh_sample, renumbered, everything,
+    assigned, written_into, one_name, another_state, no_momentum, new_rate, new_clip, no_clip, scheduled,
+    clips_itself, other_kind, fresh, fresh_sample, renumbered, everything,
 ]  # fmt: skip
 
 
