@@ -251,7 +251,8 @@ symbols of other strings are told; `anbn`, if all n up to {SHOWN} are; `temporal
 {_verdict(found)}
 
 The kind of cell matters on `temporal_order`: without forget gates, as in the source, a cell keeps what it holds over
-the 20 to 50 steps until the answer. With forget gates whose biases begin at 1 it fades, and four units learn less, or nothing.
+the 20 to 50 steps until the answer. With forget gates whose biases begin at 1 it fades,
+and four units learn less, or nothing.
 
 Sizes and cells: {sizes}.
 """

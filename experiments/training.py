@@ -118,12 +118,13 @@ def sequences(
 
 
 def gradient(program: Program, params: Mapping[str, Any], batch: Batch, *, block: int | None = None) -> Arrays:
-    """The gradient of sequences, in one block unless another length is given."""
+    """The gradient of sequences, in one block unless another length is given.
+
+    Of the parameters those are taken that the program has, and matrices of feedback that are missing are drawn.
+    """
     inputs, targets, mask = batch
     steps = len(next(iter(inputs.values())))
-    given = dict(params)
-    if program.plan.followers:
-        given = {**program.init(0), **given}
+    given = {name: params.get(name, array) for name, array in program.init(0).items()}
     return dict(program.gradient(given, inputs, targets, mask=mask, block=block or steps).grads)
 
 
