@@ -111,9 +111,15 @@ def steps_of(program: fg.Program, batch: int) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
-    ("cell", "rule", "batch"), [("lstm", "eprop", 25), ("lif", "eprop", 34), ("elman", "rtrl", 2), ("lif", "rtrl", 2)]
+    ("cell", "rule", "batch", "dtype"),
+    [
+        ("lstm", "eprop", 25, "float64"),
+        ("lif", "eprop", 34, "float32"),
+        ("elman", "rtrl", 2, "float32"),
+        ("elman", "rtrl", 2, "float64"),
+        ("lif", "rtrl", 2, "float64"),
+    ],
 )
 def test_the_number_of_threads_changes_no_bit(
     cell: str, rule: str, batch: int, dtype: str, shared: list[int], monkeypatch: Patch

@@ -71,7 +71,7 @@ def test_the_signal_of_a_mean_is_that_of_the_mean_so_far(backend: str, rule: str
     skip_without(backend)
     regularizer = MeanActivity(0.1, strength=3.0)
     piece, plain = trial(), learner(rule).fit([trial()])
-    for block in (1, 5, 12, None):
+    for block in (5, None) if backend == "jax" else (1, 5, 12, None):  # JAX compiles each length of a block
         ours = learner(rule, backend, means={"l.z.mean": regularizer})
         z = ours.program.run(ours.params, piece[0])["l.z"]
         assert 0.05 < z.mean() < 0.8

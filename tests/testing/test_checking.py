@@ -30,8 +30,8 @@ def samples(graph: Any, rule: Any = "eprop", loss: Any = None, **options: Any) -
 @pytest.mark.parametrize("rule", ["rtrl", "eprop", "eprop-deep", "immediate"])
 def test_shipped_graphs_pass(name, rule):
     """If it failed, a graph that comes with the library would not compute the gradient it claims."""
-    found = samples(small(name, 3), rule, samples=3, steps=8)
-    assert [sample.seed for sample in found] == [0, 1, 2]
+    found = samples(small(name, 3), rule, samples=2, steps=8)
+    assert [sample.seed for sample in found] == [0, 1]
     for sample in found:
         assert sample.passed
         assert sample.largest > 1e-4
