@@ -211,12 +211,17 @@ SOLVED = [task for task in SCORES if task not in ("adding", FORGETFUL)]
 """Tasks that the source solves."""
 
 
+def _count(found: Results, task: str, rule: str) -> str:
+    """In how many seeds it is solved."""
+    runs = found.chosen(task=task, rule=rule)
+    return f"{sum(run.found['solved'] is not None for run in runs)} of {len(runs)}"
+
+
 def _solved(found: Results, task: str, rule: str) -> str:
     runs = found.chosen(task=task, rule=rule)
     counts = [run.found["solved"] for run in runs if run.found["solved"] is not None]
-    return (
-        f"{len(counts)} of {len(runs)}" + (f", after {np.median(counts):,.0f}" if counts else "") if runs else "not run"
-    )
+    after = f", after {np.median(counts):,.0f}" if counts else ""
+    return _count(found, task, rule) + after if runs else "not run"
 
 
 def _verdict(found: Results) -> str:
@@ -250,9 +255,9 @@ symbols of other strings are told; `anbn`, if all n up to {SHOWN} are; `temporal
 
 {_verdict(found)}
 
-The kind of cell matters on `temporal_order`: without forget gates, as in the source, a cell keeps what it holds over
-the 20 to 50 steps until the answer. With forget gates whose biases begin at 1 it fades,
-and four units learn less, or nothing.
+Without forget gates, as in the source of `temporal_order`, a cell keeps what it holds over the 20 to 50 steps until the
+answer; with forget gates, whose biases begin at 1, that fades at first. There the task is solved under `rtrl` in
+{_count(found, FORGETFUL, "rtrl")} seeds and under `eprop` in {_count(found, FORGETFUL, "eprop")}.
 
 Sizes and cells: {sizes}.
 """

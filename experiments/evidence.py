@@ -50,6 +50,7 @@ def page(found: Results) -> str:
         share = f"{len(reached)} of {len(runs)} seeds {after}".strip() if runs else "not run"
         other = PUBLISHED if feedback == "random" else NOTHING
         rows.append([f"`{feedback}`", share, found.spread("least", feedback=feedback).text(3), *cells(other)])
+    without = {rule: found.median("least", feedback=rule) for rule in ("immediate", "reservoir")}
     return f"""50 units with a fixed and 50 with an adaptive threshold see seven cues, 150 ms apart, and say a
 second later on which side there were more. A batch is {found.fixed["batch"]} trials of 2,200 steps of 1 ms; rates
 are held at 10 Hz. Errors are those on fresh trials, means of ten batches in a row. A run ends when one is below
@@ -60,7 +61,9 @@ are held at 10 Hz. Errors are those on fresh trials, means of ten batches in a r
 
 Ten batches are {10 * found.fixed["batch"]} trials, so an error of 0.07 is known to about 0.01, and the update at which
 it passes the level says little. The published range ends at 500 updates and runs end here at {found.fixed["trials"]}:
-seeds that have not passed the level by then are left in as they are.
+seeds that have not passed the level by then are left in as they are. Chance is 0.5. `immediate` and `reservoir`, which
+bring no credit through time, come down to {without["immediate"]:.2f} and {without["reservoir"]:.2f} by the median: the
+cues are gone for a second when the answer is asked for.
 """
 
 
