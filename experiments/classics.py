@@ -263,6 +263,14 @@ Sizes and cells: {sizes}.
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    solved = ", ".join(f"`{task}` {_count(found, task, 'rtrl')}" for task in SOLVED)
+    return (
+        "BPTT solves four tasks; adding .0007",
+        f"`rtrl`: {solved}; adding {found.median('score', task='adding', rule='rtrl'):.4f}",
+    )
+
+
 EXPERIMENT = Experiment(
     name="classics",
     title="Classic tasks, learned online",
@@ -277,5 +285,6 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     quick={"share": 0.002},
 )

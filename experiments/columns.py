@@ -95,6 +95,13 @@ steps, so that each column of `constructive` learns for a fifth of them.
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    ours = ", ".join(
+        f"`{method}` {found.median('nmse', method=method):.3f}" for method in ("rtrl", "columnar", "constructive")
+    )
+    return "curves on the full task", f"NMSE: {ours}"
+
+
 def draw(found: Results, figure: Any) -> None:
     axes = figure.subplots()
     for method in METHODS:
@@ -125,6 +132,7 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"steps": 200},
 )

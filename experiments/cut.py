@@ -113,6 +113,11 @@ That is so, by the median, at {routed} of {edges} edges. {_verdict(found)}
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    routed, edges = _routed(found)
+    return "none", f"training with a cut makes its error smaller at {routed} of {edges} edges"
+
+
 def draw(found: Results, figure: Any) -> None:
     kinds = (("first weights", WHOLE, "start"), ("trained exactly", WHOLE, "end"), ("trained with the cut", "", "end"))
     panels = figure.subplots(1, len(KINDS), sharey=True, width_ratios=[len(edges) for edges in KINDS.values()])
@@ -143,6 +148,7 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"updates": 10},
 )

@@ -197,6 +197,12 @@ updates, and the accuracies are those at their ends; here all have {found.fixed[
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    rules = ("rtrl", "eprop-deep; autapses=implicit")
+    ours = " and ".join(f"{found.median('updates', kind='learned', rule=rule):.0f}" for rule in rules)
+    return "exact 95 updates, deep e-prop 256", f"{ours} updates"
+
+
 def draw(found: Results, figure: Any) -> None:
     left, right = figure.subplots(1, 2)
     for rule in MEASURED:
@@ -227,6 +233,7 @@ EXPERIMENT = Experiment(
     seeds=8,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"updates": 20},
 )

@@ -91,6 +91,11 @@ median: with the leak {listed(_worse(found, "leaky"))}; without {listed(_worse(f
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    ours = " and ".join(f"{found.median('loss', case=case, rule='rtrl'):.3f}" for case in CASES)
+    return "curves; levels .6616, .5192, .4545", f"`rtrl` ends at {ours}"
+
+
 def draw(found: Results, figure: Any) -> None:
     for axes, (case, (lags, leak)) in zip(figure.subplots(1, 2, sharey=True), CASES.items(), strict=True):
         for rule in RULES:
@@ -120,6 +125,7 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"steps": 60, "test": 60},
 )

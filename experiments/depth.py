@@ -80,6 +80,13 @@ best losses are {flips.KNOWN}. The readout sees the top layer alone.
 {chr(10).join(parts)}"""
 
 
+def gist(found: Results) -> tuple[str, str]:
+    ends = ", ".join(
+        f"`{rule}` {found.median('loss', depth=DEPTHS[-1], rule=rule):.3f}" for rule in ("rtrl", "ostl", "eprop")
+    )
+    return "none", f"loss at depth {DEPTHS[-1]}: {ends}"
+
+
 def draw(found: Results, figure: Any) -> None:
     panels = figure.subplots(1, 3)
     for axes, at in zip(panels, ("start", "end"), strict=False):
@@ -114,6 +121,7 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"updates": 10},
 )

@@ -67,6 +67,15 @@ cues are gone for a second when the answer is asked for.
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    counts = ", ".join(
+        f"`{rule}` {sum(run.found['reached'] is not None for run in runs)} of {len(runs)} seeds"
+        for rule in FEEDBACK
+        if (runs := found.chosen(feedback=rule))
+    )
+    return "error below .07 after 200 to 500 updates", f"{counts}, after {found.fixed['trials']} updates at the most"
+
+
 def draw(found: Results, figure: Any) -> None:
     axes = figure.subplots()
     for feedback in RULES:
@@ -93,6 +102,7 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"trials": 1, "batch": 2},
 )

@@ -130,6 +130,11 @@ have blocks of one step, as published. The rules that are left out would be the 
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    always = [rule for rule in RULES if all(rule in _front(found, network) for network in NETWORKS)]
+    return "none", f"on the front of all networks: {listed(always)}"
+
+
 def draw(found: Results, figure: Any) -> None:
     for (upper, lower), network in zip(
         figure.subplots(2, len(NETWORKS), sharex=True, sharey="row").T, NETWORKS, strict=True
@@ -168,6 +173,7 @@ EXPERIMENT = Experiment(
     height=6.5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"steps": 20, "length": 8},
 )

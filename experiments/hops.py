@@ -77,6 +77,13 @@ from {_enough(found, "vanilla")} on without.
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    return (
+        "none",
+        f"the loss is that of `rtrl` from {_enough(found, 'leaky')} on (leak), {_enough(found, 'vanilla')} (none)",
+    )
+
+
 def draw(found: Results, figure: Any) -> None:
     rows = figure.subplots(2, len(CASES), sharex=True, sharey="row")
     for (upper, lower), (case, (lags, leak)) in zip(rows.T, CASES.items(), strict=True):
@@ -113,6 +120,7 @@ EXPERIMENT = Experiment(
     height=6,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"updates": 20},
 )

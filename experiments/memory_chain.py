@@ -92,6 +92,12 @@ def _named(variant: dict[str, Any]) -> str:
     return f"last action {'seen' if variant['recall'] else 'not seen'}, up to {variant['tau']} steps"
 
 
+def gist(found: Results) -> tuple[str, str]:
+    runs = found.chosen(length=16, rule="rflo", **VARIANTS[0])
+    ours = ", ".join(f"{run.found['score']:.3f}" for run in runs)
+    return "length 16, RFLO: 1", f"{ours}, seed by seed"
+
+
 def draw(found: Results, figure: Any) -> None:
     shown = [variant for variant in VARIANTS if found.chosen(**variant)] or VARIANTS[:1]
     panels = figure.subplots(len(shown), len(LENGTHS), sharex=True, sharey=True, squeeze=False)
@@ -133,6 +139,7 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"steps": 40},
 )

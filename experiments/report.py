@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from experiments import catalogue, results
 from experiments.experiment import Experiment
 from experiments.results import Results
+from experiments.tables import table
 
 DOCS = Path(__file__).parent.parent / "docs"
 PICTURES = "images/results"
@@ -47,6 +49,25 @@ Settings: {fixed}. Seeds of a setting: {found.seeds}. The {len(found.runs)} runs
 """
 
 
+def glance(found: dict[str, Results]) -> str:
+    """The table that begins the page: what is published, and what is found here."""
+    rows: list[list[str]] = []
+    for name, each in found.items():
+        experiment = catalogue.get(name)
+        if experiment.gist is not None:
+            rows.append([f"[{experiment.title}](#{_anchor(experiment.title)})", *experiment.gist(each)])
+    return table(["experiment", "published", "here, medians over seeds"], rows) + "\n"
+
+
+def _anchor(title: str) -> str:
+    """By which a heading is linked to, as the site and GitHub name it.
+
+    >>> _anchor("Deep credit: classify, then count?")
+    'deep-credit-classify-then-count'
+    """
+    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+
+
 def held() -> dict[str, Results]:
     """All results that there are, in the order of the page."""
     paths = {name: results.FOLDER / f"{name}.json" for name in catalogue.NAMES}
@@ -55,7 +76,8 @@ def held() -> dict[str, Results]:
 
 def page() -> str:
     """The text of docs/results.md."""
-    return "\n".join([HEAD, *(section(catalogue.get(name), found) for name, found in held().items())])
+    found = held()
+    return "\n".join([HEAD, glance(found), *(section(catalogue.get(name), each) for name, each in found.items())])
 
 
 def draw(folder: Path) -> bool:

@@ -149,6 +149,12 @@ none. `tbptt` updates every {WINDOW} steps. On units without a leak `eprop` and 
 """
 
 
+def gist(found: Results) -> tuple[str, str]:
+    ours = ", ".join(f"{found.median('nmse', system=system, rule='rtrl'):.4f}" for system in chaotic.SYSTEMS)
+    theirs = ", ".join(_published(system, "rtrl").value.split()[0] for system in chaotic.SYSTEMS)
+    return f"exact gradient, means: {theirs}", f"{ours} ({', '.join(chaotic.SYSTEMS)})"
+
+
 def draw(found: Results, figure: Any) -> None:
     for axes, system in zip(figure.subplots(1, len(chaotic.SYSTEMS), sharey=True), chaotic.SYSTEMS, strict=True):
         for rule in RULES:
@@ -176,6 +182,7 @@ EXPERIMENT = Experiment(
     seeds=5,
     run=run,
     page=page,
+    gist=gist,
     draw=draw,
     quick={"steps": 60},
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import networkx as nx
 import numpy as np
 import pytest
 from c_backend import skip_without
+from checks import jax_in_a_hurry
 from nets import readout_of_features, vanilla
 
 import forwardgrad as fg
@@ -15,6 +17,11 @@ from forwardgrad import cells, oracle
 from forwardgrad.errors import DataError, FileError, GraphError, NonFiniteWarning
 from forwardgrad.learning.regularizers import MeanActivity, RunningMean, WeightNorm, with_means
 from forwardgrad.learning.trials import TrialLearner
+
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_in_a_hurry() -> Iterator[None]:
+    yield from jax_in_a_hurry()
+
 
 STILL = fg.SGD(1e-30)
 """Changes nothing, so that the gradients of updates are those of one set of weights."""
