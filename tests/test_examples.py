@@ -165,9 +165,9 @@ def test_a_program_fits_into_a_loop_of_jax() -> None:
 def test_evidence_is_accumulated_under_every_feedback(feedback: str, capsys: pytest.CaptureFixture[str]) -> None:
     """If this fails, the published network does not run, or learns nothing on a short version of its task."""
     short = {"cues": 3, "cue": 5, "gap": 2, "delay": 10, "query": 4}
-    error = example("evidence_accumulation").main(feedback, trials=60, backend="numpy", batch=16, rate=0.4, **short)
+    error = example("evidence_accumulation").main(feedback, updates=60, backend="numpy", batch=16, rate=0.4, **short)
     assert error < 0.3, "half of all decisions are wrong by chance"
-    assert re.search(r"^   10 decision error 0\.\d{3} loss \d\.\d{3} rate \d+\.\d Hz", capsys.readouterr().out, re.M)
+    assert re.search(r"^   10 updates: decision error 0\.\d{3}, \d+\.\d Hz, \d+ s$", capsys.readouterr().out, re.M)
 
 
 def test_an_agent_learns_to_remember(capsys: pytest.CaptureFixture[str]) -> None:

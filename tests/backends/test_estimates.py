@@ -99,7 +99,12 @@ NETS["a delay line"] = refactored(NETS["two steps late"], {"h->h": 1})
 
 @pytest.mark.parametrize(
     ("net", "block", "steps"),
-    [(net, *length) for net in NETS for length in ((1, 3), (2, 4), (2, 5)) if (net, length) != ("a delay line", (1, 3))],
+    [
+        (net, *length)
+        for net in NETS
+        for length in ((1, 3), (2, 4), (2, 5))
+        if (net, length) != ("a delay line", (1, 3))
+    ],
 )
 def test_uoro_has_no_bias(net: str, block: int, steps: int, monkeypatch: Patch) -> None:
     """If this fails, the mean over all draws of signs is another gradient than that of RTRL."""

@@ -18,6 +18,7 @@ from forwardgrad.errors import DataError, FileError, GraphError, NonFiniteWarnin
 from forwardgrad.learning.regularizers import MeanActivity, RunningMean, WeightNorm, with_means
 from forwardgrad.learning.trials import TrialLearner
 
+
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_in_a_hurry() -> Iterator[None]:
     yield from jax_in_a_hurry()
