@@ -159,7 +159,7 @@ def draw(found: Results, figure: Any) -> None:
 EXPERIMENT = Experiment(
     name="front",
     title="Price and quality",
-    minutes=30,
+    minutes=50,
     fixed={
         "steps": 3000,
         "batch": 8,

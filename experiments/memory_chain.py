@@ -121,7 +121,7 @@ def draw(found: Results, figure: Any) -> None:
 EXPERIMENT = Experiment(
     name="memory_chain",
     title="MemoryChain: reinforcement learning with a memory",
-    minutes=60,
+    minutes=150,
     fixed={
         "steps": 20_000,
         "batch": 32,
