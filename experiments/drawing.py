@@ -33,6 +33,8 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     "reservoir": ("0.55", "x"),
     "parts": ("tab:blue", "s"),
     "fptt": ("tab:red", "D"),
+    "fptt-paper": ("tab:orange", "v"),
+    "fptt-weak": ("tab:pink", "<"),
     "columnar": ("tab:purple", "P"),
     "constructive": ("tab:green", "X"),
 }

@@ -183,6 +183,7 @@ RULES = {
         "memory_chain",
     )
 }
+RULES |= {name: list(vars(importlib.import_module(f"experiments.{name}"))["METHODS"]) for name in ("adding", "columns")}
 
 
 @pytest.mark.parametrize("name", RULES)
