@@ -231,7 +231,7 @@ def _verdict(found: Results) -> str:
         runs = {task: found.chosen(task=task, rule=rule) for task in SOLVED}
         solved = [t for t, each in runs.items() if each and all(run.found["solved"] is not None for run in each)]
         words.append(f"under `{rule}` {'all' if len(solved) == len(runs) else listed(solved)}")
-    return f"In all seeds are solved, of the four tasks that can be, {', '.join(words)}."
+    return f"Tasks that are solved in all seeds, of these four: {'; '.join(words)}."
 
 
 def page(found: Results) -> str:
