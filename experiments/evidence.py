@@ -65,8 +65,8 @@ none was below {ENOUGH}.
 
 Eight batches are {8 * found.fixed["batch"]} trials, so an error of 0.07 is known to about 0.01, and the update at which
 it passes the level says little. Chance is 0.5. `immediate` and `reservoir`, which
-bring no credit through time, come down to {without["immediate"]:.2f} and {without["reservoir"]:.2f} by the median: the
-cues are gone for a second when the answer is asked for.
+bring no credit through time, come down to {without["immediate"]:.2f} and {without["reservoir"]:.2f} in the best of
+their batches: the cues are gone for a second when the answer is asked for.
 """
 
 

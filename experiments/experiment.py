@@ -46,7 +46,7 @@ class Experiment:
         seeds: how many runs each setting gets unless another number is asked for.
         run: `run(seed=seed, **fixed, **setting)` gives the findings of one run as plain data.
         page: text and tables, made from results.
-        gist: a published level and what is found here, each in a few words, for the table that begins the page.
+        gist: a published level and our own, each in a few words, for the table that begins the page.
         draw: draws results on an empty figure of matplotlib; `None` if there is nothing to draw.
         height: of that figure, which is 11 inches wide.
         quick: values of `fixed` for a first look, in seconds.
@@ -60,7 +60,7 @@ class Experiment:
     seeds: int
     run: Callable[..., dict[str, Any]]
     page: Callable[[Results], str]
-    gist: Callable[[Results], tuple[str, str]] | None = None
+    gist: Callable[[Results], tuple[str, str]]
     draw: Callable[[Results, Any], None] | None = None
     height: float = 4.5
     quick: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -83,6 +83,12 @@ def _front(found: Results, network: str) -> list[str]:
     return front
 
 
+def _always(found: Results) -> str:
+    """The rules that are on the front of every network."""
+    fronts = [set(_front(found, network)) for network in NETWORKS]
+    return listed([rule for rule in RULES if all(rule in front for front in fronts)])
+
+
 def _agreement(found: Results, network: str) -> float:
     """The rank correlation over rules between cosines on first weights and final losses; NaN where there are few."""
     pairs = [[found.median(number, network=network, rule=rule) for number in ("cosine", "loss")] for rule in RULES]
@@ -95,11 +101,9 @@ def _agreement(found: Results, network: str) -> float:
 
 def _verdict(found: Results) -> str:
     """What the three networks have in common."""
-    fronts = [set(_front(found, network)) for network in NETWORKS]
-    always = [rule for rule in RULES if all(rule in front for front in fronts)]
     agreements = ", ".join(f"{_agreement(found, network):.2f} for {network}" for network in NETWORKS)
     free = ", ".join(f"{found.median('loss', network=name, rule='immediate'):.3f} ({name})" for name in NETWORKS)
-    return f"""On the front of all three networks are {listed(always)}. Over rules, the rank correlation between
+    return f"""On the front of all three networks are {_always(found)}. Over rules, the rank correlation between
 cosine on first weights and final loss is {agreements}; at -1 the cosine would tell the order of
 rules. `snap(2)` is `rtrl` on dense recurrence, at its price, and `hops(2)` costs about as much or more. `immediate`,
 which stores nothing, ends at {free}: where the state that it reads holds the flips by itself, credit for one step is
@@ -118,7 +122,7 @@ def page(found: Results) -> str:
         heads = ["rule", "bytes per sample", "cosine, first weights", "final loss", *HEADS]
         parts.append(
             f"{network}, two layers of {NETWORKS[network]['units']}:\n\n{table(heads, rows)}\n\n"
-            f"No rule is better by both bytes and median loss than {listed(_front(found, network))}.\n"
+            f"By both bytes and median loss, no rule beats {listed(_front(found, network))}.\n"
         )
     return f"""The add task with lags {LAGS[0]} and {LAGS[1]} (best losses {flips.KNOWN}), learned online. Bytes are
 those of the influence that is stored between steps, for one sample in single precision. `snap`, `uoro` and `kf-rtrl`
@@ -131,8 +135,7 @@ have blocks of one step, as published. The rules that are left out would be the 
 
 
 def gist(found: Results) -> tuple[str, str]:
-    always = [rule for rule in RULES if all(rule in _front(found, network) for network in NETWORKS)]
-    return "none", f"on the front of all networks: {listed(always)}"
+    return "none", f"on the front of all networks: {_always(found)}"
 
 
 def draw(found: Results, figure: Any) -> None:

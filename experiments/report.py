@@ -50,12 +50,11 @@ Settings: {fixed}. Seeds of a setting: {found.seeds}. The {len(found.runs)} runs
 
 
 def glance(found: dict[str, Results]) -> str:
-    """The table that begins the page: what is published, and what is found here."""
+    """The table that begins the page: published levels, and our own."""
     rows: list[list[str]] = []
     for name, each in found.items():
         experiment = catalogue.get(name)
-        if experiment.gist is not None:
-            rows.append([f"[{experiment.title}](#{_anchor(experiment.title)})", *experiment.gist(each)])
+        rows.append([f"[{experiment.title}](#{_anchor(experiment.title)})", *experiment.gist(each)])
     return table(["experiment", "published", "here, medians over seeds"], rows) + "\n"
 
 

@@ -102,15 +102,19 @@ def _share(found: Results, name: str, rule: str) -> float:
     return (found.median("score", task=name, rule=rule) - chance) / gained if gained > 0.02 else float("nan")
 
 
+def _without_credit(found: Results) -> dict[str, float]:
+    """By task, the larger share of the two rules that bring no credit through time."""
+    return {name: max(_share(found, name, rule) for rule in RULES[2:]) for name in TASKS}
+
+
 def page(found: Results) -> str:
     rows: list[list[str]] = []
     for name in TASKS:
         shares = [f"{share:.2f}" if share == share else "" for share in (_share(found, name, r) for r in RULES[1:])]
         scores = [found.spread("score", task=name, rule=rule).text(2) for rule in RULES]
         rows.append([f"`{name}`", f"{_chance(name):.2f}", *scores, *shares, *cells(NOTHING)])
-    shares_by_task = {name: max(_share(found, name, rule) for rule in RULES[2:]) for name in TASKS}
-    free = [name for name, share in shares_by_task.items() if share >= 0.9]
-    needed = [name for name, share in shares_by_task.items() if share < 0.5]
+    free = [name for name, share in _without_credit(found).items() if share >= 0.9]
+    needed = [name for name, share in _without_credit(found).items() if share < 0.5]
     heads = ["task", "without memory", *(f"`{rule}`" for rule in RULES), *(f"share of `{rule}`" for rule in RULES[1:])]
     return f"""A layer of LSTM units learns each task from fresh sequences, an update after each batch. The score is the
 accuracy, or 1 - NMSE; the share is how much a rule gains over the best score without memory, relative to what the exact
@@ -124,7 +128,7 @@ half on {listed(needed)}. Where no share is given, the exact gradient gains noth
 
 
 def gist(found: Results) -> tuple[str, str]:
-    free = sum(max(_share(found, name, rule) for rule in RULES[2:]) >= 0.9 for name in TASKS)
+    free = sum(share >= 0.9 for share in _without_credit(found).values())
     return "none", f"{free} of {len(TASKS)} tasks are learned without credit through time"
 
 

@@ -37,6 +37,7 @@ SMALL = Experiment(
     seeds=2,
     run=_run,
     page=lambda found: found.spread("value", a=1).text(1),
+    gist=lambda found: ("none", found.spread("value", a=0).text(1)),
 )
 
 
@@ -183,7 +184,9 @@ RULES = {
         "memory_chain",
     )
 }
-RULES |= {name: list(vars(importlib.import_module(f"experiments.{name}"))["METHODS"]) for name in ("adding", "columns")}
+RULES.update(
+    {name: list(vars(importlib.import_module(f"experiments.{name}"))["METHODS"]) for name in ("adding", "columns")}
+)
 
 
 @pytest.mark.parametrize("name", RULES)
